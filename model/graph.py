@@ -1,0 +1,25 @@
+"""The skeleton graph that the networks convolve over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shapmix.skeleton import SkeletonLayout
+
+
+def spatial_adjacency(layout: SkeletonLayout) -> np.ndarray:
+    """(3, V, V) float64 matrices of the "spatial" strategy: self, inward, outward (Yan et al., AAAI 2018).
+
+    Entry [k, target, source]; inward and outward are divided by the column's sum, so that every joint hands out 1.
+    """
+    inward = np.zeros((layout.num_joints, layout.num_joints))
+    for joint, neighbour in layout.edges:
+        inward[neighbour, joint] = 1.0
+    outward = inward.T
+    return np.stack([np.eye(layout.num_joints), _columns_to_one(inward), _columns_to_one(outward)])
+
+
+def _columns_to_one(matrix: np.ndarray) -> np.ndarray:
+    """Each column divided by its sum; a column of zeros stays."""
+    total = matrix.sum(axis=0, keepdims=True)
+    return matrix / np.where(total > 0, total, 1.0)

@@ -1,0 +1,34 @@
+"""Random numbers that depend on where they are used, not on what ran before.
+
+Every draw of the project comes from a CPU generator keyed by (seed, epoch, step, purpose), and rows of a draw
+belong to places in the global batch. One process and W processes, CPU and GPU, therefore see the same numbers,
+and a run that is killed and resumed goes on with the numbers that it would have had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def derive_seed(*key: int | str) -> int:
+    """A 63-bit seed from a key such as ``(seed, epoch, step, "mix")``; other keys give unrelated seeds."""
+    text = "/".join(str(part) for part in key)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A fresh CPU generator for a key such as ``(seed, epoch, step, "mix")``."""
+    return torch.Generator().manual_seed(derive_seed(*key))
+
+
+def uniform_int(low: int, high: int, rng: torch.Generator) -> int:
+    """An integer uniform in ``low .. high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=rng))
+
+
+def uniform_subset(members: range | list[int], size: int, rng: torch.Generator) -> tuple[int, ...]:
+    """``size`` of the members, every subset equally likely, in rising order."""
+    order = torch.randperm(len(members), generator=rng)[:size]
+    return tuple(sorted(members[int(place)] for place in order))

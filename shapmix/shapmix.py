@@ -1,0 +1,236 @@
+"""Shap-Mix as a plug-in for any training loop (Zhang, Lin, Liu, IJCAI 2024; METHOD 1-4 and 9).
+
+    mixer = ShapMix("ntu25", class_counts=counts, baseline=baseline)
+    for epoch ...:
+        for step, (x, y) in enumerate(loader):
+            mixer.start_step(epoch, step)
+            mixer.observe(model, x, y)
+            x_mix, y_mix = mixer(x, y)
+            logits, logits_mix = model(torch.cat([x, x_mix])).chunk(2)
+            loss = criterion(logits, y) + criterion(logits_mix, y_mix)
+
+Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, P parts, S coalitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .distributed import gather_batch, own_slice
+from .draws import generator, uniform_int
+from .mixing import MixDraws, blend, draw_coalition, draw_mix, paste, pasted_parts, soft_target
+from .saliency import SaliencyTable
+from .shapley import draw_context, sampled_contribution
+from .skeleton import SkeletonLayout
+
+
+class ShapMix(nn.Module):
+    """Estimates which body parts carry each class, and mixes samples so that those parts of rare classes survive.
+
+    A module with buffers (the saliency table and the baseline) and generators of its own; no parameters. Under
+    torch.distributed it mixes over the global batch (all ranks must call it with equal batches) and returns the
+    rank's slice.
+
+    Args:
+        layout: a :class:`SkeletonLayout`, its name, or a dict of one.
+        class_counts: training samples of each class (K,).
+        baseline: static reference sequence (C, T, V, M): the mean over the training set of the sequences as the
+            network sees them at test time. Only needed where ``guided``.
+        guided: False gives ST-Mix: uniform parts, nothing is estimated.
+        coalition_sizes: parts in a coalition, each 1 .. P-1; by default floor(P/2) and ceil(P/2).
+        paste_probability: chance that a batch is pasted rather than blended.
+        temperature: of the softmax over a row of the table, > 0.
+        ema: share of a table entry that stays at an update, 0 .. 1.
+        scale: factor on a contribution when it enters the table.
+        window: shortest and longest pasted segment in units of 4 frames; by default 0.4375 and 0.6875 of the clip
+            (64 frames: (7, 11); the Kinetics recipe sets (13, 20) for 100).
+        naive_mix_epoch: first epoch of guided mixing; uniform before.
+        naive_estimate_epoch: first epoch with drawn contexts and with decay; before it contexts are empty and
+            each value replaces the last.
+        estimate_interval: contributions are estimated every so many steps.
+        rarity: ``count``: the class with fewer training samples is the rarer. ``index``: the one with the larger
+            number, as published.
+        update: see :class:`SaliencyTable`; ``sequential`` is as published.
+        decay_start: ``guidance``: decay is on from epoch naive_estimate_epoch. ``later``: one epoch later, as
+            published.
+        reduction: see :class:`SaliencyTable`; ``table`` is as published.
+        enabled: False makes ``observe`` do nothing and the call return the batch unmixed.
+        seed: of all draws, together with epoch and step.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        layout: str | Mapping[str, Any] | SkeletonLayout,
+        class_counts: Sequence[int] | Tensor,
+        baseline: Tensor | None = None,
+        *,
+        guided: bool = True,
+        coalition_sizes: Sequence[int] | None = None,
+        paste_probability: float = 0.75,
+        temperature: float = 0.2,
+        ema: float = 0.9,
+        scale: float = 10.0,
+        window: tuple[int, int] | None = None,
+        naive_mix_epoch: int = 5,
+        naive_estimate_epoch: int = 5,
+        estimate_interval: int = 1,
+        rarity: Literal["count", "index"] = "count",
+        update: Literal["mean", "sequential"] = "mean",
+        decay_start: Literal["guidance", "later"] = "guidance",
+        reduction: Literal["evidence", "table"] = "evidence",
+        enabled: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layout = SkeletonLayout.get(layout)
+        counts = torch.as_tensor(class_counts)
+        _check(counts.ndim == 1 and len(counts) > 0, "class_counts must have one count for each class")
+        _check(0 <= paste_probability <= 1, f"paste_probability must lie in 0..1, got {paste_probability}")
+        _check(temperature > 0, f"temperature must be above 0, got {temperature}")
+        _check(0 <= ema <= 1, f"ema must lie in 0..1, got {ema}")
+        _check(scale > 0, f"scale must be above 0, got {scale}")
+        _check(estimate_interval >= 1, f"estimate_interval must be at least 1, got {estimate_interval}")
+        _check(rarity in ("count", "index"), f"rarity is count or index, got {rarity!r}")
+        _check(decay_start in ("guidance", "later"), f"decay_start is guidance or later, got {decay_start!r}")
+        coalitions = self.layout.coalitions(coalition_sizes)
+        self.coalition_sizes = sorted({len(coalition) for coalition in coalitions})
+        self.guided = guided
+        self.paste_probability = paste_probability
+        self.temperature = temperature
+        self.ema = ema
+        self.window = (int(window[0]), int(window[1])) if window else None
+        self.naive_mix_epoch = naive_mix_epoch
+        self.naive_estimate_epoch = naive_estimate_epoch
+        self.estimate_interval = estimate_interval
+        self.decay_epoch = naive_estimate_epoch + (decay_start == "later")
+        self.enabled = enabled
+        self.seed = seed
+        self.saliency = SaliencyTable(len(counts), self.layout, coalitions, scale, update, reduction)
+        abundance = counts if rarity == "count" else torch.arange(len(counts), 0, -1)
+        parts = torch.zeros(len(coalitions), self.layout.num_parts, dtype=torch.bool)
+        for row, coalition in zip(parts, coalitions, strict=True):
+            row[list(coalition)] = True
+        self.baseline: Tensor | None
+        self.abundance: Tensor
+        self.coalition_parts: Tensor
+        self.part_joints: Tensor
+        self.register_buffer("baseline", None if baseline is None else baseline.detach().clone())
+        self.register_buffer("abundance", abundance.clone(), persistent=False)  # (K,)
+        self.register_buffer("coalition_parts", parts, persistent=False)  # (S, P)
+        self.register_buffer("part_joints", self.layout.membership(), persistent=False)  # (P, V)
+        self.start_step(0, 0)
+
+    @property
+    def num_class(self) -> int:
+        """K."""
+        return len(self.abundance)
+
+    def start_step(self, epoch: int, step: int) -> None:
+        """Fixes the draws of this step (both count from 0). Whether ``observe`` runs does not change the mix."""
+        self.epoch, self.step = epoch, step
+        self._estimate_rng = generator(self.seed, epoch, step, "estimate")
+        self._mix_rng = generator(self.seed, epoch, step, "mix")
+
+    def observe(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
+        """Estimates the contribution of one drawn coalition for this batch and enters it into the table.
+
+        Args:
+            model: x (N, C, T, V, M) -> logits (N, K); its mode, gradients and statistics stay as they are.
+            x: the clean batch of this rank.
+            y: its classes (N,), int64.
+
+        Returns:
+            unclipped contributions (N,), or None where nothing was to be estimated (not guided, not enabled, or not a
+            step of ``estimate_interval``). Cost: 2 N samples forward in one call.
+        """
+        if not (self.enabled and self.guided) or self.step % self.estimate_interval:
+            return None
+        if self.baseline is None:
+            raise ValueError(
+                "ShapMix needs a baseline (C, T, V, M) to estimate contributions: the mean of the training sequences; "
+                "without one, use guided=False (ST-Mix)"
+            )
+        model = model.module if isinstance(model, DistributedDataParallel) else model
+        column = uniform_int(0, len(self.saliency.coalitions) - 1, self._estimate_rng)
+        coalition = self.saliency.coalitions[column]
+        context = draw_context(self.layout.num_parts, coalition, self._estimate_rng)
+        if self.epoch < self.naive_estimate_epoch:
+            context = ()
+        values = sampled_contribution(model, x, y, self.baseline, self.layout, coalition, context)
+        self.saliency.update(column, y, values, self.ema if self.epoch >= self.decay_epoch else 0.0)
+        return values
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixes a batch with itself: x (N, C, T, V, M), y (N,) -> x_mix, soft targets (N, K). Both are new tensors.
+
+        A batch of one (over all ranks), and a mixer that is not enabled, give the batch itself with one-hot targets.
+
+        Raises:
+            ValueError: x has other joints than the layout, or fewer than 4 frames.
+        """
+        if x.ndim != 5 or x.shape[3] != self.layout.num_joints:
+            raise ValueError(
+                f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {self.layout.num_joints} joints of layout "
+                f"{self.layout.name!r}"
+            )
+        everyone, classes = gather_batch(x), gather_batch(y)
+        if not self.enabled or len(everyone) < 2:
+            return x.clone(), F.one_hot(y, self.num_class).to(x.dtype)
+        draws = draw_mix(
+            len(everyone),
+            x.shape[2],
+            self.layout.num_parts,
+            self.coalition_sizes,
+            self._mix_rng,
+            self.paste_probability,
+            self.window,
+        )
+        draws = replace(
+            draws,
+            uniform=own_slice(draws.uniform).to(x.device, non_blocking=True),
+            coalition=draws.coalition.to(x.device, non_blocking=True),
+        )
+        partner = own_slice(everyone.roll(-draws.shift, 0))
+        y_partner = own_slice(classes.roll(-draws.shift, 0))
+        return self.apply_draws(x, y, partner, y_partner, draws)
+
+    def apply_draws(
+        self, x: Tensor, y: Tensor, partner: Tensor, y_partner: Tensor, draws: MixDraws
+    ) -> tuple[Tensor, Tensor]:
+        """Mixes x with partner (both (N, C, T, V, M)) as drawn; the draws' tensors are on their device already.
+
+        Returns:
+            x_mix and soft targets (N, K), both new. No transfer to or from the device, and no loop over samples.
+        """
+        if draws.kind == "blend":
+            mixed, share = blend(x, partner, draws.lam), x.new_full((len(x),), draws.lam)
+        else:
+            if self.guided and self.epoch >= self.naive_mix_epoch:
+                rarer = torch.where(self.abundance[y_partner] < self.abundance[y], y_partner, y)
+                column = draw_coalition(self.saliency.table, rarer, draws.uniform, self.temperature)
+                parts = pasted_parts(self.coalition_parts[column], y, y_partner, self.abundance)
+            else:
+                parts = draws.coalition.expand(len(x), -1)
+            joints = (parts.unsqueeze(-1) & self.part_joints).any(1)  # (N, P), (P, V) -> (N, V)
+            mixed, share = paste(x, partner, joints, draws)
+        precision = torch.promote_types(x.dtype, torch.float32)
+        return mixed, soft_target(y, y_partner, share.to(precision), self.num_class)
+
+    def extra_repr(self) -> str:
+        return f"layout={self.layout.name}, classes={self.num_class}, guided={self.guided}, enabled={self.enabled}"
+
+
+def _check(fine: bool, message: str) -> None:
+    if not fine:
+        raise ValueError(message)

@@ -1,0 +1,227 @@
+"""Skeleton layouts: joint names, bones and body parts. The only module that knows a joint number.
+
+A layout of V joints is cut into P parts; every joint belongs to exactly one part. Everything that depends on
+the body (graph, bone stream, mixing, contributions) is derived from a :class:`SkeletonLayout`, so a new sensor
+is one new layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class SkeletonLayout:
+    """Joints, bones and parts of one kind of skeleton, checked on construction.
+
+    Args:
+        name: how the layout is called in configs and messages.
+        joint_names: V names; sides are the person's own.
+        bones: V - 1 pairs ``(joint, neighbour nearer the centre)`` that form a tree; the bone stream is joint
+            minus neighbour, and the centre, which has no pair, gets 0.
+        parts: part name -> its joints. Their order numbers the parts 0 .. P-1.
+        edges: pairs of the graph that the networks convolve over; the bones unless given.
+
+    Raises:
+        ValueError: a joint is in no part or in two, a number is outside 0 .. V-1, or the bones (or edges) are
+            no tree.
+    """
+
+    name: str
+    joint_names: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    parts: Mapping[str, tuple[int, ...]]
+    edges: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.edges:
+            object.__setattr__(self, "edges", self.bones)
+        joints = range(len(self.joint_names))
+        owners: dict[int, list[str]] = {joint: [] for joint in joints}
+        for part, members in self.parts.items():
+            if not members:
+                raise ValueError(f"layout {self.name!r}: part {part!r} has no joints; leave it out or give it some")
+            for joint in members:
+                if joint not in owners:
+                    raise ValueError(f"layout {self.name!r}: part {part!r} names joint {joint}, outside {joints}")
+                owners[joint].append(part)
+        wrong = {joint: owner for joint, owner in owners.items() if len(owner) != 1}
+        if wrong:
+            raise ValueError(f"layout {self.name!r}: every joint must be in exactly one part; not so: {wrong}")
+        if len(self.parts) < 2:
+            raise ValueError(f"layout {self.name!r}: mixing by parts needs at least two parts, got {len(self.parts)}")
+        _root(self.name, "bones", self.bones, len(joints))
+        _root(self.name, "edges", self.edges, len(joints))
+
+    @property
+    def num_joints(self) -> int:
+        """V, the number of joints."""
+        return len(self.joint_names)
+
+    @property
+    def num_parts(self) -> int:
+        """P, the number of parts."""
+        return len(self.parts)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts, in the order that numbers them."""
+        return tuple(self.parts)
+
+    @property
+    def center(self) -> int:
+        """The joint that no bone starts from."""
+        return _root(self.name, "bones", self.bones, self.num_joints)
+
+    def joint(self, name: str) -> int:
+        """Number of the joint called ``name``."""
+        return self.joint_names.index(name)
+
+    def parents(self) -> list[int]:
+        """For each joint its neighbour nearer the centre (the centre: itself); bone stream: ``x - x[parents]``."""
+        nearer = list(range(self.num_joints))
+        for joint, neighbour in self.bones:
+            nearer[joint] = neighbour
+        return nearer
+
+    def membership(self) -> torch.Tensor:
+        """(P, V) bool: does part p hold joint v?"""
+        rows = torch.zeros(self.num_parts, self.num_joints, dtype=torch.bool)
+        for row, joints in zip(rows, self.parts.values(), strict=True):
+            row[list(joints)] = True
+        return rows
+
+    def coalitions(self, sizes: Sequence[int] | None = None) -> tuple[tuple[int, ...], ...]:
+        """Coalitions of parts by size, then in lexicographic order (METHOD: all pairs, then all triples, for P = 5).
+
+        Args:
+            sizes: numbers of parts, each 1 .. P-1; by default floor(P/2) and ceil(P/2).
+        """
+        parts = self.num_parts
+        chosen = sorted({parts // 2, (parts + 1) // 2} if sizes is None else set(sizes))
+        if not chosen or chosen[0] < 1 or chosen[-1] >= parts:
+            raise ValueError(f"coalition sizes must lie in 1..{parts - 1} for {parts} parts, got {list(sizes or [])}")
+        return tuple(subset for size in chosen for subset in combinations(range(parts), size))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SkeletonLayout:
+        """A layout from plain data (YAML, JSON): ``name, joint_names, bones, parts`` and optionally ``edges``."""
+        known = {"name", "joint_names", "bones", "parts", "edges"}
+        missing, unknown = known - {"edges"} - set(values), set(values) - known
+        if missing or unknown:
+            raise ValueError(f"layout: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
+        try:
+            return cls(
+                name=str(values["name"]),
+                joint_names=tuple(str(joint) for joint in values["joint_names"]),
+                bones=tuple((int(joint), int(neighbour)) for joint, neighbour in values["bones"]),
+                parts={str(part): tuple(int(joint) for joint in joints) for part, joints in values["parts"].items()},
+                edges=tuple((int(joint), int(neighbour)) for joint, neighbour in values.get("edges", ())),
+            )
+        except (TypeError, AttributeError) as error:
+            raise ValueError(
+                f"layout {values['name']!r}: {error}; joint_names is a list, bones a list of pairs, "
+                "parts a mapping of part name to joints"
+            ) from error
+
+    @classmethod
+    def get(cls, layout: str | Mapping[str, Any] | SkeletonLayout) -> SkeletonLayout:
+        """A layout by name (``ntu25``, ``ucla20``, ``coco17``), from a plain dict, or itself."""
+        if isinstance(layout, SkeletonLayout):
+            return layout
+        if isinstance(layout, Mapping):
+            return cls.from_dict(layout)
+        if layout not in LAYOUTS:
+            raise ValueError(f"no skeleton layout {layout!r}; there are {', '.join(LAYOUTS)}, or give it as a dict")
+        return LAYOUTS[layout]
+
+
+def _root(name: str, what: str, pairs: Sequence[tuple[int, int]], num_joints: int) -> int:
+    """The centre of a tree of (joint, neighbour nearer the centre) pairs; ValueError where it is no tree."""
+    nearer = dict(pairs)
+    roots = set(range(num_joints)) - set(nearer)
+    if len(pairs) != num_joints - 1 or len(nearer) != len(pairs) or len(roots) != 1:
+        raise ValueError(
+            f"layout {name!r}: {what} must be {num_joints - 1} pairs (joint, neighbour nearer the centre), "
+            f"one for each joint but the centre; got {len(pairs)} pairs, joints without one: {sorted(roots)}"
+        )
+    for start in range(num_joints):
+        joint = start
+        for _ in range(num_joints):
+            joint = nearer.get(joint, joint)
+        if joint not in roots:
+            raise ValueError(f"layout {name!r}: {what} are no tree: joint {start} does not lead to the centre")
+    return roots.pop()
+
+
+def _layout(name: str, joints: str, bones: str, parts: Mapping[str, str], edges: str = "") -> SkeletonLayout:
+    """A layout from compact text: names, 'joint-neighbour' pairs and joint numbers, separated by blanks."""
+
+    def pairs(text: str) -> list[list[str]]:
+        return [pair.split("-") for pair in text.split()]
+
+    return SkeletonLayout.from_dict(
+        {
+            "name": name,
+            "joint_names": joints.split(),
+            "bones": pairs(bones),
+            "parts": {part: numbers.split() for part, numbers in parts.items()},
+            "edges": pairs(edges),
+        }
+    )
+
+
+# Part 1 of ntu25 is the person's right arm (the official Shap-Mix code calls it the left hand; the numbers agree).
+LAYOUTS: dict[str, SkeletonLayout] = {
+    layout.name: layout
+    for layout in (
+        _layout(
+            "ntu25",
+            joints="spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+            "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+            "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb",
+            bones="0-1 1-20 2-20 3-2 4-20 5-4 6-5 7-6 8-20 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 "
+            "19-18 21-22 22-7 23-24 24-11",
+            parts={
+                "trunk": "0 1 2 3 20",
+                "right_arm": "8 9 10 11 23 24",
+                "left_arm": "4 5 6 7 21 22",
+                "right_leg": "16 17 18 19",
+                "left_leg": "12 13 14 15",
+            },
+        ),
+        _layout(
+            "ucla20",
+            joints="hip_center spine neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+            "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+            "right_ankle right_foot",
+            bones="0-1 1-2 3-2 4-2 5-4 6-5 7-6 8-2 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 19-18",
+            parts={
+                "trunk": "0 1 2 3",
+                "left_arm": "4 5 6 7",
+                "right_arm": "8 9 10 11",
+                "left_leg": "12 13 14 15",
+                "right_leg": "16 17 18 19",
+            },
+        ),
+        _layout(
+            "coco17",
+            joints="nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+            "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
+            bones="15-13 13-11 16-14 14-12 11-0 12-0 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
+            parts={
+                "head": "0 1 2 3 4",
+                "left_arm": "5 7 9",
+                "right_arm": "6 8 10",
+                "left_leg": "11 13 15",
+                "right_leg": "12 14 16",
+            },
+            edges="15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
+        ),
+    )
+}
