@@ -1,0 +1,176 @@
+"""StoreFeeder: sequences of a store -> batches on the device. The data sets' feeders are small classes on top of it.
+
+Shapes: N batch, C coordinates, T frames (``window_size``), V joints, M people, L frames of a stored sequence.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapmix.skeleton import SkeletonLayout
+
+from .store import DataError, SkeletonStore
+from .transforms import STREAMS, centre_crop, random_crop, resize_taps, rotate, rotation_matrices, to_stream
+
+log = logging.getLogger(__name__)
+TEST_CROP = 0.95
+
+
+class StoreFeeder:
+    """A split of a store, delivered as CTR-GCN delivers NTU: crop, linear resize, rotation, stream.
+
+    Args:
+        store: the packed data set.
+        members: which of its sequences belong to this split.
+        layout: of its joints.
+        class_names: K names; labels are 0 .. K-1.
+        split: ``train`` draws augmentations; any other split is seen as at test time.
+        stream: joint, bone, joint_motion or bone_motion.
+        window_size: T.
+        p_interval: share of a sequence that is cropped: [low, high] in training, [share] at test time.
+        random_rot: rotate in training by angles uniform within ``rotation`` about x, y and z.
+        rotation: radians.
+        min_crop: a training crop has at least so many frames, where the sequence has them.
+        repeat: how often an epoch shows every sequence.
+        on_bad_sample: what to do with training sequences that cannot be used: ``error``, or ``skip`` (named in the
+            log and counted). In other splits they are an error.
+
+    Raises:
+        DataError: no sequence in the split, sequences that cannot be used, labels outside the classes.
+    """
+
+    def __init__(
+        self,
+        store: SkeletonStore,
+        members: np.ndarray,
+        layout: SkeletonLayout,
+        class_names: list[str],
+        split: str = "train",
+        stream: str = "joint",
+        window_size: int = 64,
+        p_interval: tuple[float, ...] | list[float] | None = None,
+        random_rot: bool = True,
+        rotation: float = 0.3,
+        min_crop: int = 64,
+        repeat: int = 1,
+        on_bad_sample: Literal["error", "skip"] = "error",
+    ) -> None:
+        if stream not in STREAMS:
+            raise DataError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
+        if window_size < 4 or repeat < 1 or on_bad_sample not in ("error", "skip"):
+            raise DataError(
+                "window_size must be at least 4, repeat at least 1, on_bad_sample error or skip; "
+                f"got {window_size}, {repeat}, {on_bad_sample!r}"
+            )
+        self.store = store
+        self.layout = layout
+        self.class_names = class_names
+        self.train = split == "train"
+        self.split = split
+        self.stream = stream
+        self.window_size = window_size
+        self.random_rot = random_rot
+        self.rotation = rotation
+        self.min_crop = min_crop
+        self.repeat = repeat
+        shares = tuple(p_interval) if p_interval is not None else ((0.5, 1.0) if self.train else (TEST_CROP,))
+        if len(shares) not in (1, 2) or not all(0 < share <= 1 for share in shares):
+            raise DataError(f"p_interval must be one or two shares in 0..1, got {list(shares)}")
+        self.p_interval = shares
+        self.test_crop = shares[0] if len(shares) == 1 else TEST_CROP
+        self.members = self._usable(members, on_bad_sample)
+        self.labels = store.labels[self.members]
+        self.ids = [store.ids[member] for member in self.members]
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < self.num_class:
+            worst = int(np.flatnonzero((self.labels < 0) | (self.labels >= self.num_class))[0])
+            raise DataError(
+                f"sample {self.ids[worst]} has label {self.labels[worst]}, outside the {self.num_class} classes 0.."
+                f"{self.num_class - 1}"
+            )
+        self.num_person, self.num_joints, self.in_channels = store.frames.shape[1:]
+        if self.num_joints != layout.num_joints:
+            raise DataError(f"{store.path} has {self.num_joints} joints, layout {layout.name!r} {layout.num_joints}")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def num_class(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Samples of each class in this split (K,)."""
+        return np.bincount(self.labels, minlength=self.num_class).tolist()
+
+    @property
+    def checksum(self) -> str:
+        """Of the store's contents."""
+        return self.store.checksum
+
+    def draw(self, size: int, rng: torch.Generator) -> Tensor:
+        """The random numbers of a training batch, one row a place in the global batch: crop 2, rotation 3."""
+        return torch.rand(size, 5, generator=rng)
+
+    def batch(
+        self, rows: Tensor | np.ndarray, device: torch.device | str = "cpu", draws: Tensor | None = None
+    ) -> Tensor:
+        """The samples ``rows`` of this split as x (N, C, T, V, M), float32, on the device.
+
+        Args:
+            draws: rows of :meth:`draw`, on the CPU; None gives the test-time view, of training samples too.
+        """
+        joints = self.joint_view(self.members[np.asarray(rows)], torch.device(device), draws)
+        return to_stream(joints, self.layout, self.stream)
+
+    def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
+        """Joints (N, C, T, V, M) of stored sequences before the stream is taken: crop, resize, rotation."""
+        lengths = self.store.lengths[members]
+        if draws is None or len(self.p_interval) == 1:
+            start, length = centre_crop(lengths, self.test_crop)
+        else:
+            low, high = self.p_interval
+            start, length = random_crop(lengths, (low, high), self.min_crop, draws[:, :2].double().numpy())
+        left, right, weight = resize_taps(start, length, self.window_size)
+        first = self.store.offsets[members][:, None]
+        near, far = self.read(first + left, device), self.read(first + right, device)
+        x = torch.lerp(near, far, torch.from_numpy(weight).to(device)[:, None, :, None, None])
+        if draws is not None and self.random_rot:
+            angles = (draws[:, 2:5].to(device) * 2 - 1) * self.rotation
+            x = rotate(x, rotation_matrices(angles))
+        return x
+
+    def read(self, frames: np.ndarray, device: torch.device) -> Tensor:
+        """Stored frames (N, T) -> (N, C, T, V, M) on the device."""
+        return torch.from_numpy(self.store.frames[frames]).to(device, non_blocking=True).permute(0, 4, 1, 3, 2)
+
+    def padded_joints(self, rows: np.ndarray) -> Tensor:
+        """The first T stored frames of each sequence, zeros after its end, joints whatever the stream (N, C, T, V, M)."""
+        members = self.members[rows]
+        place = np.arange(self.window_size)[None]
+        inside = place < self.store.lengths[members][:, None]
+        x = self.read(np.where(inside, self.store.offsets[members][:, None] + place, 0), torch.device("cpu"))
+        return x * torch.from_numpy(inside)[:, None, :, None, None]
+
+    def _usable(self, members: np.ndarray, on_bad_sample: str) -> np.ndarray:
+        bad = [member for member in members if self.store.ids[member] in self.store.problems]
+        named = "; ".join(
+            f"{self.store.ids[member]} {self.store.problems[self.store.ids[member]]}" for member in bad[:5]
+        )
+        if bad and not (on_bad_sample == "skip" and self.train):
+            raise DataError(
+                f"{len(bad)} {self.split} sample(s) cannot be used: {named}{' ...' if len(bad) > 5 else ''}. Mend or remove "
+                "them" + (", or set on_bad_sample: skip in train_feeder_args" if self.train else "")
+            )
+        if bad:
+            log.warning("left out %d of %d training samples: %s", len(bad), len(members), named)
+        members = np.setdiff1d(members, bad)
+        if not len(members):
+            raise DataError(f"{self.store.path}: no sample in split {self.split!r}")
+        return members

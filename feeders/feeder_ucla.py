@@ -1,0 +1,171 @@
+"""Northwestern-UCLA as CTR-GCN's users have it: a folder of JSON files, one a sequence (METHOD 6 and 7).
+
+Shapes: N batch, C coordinates, T frames (``window_size``), V = 20 joints, M = 1 person, L frames of a sequence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from math import radians
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapmix.skeleton import SkeletonLayout
+
+from .feeder import StoreFeeder
+from .longtail import exponential_counts, long_tailed_subset
+from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
+from .transforms import rotate, rotation_matrices, scale_to_unit
+
+LAYOUT = SkeletonLayout.get("ucla20")
+CENTRE = LAYOUT.joint("spine")
+VIEW_ANGLE = 60  # degrees
+CLASSES = {  # number in the file's name -> class name; their order is the labels'
+    1: "pick up with one hand",
+    2: "pick up with two hands",
+    3: "drop trash",
+    4: "walk around",
+    5: "sit down",
+    6: "stand up",
+    8: "donning",
+    9: "doffing",
+    11: "throw",
+    12: "carry",
+}
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
+SPLIT_VIEWS = {"train": (1, 2), "val": (1, 2), "test": (3,)}
+
+
+class Feeder(StoreFeeder):
+    """NW-UCLA: centred on the first frame's spine, turned in training, scaled to -1 .. 1, ``window_size`` frames.
+
+    Args:
+        data_path: the folder ``all_sqe`` with its JSON files.
+        split: ``train`` (views 1 and 2), ``test`` (view 3), or ``val``: views 1 and 2 of ``val_subjects``.
+        stream: joint, bone, joint_motion or bone_motion.
+        window_size: T; in training frames are drawn uniformly and sorted, at test time they are evenly spaced.
+        repeat: how often an epoch shows every sequence.
+        long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; none: all of it.
+        val_subjects: subjects whose training views are kept out of training, for ``split: val``.
+        random_rot: in training turn by whole degrees, uniform in -60 .. 60, about x and y. (CTR-GCN also scales at
+            random, which the scaling to -1 .. 1 cancels.)
+        on_bad_sample: error or skip, see StoreFeeder.
+        cache_dir: where the packed store lies; by default beside ``data_path``.
+
+    Raises:
+        DataError: a folder missing or empty, files that are not such sequences, a long tail that the data cannot give.
+    """
+
+    def __init__(
+        self,
+        data_path: str = "data/NW-UCLA/all_sqe",
+        split: Literal["train", "val", "test"] = "train",
+        stream: str = "joint",
+        window_size: int = 52,
+        repeat: int = 1,
+        long_tail: Mapping[str, Any] | None = None,
+        val_subjects: Sequence[int] = (),
+        random_rot: bool = True,
+        on_bad_sample: Literal["error", "skip"] = "error",
+        cache_dir: str | None = None,
+    ) -> None:
+        if split not in SPLIT_VIEWS:
+            raise DataError(f"split must be one of {', '.join(SPLIT_VIEWS)}, got {split!r}")
+        store = open_store(Path(data_path), cache_dir)
+        numbers = np.array([[int(n) for n in NAME.fullmatch(name).groups()] for name in store.ids])  # type: ignore[union-attr]
+        members = np.isin(numbers[:, 3], SPLIT_VIEWS[split])
+        if split != "test":
+            members &= np.isin(numbers[:, 1], list(val_subjects)) == (split == "val")
+        members = np.flatnonzero(members)
+        if long_tail is not None and split == "train":
+            members = members[_cut(store.labels[members], long_tail)]
+        super().__init__(
+            store,
+            members,
+            LAYOUT,
+            list(CLASSES.values()),
+            split,
+            stream,
+            window_size,
+            random_rot=random_rot,
+            repeat=repeat,
+            on_bad_sample=on_bad_sample,
+        )
+
+    def draw(self, size: int, rng: torch.Generator) -> Tensor:
+        """The random numbers of a training batch, one row a place in the global batch: view 2, frames T."""
+        return torch.rand(size, 2 + self.window_size, generator=rng)
+
+    def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
+        """Centre, turn, scale over the whole sequence, then choose T frames."""
+        lengths = self.store.lengths[members]
+        place = np.arange(lengths.max())[None]
+        valid = torch.from_numpy(place < lengths[:, None]).to(device)
+        x = self.read(self.store.offsets[members][:, None] + np.minimum(place, lengths[:, None] - 1), device)
+        x = x - x[:, :, :1, CENTRE : CENTRE + 1]
+        if draws is not None and self.random_rot:
+            degrees = (draws[:, :2].double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
+            angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
+            x = rotate(x, rotation_matrices(angles.to(device, x.dtype)))
+        x = scale_to_unit(x, valid)
+        if draws is None:
+            frames = torch.from_numpy(np.linspace(0, lengths - 1, self.window_size, axis=1).astype(np.int64))
+        else:
+            frames = (draws[:, 2:].double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
+        index = frames.to(device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])
+        return x.gather(2, index)
+
+
+def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
+    """The packed store of a folder of JSON files; built where it is missing or the files have changed."""
+    if not folder.is_dir():
+        raise DataError(
+            f"data folder {folder} does not exist; unpack NW-UCLA's all_sqe.zip there or set data_path in the feeder's args"
+        )
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise DataError(f"data folder {folder} has no .json files; NW-UCLA's all_sqe holds 1484")
+    for file in files:
+        match = NAME.fullmatch(file.stem)
+        if not match or int(match[1]) not in CLASSES:
+            raise DataError(
+                f"{file}: the name must be aAA_sSS_eEE_vVV with an action among {', '.join(map(str, CLASSES))}"
+            )
+    return SkeletonStore.build(
+        cache_folders(folder, cache_dir), "nw_ucla", fingerprint_files(files), lambda: _read(files)
+    )
+
+
+def _read(files: Sequence[Path]) -> Iterator[Sample]:
+    labels = {number: label for label, number in enumerate(CLASSES)}
+    for file in files:
+        frames, problem = np.zeros((0, 1, LAYOUT.num_joints, 3), np.float32), ""
+        try:
+            skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
+            if skeletons.size and skeletons.shape[1:] != (LAYOUT.num_joints, 3):
+                problem = (
+                    f"({file}) has frames of shape {skeletons.shape[1:]}, wanted {LAYOUT.num_joints} joints of x, y, z"
+                )
+            elif skeletons.size:
+                frames = skeletons[:, None]
+        except json.JSONDecodeError as error:
+            problem = f"({file}) is no JSON: {error}"
+        except KeyError:
+            problem = f"({file}) has no 'skeletons'"
+        except (TypeError, ValueError, OSError) as error:
+            problem = f"({file}) cannot be read as frames of {LAYOUT.num_joints} joints: {error}"
+        yield Sample(file.stem, labels[int(file.stem[1:3])], frames, problem)
+
+
+def _cut(labels: np.ndarray, long_tail: Mapping[str, Any]) -> np.ndarray:
+    unknown = set(long_tail) - {"n_max", "imbalance", "seed"}
+    if unknown:
+        raise DataError(f"long_tail: unknown keys {sorted(unknown)}; there are n_max, imbalance, seed")
+    counts = exponential_counts(int(long_tail.get("n_max", 100)), float(long_tail.get("imbalance", 10)), len(CLASSES))
+    return long_tailed_subset(labels, counts, int(long_tail.get("seed", 0)))

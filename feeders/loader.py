@@ -1,0 +1,211 @@
+"""Batches of an epoch: which samples, in which order, for which process; the same for 1 process and for W.
+
+Shapes: N batch (this process's slice), B global batch, C coordinates, T frames, V joints, M people.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from shapmix.distributed import world
+from shapmix.draws import derive_seed, generator
+
+from .feeder import StoreFeeder
+from .store import DataError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's slice: x (N, C, T, V, M), y (N,) int64 on the device; rows (N,) of the split, on the CPU."""
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+
+
+class Loader:
+    """Delivers a split in batches. Subclasses say how rows of the split become tensors.
+
+    Args:
+        labels: (n,) classes of the split.
+        ids: n names.
+        class_names: K names.
+        batch_size: the global batch; must divide by the number of processes.
+        repeat: how often an epoch shows every sample.
+        seed: of order and augmentation.
+        device, dtype: of x.
+
+    Raises:
+        DataError: a batch size that does not divide by the number of processes.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        ids: list[str],
+        class_names: list[str],
+        batch_size: int,
+        repeat: int,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self.ids = ids
+        self.class_names = class_names
+        self.repeat = repeat
+        self.seed = seed
+        self.device = device
+        self.dtype = dtype
+        self.rank, self.processes = world()
+        self.samples_per_epoch = len(ids) * repeat
+        self.batch_size = min(batch_size, self.samples_per_epoch)
+        if self.batch_size % self.processes:
+            raise DataError(
+                f"the global batch of {self.batch_size} (batch_size {batch_size}, {self.samples_per_epoch} samples an "
+                f"epoch) does not divide by {self.processes} processes; change batch_size or --nproc_per_node"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Training batches of an epoch; an incomplete last one is dropped unless it is the only one."""
+        return self.samples_per_epoch // self.batch_size
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Samples of each class (K,), without repetition."""
+        return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+    def plan(self, epoch: int) -> Tensor:
+        """(steps, B) rows of every global batch of an epoch."""
+        order = torch.randperm(self.samples_per_epoch, generator=generator(self.seed, epoch, "order")) % len(self.ids)
+        return order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
+
+    def own(self, batch: Tensor) -> Tensor:
+        """This process's places of a global batch."""
+        return batch.chunk(self.processes)[self.rank]
+
+    def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The training batches of an epoch, from ``first_step`` on."""
+        raise NotImplementedError
+
+    def test(self, batch_size: int) -> Iterator[Batch]:
+        """This process's share of the split as seen at test time; over all processes each sample once."""
+        raise NotImplementedError
+
+    def raw(self, batch_size: int) -> Iterator[Tensor]:
+        """This process's share of the first T stored frames, zero-padded (for the published baseline)."""
+        raise DataError("baseline: published needs the project's own feeders, which keep the raw sequences")
+
+    def _shares(self, batch_size: int) -> Iterator[Tensor]:
+        """Rows of this process, batch by batch, in order and without padding."""
+        yield from torch.arange(self.rank, len(self.ids), self.processes).split(batch_size)
+
+    def _to_device(self, x: Tensor, rows: Tensor) -> Batch:
+        y = self.labels[rows]
+        return Batch(x.to(self.device, self.dtype, non_blocking=True), y.to(self.device, non_blocking=True), rows)
+
+
+class StoreLoader(Loader):
+    """Batches of a :class:`StoreFeeder`, transformed as a whole on the device."""
+
+    def __init__(
+        self, feeder: StoreFeeder, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__(feeder.labels, feeder.ids, feeder.class_names, batch_size, feeder.repeat, seed, device, dtype)
+        self.feeder = feeder
+
+    def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        for step, batch in enumerate(self.plan(epoch)[first_step:], first_step):
+            draws = self.feeder.draw(len(batch), generator(self.seed, epoch, step, "augment"))
+            rows = self.own(batch)
+            yield self._to_device(self.feeder.batch(rows, self.device, self.own(draws)), rows)
+
+    def test(self, batch_size: int) -> Iterator[Batch]:
+        for rows in self._shares(batch_size):
+            yield self._to_device(self.feeder.batch(rows, self.device), rows)
+
+    def raw(self, batch_size: int) -> Iterator[Tensor]:
+        for rows in self._shares(batch_size):
+            yield self.feeder.padded_joints(rows.numpy())
+
+
+class DatasetLoader(Loader):
+    """Batches of a user's own Dataset that returns (data (C, T, V, M), label, index), through torch's DataLoader.
+
+    The order of samples is ours; what the Dataset draws is its own affair (workers are seeded by seed, epoch, rank).
+
+    Args:
+        dataset: with ``labels`` or, as CTR-GCN's feeders have it, ``label``; else one pass over it reads them.
+            Optional: ``sample_name`` (ids) and ``class_names``.
+        num_class: K, where the Dataset has no class names.
+        num_worker: processes that load.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        num_class: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        num_worker: int = 0,
+    ) -> None:
+        size = len(dataset)  # type: ignore[arg-type]
+        labels = getattr(dataset, "labels", getattr(dataset, "label", None))
+        if labels is None:
+            log.info("%s has neither labels nor label; reading them in one pass", type(dataset).__name__)
+            labels = [int(dataset[row][1]) for row in range(size)]
+        labels = np.asarray(labels, dtype=np.int64)
+        ids = [str(name) for name in getattr(dataset, "sample_name", range(size))]
+        if size == 0 or len(labels) != size or len(ids) != size or len(set(ids)) != size:
+            raise DataError(
+                f"{type(dataset).__name__} has {size} samples, {len(labels)} labels, {len(set(ids))} different names"
+            )
+        wrong = np.flatnonzero((labels < 0) | (labels >= num_class))
+        if len(wrong):
+            raise DataError(
+                f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the {num_class} classes 0..{num_class - 1}"
+            )
+        class_names = [str(name) for name in getattr(dataset, "class_names", range(num_class))]
+        super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype)
+        self.dataset = dataset
+        self.num_worker = num_worker
+
+    def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        yield from self._load([self.own(batch).tolist() for batch in self.plan(epoch)[first_step:]], epoch)
+
+    def test(self, batch_size: int) -> Iterator[Batch]:
+        yield from self._load([rows.tolist() for rows in self._shares(batch_size)], -1)
+
+    def _load(self, batches: list[list[int]], epoch: int) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            self.dataset,
+            batch_sampler=batches,
+            num_workers=self.num_worker,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch, self.rank, "workers")),
+        )
+        for rows, (data, label, *_) in zip(batches, loader, strict=True):
+            data, index = torch.as_tensor(data), torch.tensor(rows)
+            label = torch.as_tensor(label)
+            if data.ndim != 5 or not torch.equal(label.long(), self.labels[index]):
+                raise DataError(
+                    f"{type(self.dataset).__name__} must return (data (C, T, V, M), label, index) with the labels it "
+                    f"announced; sample {self.ids[rows[0]]} came as {tuple(data.shape[1:])}, labels {label.tolist()}"
+                )
+            if not bool(data.isfinite().all()):
+                bad = rows[int((~data.isfinite().flatten(1).all(1)).nonzero()[0])]
+                raise DataError(f"sample {self.ids[bad]} has NaN or infinite values; mend or remove it")
+            yield self._to_device(data.to(torch.float32), index)

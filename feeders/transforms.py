@@ -1,0 +1,104 @@
+"""Transforms of whole batches on any device. Pure functions: what is random comes in as arguments.
+
+Shapes: N batch, C coordinates, T frames, V joints, M people.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapmix.skeleton import SkeletonLayout
+
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+
+
+def centre_crop(lengths: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """First frame and number of frames of the middle ``share`` (0 .. 1) of each sequence; CTR-GCN's test crop."""
+    start = ((1 - share) * lengths / 2).astype(np.int64)
+    return start, lengths - 2 * start
+
+
+def random_crop(
+    lengths: np.ndarray, shares: tuple[float, float], at_least: int, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """CTR-GCN's training crop: a share of each sequence, uniform in ``shares``, at least ``at_least`` frames if it has them.
+
+    Args:
+        lengths: (N,) frames.
+        draws: (N, 2) uniform numbers: share, place.
+
+    Returns:
+        first frames and numbers of frames, each (N,).
+    """
+    low, high = shares
+    share = draws[:, 0] * (high - low) + low
+    length = np.minimum(np.maximum(np.floor(lengths * share).astype(np.int64), at_least), lengths)
+    start = np.floor(draws[:, 1] * (lengths - length + 1)).astype(np.int64)
+    return start, length
+
+
+def resize_taps(start: np.ndarray, length: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Linear resize of cropped sequences to ``window`` frames, as frames to read and weights.
+
+    The arithmetic of torch's ``interpolate(mode="bilinear", align_corners=False)``, in float32.
+
+    Returns:
+        left and right frame, counted from the sequence's start, and the right one's weight, each (N, window).
+    """
+    scale = (length.astype(np.float32) / np.float32(window))[:, None]
+    place = np.maximum(scale * (np.arange(window, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
+    left = np.minimum(place.astype(np.int64), length[:, None] - 1)
+    right = np.minimum(left + 1, length[:, None] - 1)
+    return start[:, None] + left, start[:, None] + right, place - left.astype(np.float32)
+
+
+def rotation_matrices(angles: Tensor) -> Tensor:
+    """(N, 3) angles about x, y, z in radians -> (N, 3, 3) matrices Rz Ry Rx, as CTR-GCN turns its coordinates."""
+    (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
+    zero, one = torch.zeros_like(sx), torch.ones_like(sx)
+
+    def matrix(*rows: Tensor) -> Tensor:
+        return torch.stack(rows, dim=1).view(-1, 3, 3)
+
+    about_x = matrix(one, zero, zero, zero, cx, sx, zero, -sx, cx)
+    about_y = matrix(cy, zero, -sy, zero, one, zero, sy, zero, cy)
+    about_z = matrix(cz, sz, zero, -sz, cz, zero, zero, zero, one)
+    return about_z @ about_y @ about_x
+
+
+def rotate(x: Tensor, matrices: Tensor) -> Tensor:
+    """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3)."""
+    return torch.einsum("ndc,nctvm->ndtvm", matrices, x)
+
+
+def motion(x: Tensor) -> Tensor:
+    """Difference to the next frame; the last frame is 0."""
+    moved = torch.zeros_like(x)
+    moved[:, :, :-1] = x[:, :, 1:] - x[:, :, :-1]
+    return moved
+
+
+def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
+    """Joints to one of the four streams: joint, bone, joint_motion, bone_motion. Same shape."""
+    if stream not in STREAMS:
+        raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
+    if stream.startswith("bone"):
+        x = x - x[:, :, :, layout.parents()]
+    return motion(x) if stream.endswith("motion") else x
+
+
+def scale_to_unit(x: Tensor, valid: Tensor) -> Tensor:
+    """Scales each axis of each sequence to -1 .. 1 over its valid frames; a constant axis becomes 0.
+
+    Args:
+        x: (N, C, T, V, M).
+        valid: (N, T) bool, at least one frame in each row.
+    """
+    mask = valid[:, None, :, None, None]
+    low = x.masked_fill(~mask, torch.inf).amin((2, 3, 4), keepdim=True)
+    high = x.masked_fill(~mask, -torch.inf).amax((2, 3, 4), keepdim=True)
+    spread = high - low
+    constant = spread == 0
+    return torch.where(constant, 0.0, (x - low) / torch.where(constant, 1.0, spread) * 2 - 1)
