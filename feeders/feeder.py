@@ -151,7 +151,7 @@ class StoreFeeder:
         return torch.from_numpy(self.store.frames[frames]).to(device, non_blocking=True).permute(0, 4, 1, 3, 2)
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
-        """The first T stored frames of each sequence, zeros after its end, joints whatever the stream (N, C, T, V, M)."""
+        """(N, C, T, V, M): the first T stored frames of each sequence, then zeros; joints, whatever the stream."""
         members = self.members[rows]
         place = np.arange(self.window_size)[None]
         inside = place < self.store.lengths[members][:, None]
@@ -160,13 +160,12 @@ class StoreFeeder:
 
     def _usable(self, members: np.ndarray, on_bad_sample: str) -> np.ndarray:
         bad = [member for member in members if self.store.ids[member] in self.store.problems]
-        named = "; ".join(
-            f"{self.store.ids[member]} {self.store.problems[self.store.ids[member]]}" for member in bad[:5]
-        )
+        first = [self.store.ids[member] for member in bad[:5]]
+        named = "; ".join(f"{name} {self.store.problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
         if bad and not (on_bad_sample == "skip" and self.train):
             raise DataError(
-                f"{len(bad)} {self.split} sample(s) cannot be used: {named}{' ...' if len(bad) > 5 else ''}. Mend or remove "
-                "them" + (", or set on_bad_sample: skip in train_feeder_args" if self.train else "")
+                f"{len(bad)} {self.split} sample(s) cannot be used: {named}. Mend or remove them"
+                + (", or set on_bad_sample: skip in train_feeder_args" if self.train else "")
             )
         if bad:
             log.warning("left out %d of %d training samples: %s", len(bad), len(members), named)

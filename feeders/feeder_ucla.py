@@ -126,7 +126,8 @@ def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
     """The packed store of a folder of JSON files; built where it is missing or the files have changed."""
     if not folder.is_dir():
         raise DataError(
-            f"data folder {folder} does not exist; unpack NW-UCLA's all_sqe.zip there or set data_path in the feeder's args"
+            f"data folder {folder} does not exist; unpack NW-UCLA's all_sqe.zip there, or set data_path in "
+            "train_feeder_args and test_feeder_args"
         )
     files = sorted(folder.glob("*.json"))
     if not files:

@@ -176,7 +176,7 @@ class DatasetLoader(Loader):
         wrong = np.flatnonzero((labels < 0) | (labels >= num_class))
         if len(wrong):
             raise DataError(
-                f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the {num_class} classes 0..{num_class - 1}"
+                f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the classes 0..{num_class - 1}"
             )
         class_names = [str(name) for name in getattr(dataset, "class_names", range(num_class))]
         super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype)

@@ -85,7 +85,7 @@ class SkeletonStore:
         fingerprint: str,
         read: Callable[[], Iterable[Sample]],
     ) -> SkeletonStore:
-        """Opens the store ``name`` of this fingerprint, or packs it from ``read()`` in the first folder that can be written.
+        """Opens the store ``name`` of this fingerprint, or packs it in the first folder that can be written.
 
         Args:
             folders: where it may lie, in order of preference.

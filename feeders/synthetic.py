@@ -8,17 +8,24 @@ resting posture, the idle sway, the place in the room, the view and the sensor n
 Frame of the body: x to the person's left, y up, z forward; the origin is the base of the spine. Camera: y up, z
 away from the camera, x such that the left of a person who faces the camera lies at smaller x (as with the Kinect).
 Metres, frames and degrees throughout.
+
+:class:`Feeder` delivers it: training counts fall exponentially, validation and test sets are balanced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from shapmix.skeleton import SkeletonLayout
+
+from .feeder import StoreFeeder
+from .longtail import exponential_counts
+from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 
 LAYOUT = SkeletonLayout.get("ntu25")
 FRAME_RATE = 30.0  # frames a second
@@ -316,3 +323,64 @@ def make_set(counts: Sequence[int], seed: int) -> tuple[list[str], list[int], li
     ids = [f"{ACTIONS[label].name}_{number:04d}" for label, number in samples]
     sequences = [synthesize(label, np.random.default_rng([seed, label, number])) for label, number in samples]
     return ids, [label for label, _ in samples], sequences
+
+
+# --- the feeder ------------------------------------------------------------------------------------------------------
+
+VERSION = 1  # of the generator; another one means that cached sets are made anew
+CENTRE = LAYOUT.joint("spine_mid")
+SPLITS = ("train", "val", "test")
+
+
+class Feeder(StoreFeeder):
+    """The synthetic set; NTU's view of it (crop, resize, rotation), centred on the first frame's spine_mid.
+
+    Args:
+        split: train (long-tailed), val or test (balanced, other people).
+        stream: joint, bone, joint_motion or bone_motion.
+        window_size: T.
+        n_max: training samples of the most frequent action.
+        imbalance: how many times fewer the rarest has.
+        num_test: samples of every action in the other splits.
+        seed: of the set.
+        min_crop: a training crop has at least so many frames, where the sequence has them.
+        repeat: how often an epoch shows every sequence.
+        cache_dir: where the packed store lies; by default work_dir/cache.
+    """
+
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"] = "train",
+        stream: str = "joint",
+        window_size: int = 32,
+        n_max: int = 200,
+        imbalance: float = 50,
+        num_test: int = 20,
+        seed: int = 0,
+        min_crop: int = 32,
+        repeat: int = 1,
+        cache_dir: str | None = None,
+    ) -> None:
+        if split not in SPLITS:
+            raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        counts = [num_test] * len(ACTIONS)
+        if split == "train":
+            counts = exponential_counts(n_max, imbalance, len(ACTIONS))
+
+        def read() -> Iterator[Sample]:
+            for name, label, frames in zip(*make_set(counts, len(SPLITS) * seed + SPLITS.index(split)), strict=True):
+                yield Sample(name, label, frames - frames[:1, :, CENTRE : CENTRE + 1])
+
+        name = f"synthetic_{split}_" + "-".join(map(str, [*counts, seed]))
+        store = SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
+        super().__init__(
+            store,
+            np.arange(len(store)),
+            LAYOUT,
+            [action.name for action in ACTIONS],
+            split,
+            stream,
+            window_size,
+            min_crop=min_crop,
+            repeat=repeat,
+        )

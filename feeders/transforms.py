@@ -23,7 +23,7 @@ def centre_crop(lengths: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarr
 def random_crop(
     lengths: np.ndarray, shares: tuple[float, float], at_least: int, draws: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CTR-GCN's training crop: a share of each sequence, uniform in ``shares``, at least ``at_least`` frames if it has them.
+    """CTR-GCN's training crop: a share of each sequence, uniform in ``shares``, of ``at_least`` frames if it has them.
 
     Args:
         lengths: (N,) frames.
