@@ -1,0 +1,116 @@
+"""Checkpoints: written beside and renamed, read with ``weights_only=True``."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, written or used: the message names the file and says what to do."""
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file beside ``path``, forces it to the disk and renames it; a crash leaves the old file.
+
+    Raises:
+        CheckpointError: the disk is full or cannot be written; the old file is as it was.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} could not be written ({error.strerror or error}); the previous file is unharmed. Free some space "
+            "and run the same command again: it goes on from there"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Saves a dict of tensors and plain values; see :func:`write_atomically`."""
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    write_atomically(path, content.getbuffer())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a file of tensors and plain values.
+
+    Raises:
+        CheckpointError: it is missing, cut off, or holds other things than tensors and plain values.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {path} holds more than tensors and plain values, or is damaged, and is not loaded: {error}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged or cut off ({error}); use another one") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, wanted a state dict")
+    return state
+
+
+def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's state dict of one of our checkpoints or of a bare file, names without ``module.``."""
+    weights = state["model"] if isinstance(state.get("model"), Mapping) else state
+    return {key.removeprefix("module."): value for key, value in weights.items() if isinstance(value, Tensor)}
+
+
+def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> list[str]:
+    """Fills a network from a checkpoint or a bare state dict and logs exactly what was not loaded.
+
+    Args:
+        ignore: weights whose names contain one of these are left as they are.
+
+    Returns:
+        one line for every weight that was not loaded, with the reason.
+
+    Raises:
+        CheckpointError: a weight has another shape (another class count, width or layout), or none fits.
+    """
+    weights = network_weights(load_checkpoint(path))
+    own = model.state_dict()
+    ignore = list(ignore)
+    skipped = [f"{key}: ignored" for key in weights if any(word in key for word in ignore)]
+    weights = {key: value for key, value in weights.items() if not any(word in key for word in ignore)}
+    wrong = [
+        f"{key}: {tuple(value.shape)} in the file, {tuple(own[key].shape)} in the network"
+        for key, value in weights.items()
+        if key in own and own[key].shape != value.shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"checkpoint {path} is of another network (class count, width, layout?): {'; '.join(wrong[:5])}"
+            f"{' ...' if len(wrong) > 5 else ''}. Change model_args, or leave such weights out with ignore_weights"
+        )
+    fitting = {key: value for key, value in weights.items() if key in own}
+    if not fitting:
+        raise CheckpointError(f"checkpoint {path} has no weight of this network; its first names: {list(weights)[:3]}")
+    skipped += [f"{key}: in the file, not in the network" for key in weights if key not in own]
+    skipped += [f"{key}: in the network, not in the file" for key in own if key not in fitting]
+    model.load_state_dict(fitting, strict=False)
+    log.info("loaded %d of %d weights from %s", len(fitting), len(own), path)
+    for line in skipped:
+        log.warning("not loaded: %s", line)
+    return skipped

@@ -1,0 +1,357 @@
+"""The configuration: a typed, closed schema. The only module that knows the YAML's keys.
+
+Command line > YAML > default. A mistake is a :class:`ConfigError` that names the key and the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from shapmix import ShapMix
+
+log = logging.getLogger(__name__)
+
+OWN_PACKAGES = ("feeders", "model", "shapmix")
+NO_EFFECT = "accepted, no effect: "
+
+# Every key of the official CTR-GCN and Shap-Mix YAML files and scripts that is not used here under its own name.
+OFFICIAL_KEYS: dict[str, str] = {
+    "cos": "schedule: cosine where true",
+    "dataset": NO_EFFECT + "class counts come from the training data",
+    "dist_weights": NO_EFFECT + "the prior is chosen by loss and tau, its counts come from the training data",
+    "local_rank": NO_EFFECT + "torchrun sets it",
+    "model_saved_name": NO_EFFECT + "checkpoints lie in work_dir",
+    "start_epoch": NO_EFFECT + "a run goes on where its checkpoint ends (resume)",
+    "test_interval": "eval_interval",
+}
+# Arguments of the official feeders, where the feeder here does not take them itself.
+OFFICIAL_FEEDER_ARGS: dict[str, str] = {
+    "bone": "stream: bone or bone_motion where true",
+    "vel": "stream: joint_motion or bone_motion where true",
+    "label_path": "split: test where it says val or test, else train",
+    "debug": NO_EFFECT + "take fewer samples with the feeder's own arguments",
+    "normalization": NO_EFFECT + "the network normalises its input (data_bn)",
+    "random_choose": NO_EFFECT + "frames are cropped or sampled as the data set's recipe has it",
+    "random_move": NO_EFFECT + "the official recipes leave it off",
+    "random_shift": NO_EFFECT + "the official recipes leave it off",
+    "use_mmap": NO_EFFECT + "data is always memory-mapped",
+}
+OFFICIAL_UCLA_STREAMS = {  # CTR-GCN's UCLA configs name the stream in data_path
+    "joint": "joint",
+    "bone": "bone",
+    "motion": "joint_motion",
+    "joint motion": "joint_motion",
+    "bone motion": "bone_motion",
+}
+# Class paths of the official graphs -> layout.
+OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
+
+# Keys that may differ between a run and its resumption: they do not change what is computed.
+NOT_IDENTITY = {
+    "config", "phase", "work_dir", "device", "resume", "overwrite", "num_worker", "log_interval", "print_log",
+    "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score", "show_topk", "plugins",
+}  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A configuration that a user can mend: the message names the file and key."""
+
+
+class Groups(BaseModel):
+    """Shot groups: many-shot classes have more training samples than ``many``, few-shot ones fewer than ``few``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    many: int = Field(100, ge=0)
+    few: int = Field(20, ge=0)
+
+
+class Config(BaseModel):
+    """Everything a run is told. Field order is the order in which config.yaml shows it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    config: str = Field("", description="the YAML file")
+    phase: Literal["train", "test", "info"] = "train"
+    work_dir: str = Field("", description="where the run writes; by default work_dir/<the config's path>")
+    seed: int = Field(1, ge=0, description="of initialisation, order, augmentation and mixing")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    resume: str = Field("auto", description="auto: go on where last.pt ends; none; or a checkpoint file")
+    overwrite: bool = Field(False, description="replace what work_dir holds")
+    weights: str | None = Field(None, description="checkpoint or bare state dict to start from or to test")
+    ignore_weights: list[str] = Field([], description="leave out weights whose names contain one of these")
+    plugins: list[str] = Field([], description="packages besides our own that class paths may name (command line only)")
+
+    feeder: str = Field(description="class path of the feeder, or of your own Dataset")
+    feeder_args: dict[str, Any] = Field({}, description="for every split; the three below add to it")
+    train_feeder_args: dict[str, Any] = {}
+    val_feeder_args: dict[str, Any] = Field({}, description="where given, best.pt is chosen on this split")
+    test_feeder_args: dict[str, Any] = {}
+    layout: str | dict[str, Any] | None = Field(None, description="skeleton layout, where a Dataset does not tell")
+    num_worker: int = Field(0, ge=0, description="loading processes, for your own Dataset")
+    groups: Groups = Groups()
+
+    model: str = "model.ctrgcn.Model"
+    model_args: dict[str, Any] = {}
+
+    mixing: Literal["shap_mix", "st_mix", "none"] = "shap_mix"
+    mixing_args: dict[str, Any] = Field({}, description="of shapmix.ShapMix")
+    naive_mix_epoch: int = Field(5, ge=0, description="first epoch of guided mixing")
+    naive_estimate_epoch: int = Field(5, ge=0, description="first epoch with drawn contexts and decay")
+    ema: float = Field(0.9, ge=0, le=1)
+    baseline: Literal["test_view", "published"] = Field("test_view", description="mean sequence of absent parts")
+    loss: Literal["logit_adjustment", "cross_entropy"] = "logit_adjustment"
+    tau: float = Field(1.0, ge=0, description="strength of the prior of logit_adjustment")
+
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    base_lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(4e-4, ge=0)
+    grad_clip: float | None = Field(None, gt=0, description="largest norm of all gradients")
+    schedule: Literal["step", "cosine"] = "step"
+    step: list[int] = Field([60, 80], description="epochs at which the learning rate decays")
+    lr_decay_rate: float = Field(0.1, gt=0)
+    min_lr_ratio: float = Field(0.001, ge=0, le=1, description="last learning rate of cosine, as a share of base_lr")
+    warm_up_epoch: int = Field(5, ge=0)
+    num_epoch: int = Field(100, ge=1)
+    batch_size: int = Field(64, ge=1, description="global, over all processes")
+    test_batch_size: int = Field(64, ge=1)
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+
+    eval_interval: int = Field(1, ge=1, description="evaluate every so many epochs, and after the last")
+    save_interval: int = Field(0, ge=0, description="keep epoch_N.pt every so many epochs; 0: only last.pt, best.pt")
+    save_epoch: int = Field(0, ge=0, description="first epoch that save_interval keeps")
+    save_steps: int = Field(0, ge=0, description="also write last.pt every so many steps within an epoch")
+    save_score: bool = Field(True, description="write scores_test.npz")
+    show_topk: list[int] = [1, 5]
+    log_interval: int = Field(100, ge=1, description="steps between lines in log.txt")
+    print_log: bool = True
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _device_list(cls, value: Any) -> Any:
+        """The official ``device: [0]``."""
+        if isinstance(value, (int, list)):
+            log.info("device: %s means auto here; choose GPUs with CUDA_VISIBLE_DEVICES or torchrun", value)
+            return "auto"
+        return value
+
+    @field_validator("ignore_weights", "step", "show_topk", "plugins", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, (str, int)) else value
+
+    def split_args(self, split: Literal["train", "val", "test"]) -> dict[str, Any]:
+        """The feeder's arguments for a split."""
+        own: dict[str, Any] = getattr(self, f"{split}_feeder_args")
+        return {**self.feeder_args, **own}
+
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share for one to go on where the other ended."""
+        return {key: value for key, value in self.model_dump().items() if key not in NOT_IDENTITY}
+
+
+def load_config(path: str, overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, lays ``overrides`` (dotted keys) over it, translates the official keys, and checks all of it.
+
+    Args:
+        path: the YAML file.
+        overrides: ``{"base_lr": 0.05, "train_feeder_args.stream": "bone"}``.
+        plugins: packages besides our own that class paths may name.
+
+    Raises:
+        ConfigError: whatever is wrong with it.
+    """
+    values = _read_yaml(Path(path))
+    if "plugins" in values:
+        raise ConfigError(f"{path}: plugins may only be named on the command line (--plugin PACKAGE)")
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    values = _translate(values, path)
+    values.setdefault("work_dir", str(_default_work_dir(Path(path))))
+    try:
+        config = Config(**{**values, "config": path, "plugins": list(plugins)})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, problem) for problem in error.errors())) from error
+    return _check_arguments(config)
+
+
+def import_class(path: str, plugins: Iterable[str] = ()) -> type:
+    """The class at a dotted path, from our own packages or from one that the user named.
+
+    Raises:
+        ConfigError: another package, no such module or class, or something that is no class.
+    """
+    allowed = (*OWN_PACKAGES, *plugins)
+    module_name, _, class_name = path.rpartition(".")
+    if not any(module_name == package or module_name.startswith(package + ".") for package in allowed):
+        raise ConfigError(
+            f"class path {path!r} is outside {', '.join(allowed)}; name your own package on the command line: "
+            f"--plugin {path.partition('.')[0] or 'PACKAGE'}"
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"class path {path!r}: {error}") from error
+    except AttributeError as error:
+        raise ConfigError(f"class path {path!r}: module {module_name} has no {class_name!r}") from error
+    if not isinstance(found, type) or found.__module__.partition(".")[0] not in {
+        name.partition(".")[0] for name in allowed
+    }:
+        raise ConfigError(f"class path {path!r} is no class of {', '.join(allowed)}")
+    return found
+
+
+def parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """What a constructor takes, by name."""
+    return dict(inspect.signature(cls).parameters)
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line, read as YAML: ``0.1``, ``true``, ``[1, 2]``, ``bone``."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value {text!r}: {error}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(str(other) for other in path.parent.glob("*.yaml"))) or "no .yaml files"
+        raise ConfigError(f"config file {path} does not exist; {path.parent} holds {there}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config file {path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {path} must hold 'key: value' lines, got {type(values).__name__}")
+    return values
+
+
+def _default_work_dir(path: Path) -> Path:
+    parts = path.with_suffix("").parts
+    below = parts[parts.index("config") + 1 :] if "config" in parts[:-1] else parts[-1:]
+    return Path("work_dir", *below)
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys")
+    values[last] = value
+
+
+def _translate(values: dict[str, Any], path: str) -> dict[str, Any]:
+    """Official keys to ours; the rest is left to the schema."""
+    values = dict(values)
+    for key in OFFICIAL_KEYS.keys() & values.keys():
+        value = values.pop(key)
+        log.info("%s: %s: %s", path, key, OFFICIAL_KEYS[key])
+        if key == "cos" and value:
+            values.setdefault("schedule", "cosine")
+        elif key == "test_interval":
+            values.setdefault("eval_interval", value)
+    if "mixing" not in values and "loss" not in values:
+        log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
+    model_args = values.get("model_args")
+    if isinstance(model_args, dict) and "graph" in model_args:
+        model_args = dict(model_args)
+        graph, graph_args = model_args.pop("graph"), model_args.pop("graph_args", None) or {}
+        if graph not in OFFICIAL_GRAPHS:
+            raise ConfigError(
+                f"{path}: model_args.graph {graph!r}; known are {', '.join(OFFICIAL_GRAPHS)}; or give layout"
+            )
+        if graph_args.get("labeling_mode", "spatial") != "spatial":
+            raise ConfigError(f"{path}: model_args.graph_args.labeling_mode must be spatial, got {graph_args}")
+        values["model_args"] = {"layout": OFFICIAL_GRAPHS[graph], **model_args}
+    return values
+
+
+def _check_arguments(config: Config) -> Config:
+    """Argument dicts against the constructors that take them; official feeder arguments are translated."""
+    feeder, model = import_class(config.feeder, config.plugins), import_class(config.model, config.plugins)
+    changed: dict[str, Any] = {}
+    for key in ("feeder_args", "train_feeder_args", "val_feeder_args", "test_feeder_args"):
+        changed[key] = _feeder_args(config, key, getattr(config, key), parameters(feeder))
+        _check_names(config, key, changed[key], parameters(feeder))
+    _check_names(config, "model_args", config.model_args, parameters(model))
+    taken = {
+        "self",
+        "layout",
+        "class_counts",
+        "baseline",
+        "guided",
+        "seed",
+        "naive_mix_epoch",
+        "naive_estimate_epoch",
+        "ema",
+    }
+    mixing = {name: parameter for name, parameter in parameters(ShapMix).items() if name not in taken}
+    _check_names(config, "mixing_args", config.mixing_args, mixing)
+    return config.model_copy(update=changed)
+
+
+def _feeder_args(
+    config: Config, key: str, args: Mapping[str, Any], known: Mapping[str, inspect.Parameter]
+) -> dict[str, Any]:
+    args = dict(args)
+    if config.feeder == "feeders.feeder_ucla.Feeder" and args.get("data_path") in OFFICIAL_UCLA_STREAMS:
+        args["stream"] = OFFICIAL_UCLA_STREAMS[args.pop("data_path")]
+    official = {name: args.pop(name) for name in OFFICIAL_FEEDER_ARGS if name in args and name not in known}
+    for name in official:
+        log.info("%s: %s.%s: %s", config.config, key, name, OFFICIAL_FEEDER_ARGS[name])
+    if official.get("bone") or official.get("vel"):
+        kind = "bone" if official.get("bone") else "joint"
+        args.setdefault("stream", f"{kind}_motion" if official.get("vel") else kind)
+    if "label_path" in official:
+        held_out = any(word in str(official["label_path"]) for word in ("val", "test"))
+        args.setdefault("split", "test" if held_out else "train")
+    return args
+
+
+def _check_names(config: Config, key: str, args: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for name in args:
+        if name not in known:
+            raise ConfigError(f"{config.config}: unknown key {key}.{name}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+def _explain(path: str, problem: Any) -> str:
+    """One pydantic error as a sentence."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = Groups.model_fields if key.startswith("groups.") else Config.model_fields
+        return f"{path}: unknown key {key}{_nearest(key.rpartition('.')[2], known)}"
+    if problem["type"] == "missing":
+        return f"{path}: key {key} is missing: {Config.model_fields[key].description}"
+    return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"
+
+
+def schema_keys() -> list[str]:
+    """All keys that a command line may set."""
+    return [key for key in Config.model_fields if key not in ("config", "plugins")]
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """The allowed words of a key, or () where there is no fixed list."""
+    return tuple(word for word in get_args(Config.model_fields[key].annotation) if isinstance(word, str))

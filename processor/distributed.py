@@ -1,0 +1,108 @@
+"""torch.distributed for the training program: set up, tear down, and the few collectives that the loop needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from shapmix.distributed import world
+
+
+def set_up(device: str) -> torch.device:
+    """Joins the processes that torchrun started (its environment variables, one node or several) and picks the device.
+
+    Returns:
+        this process's device: the LOCAL_RANK-th GPU, or the CPU.
+
+    Raises:
+        ValueError: a device was asked for that is not there.
+    """
+    kind = device
+    if device == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise ValueError(f"device {kind} is not available here; use --device cpu or auto")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if kind == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise ValueError(f"process {local} of this node has no GPU: there are {torch.cuda.device_count()}")
+        torch.cuda.set_device(local)
+        place = torch.device("cuda", local)
+    elif kind == "mps" and processes > 1:
+        raise ValueError("several processes need --device cpu or cuda")
+    else:
+        place = torch.device(kind)
+    if processes > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    return place
+
+
+def tear_down() -> None:
+    """Leaves the process group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def is_main() -> bool:
+    """Is this the process that writes?"""
+    return world()[0] == 0
+
+
+def barrier() -> None:
+    """Waits for all processes."""
+    if world()[1] > 1:
+        dist.barrier()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process goes through the block before the others do, so that a cache is built once."""
+    if not is_main():
+        barrier()
+    try:
+        yield
+    finally:
+        if is_main():
+            barrier()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Elementwise sum over all processes, in place."""
+    if world()[1] > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Is the flag up in any process?"""
+    if world()[1] == 1:
+        return flag
+    return bool(sum_over_ranks(torch.tensor([float(flag)], device=device)).item())
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Joins rows (n, ...) of all ranks, where n may differ, in rank order."""
+    _, processes = world()
+    if processes == 1:
+        return rows
+    sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(processes)]
+    dist.all_gather(sizes, torch.tensor([len(rows)], device=rows.device))
+    longest = max(int(size) for size in sizes)
+    padded = rows.new_zeros(longest, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(processes)]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives every process the main one's buffers (running statistics), so that all evaluate the same network."""
+    if world()[1] > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

@@ -1,0 +1,205 @@
+"""The two loops: train one epoch, evaluate a split.
+
+Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, n samples of a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from feeders.loader import Batch, Loader
+from shapmix import ShapMix
+from shapmix.draws import derive_seed
+
+from .distributed import gather_rows, is_main, share_buffers, sum_over_ranks
+
+
+class Stopped(Exception):
+    """The run was asked to stop and is between two steps."""
+
+
+class NotFinite(ValueError):
+    """A loss became NaN or infinite; the message names the samples."""
+
+
+@dataclass
+class Meter:
+    """Running sums of an epoch, so that a run that goes on in its middle reports the whole of it."""
+
+    steps: int = 0
+    loss: float = 0.0
+    mix_loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+
+    def figures(self, device: torch.device) -> dict[str, float]:
+        """Means over all processes."""
+        precise = torch.float32 if device.type == "mps" else torch.float64
+        sums = torch.tensor([self.loss, self.mix_loss, self.correct, self.seen], dtype=precise, device=device)
+        loss, mix_loss, correct, seen = sum_over_ranks(sums).tolist()
+        return {
+            "train_loss": loss / seen,
+            "train_mix_loss": mix_loss / seen,
+            "train_top1": correct / seen,
+            "samples_per_s": seen / max(self.seconds, 1e-9),
+        }
+
+
+@dataclass
+class Trainer:
+    """What one training step needs, whatever the data."""
+
+    model: nn.Module  # as it is called: wrapped in DDP where there are several processes
+    mixer: ShapMix | None
+    criterion: Callable[[Tensor, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    learning_rate: Callable[[int, int], float]  # of (epoch, step)
+    seed: int = 0
+    rank: int = 0
+    grad_clip: float | None = None
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    after_step: Callable[[int, Meter], None] = field(default=lambda step, meter: None)  # may raise Stopped
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean loss, mixed loss and clean logits (N, K) of a batch, from one forward pass over both."""
+        if self.mixer is None:
+            logits = self.model(batch.x)
+            loss = self.criterion(logits, batch.y)
+            return loss, torch.zeros_like(loss), logits
+        self.mixer.observe(self.model, batch.x, batch.y)
+        x_mix, y_mix = self.mixer(batch.x, batch.y)
+        logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
+        return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), logits
+
+    def step(self, batch: Batch, epoch: int, step: int) -> tuple[float, float, int]:
+        """One update of the weights; returns the clean loss, the mixed loss and how many samples were right."""
+        torch.manual_seed(derive_seed(self.seed, epoch, step, self.rank, "dropout"))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(epoch, step)
+        if self.mixer is not None:
+            self.mixer.start_step(epoch, step)
+        with self.autocast():
+            loss, mix_loss, logits = self.losses(batch)
+        total = loss + mix_loss
+        if not bool(total.isfinite()):
+            raise NotFinite(f"the loss is not finite ({loss.item()} clean, {mix_loss.item()} mixed)")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        if self.grad_clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self.optimizer.step()
+        return loss.item(), mix_loss.item(), int((logits.argmax(1) == batch.y).sum())
+
+
+def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: int, meter: Meter) -> dict[str, float]:
+    """Trains on one epoch's batches from ``first_step`` on; ``meter`` holds the sums of those before.
+
+    Returns:
+        train_loss, train_mix_loss, train_top1, samples_per_s over the whole epoch.
+
+    Raises:
+        NotFinite: a loss is NaN or infinite; the weights are as before that step.
+        Stopped: ``after_step`` was asked to stop.
+    """
+    trainer.model.train()
+    bar = tqdm(
+        total=loader.steps, initial=first_step, desc=f"epoch {epoch}", unit="batch", leave=False, disable=_silent()
+    )
+    with bar:
+        begun = perf_counter()
+        for step, batch in enumerate(loader.train(epoch, first_step), first_step):
+            try:
+                loss, mix_loss, correct = trainer.step(batch, epoch, step)
+            except NotFinite as error:
+                names = ", ".join(loader.ids[row] for row in batch.rows.tolist())
+                raise NotFinite(
+                    f"epoch {epoch}, step {step}: {error} for samples {names}. The last good checkpoint is kept; lower "
+                    "base_lr, set grad_clip, or look at these samples"
+                ) from error
+            now = perf_counter()
+            meter.steps = step + 1
+            meter.loss += loss * len(batch.y)
+            meter.mix_loss += mix_loss * len(batch.y)
+            meter.correct += correct
+            meter.seen += len(batch.y)
+            meter.seconds += now - begun
+            begun = now
+            bar.update()
+            rate = meter.seen * loader.processes / meter.seconds
+            bar.set_postfix_str(
+                f"loss {loss + mix_loss:.3f}, acc {meter.correct / meter.seen:.3f}, {rate:.0f} samples/s"
+            )
+            trainer.after_step(epoch, meter)
+    return meter.figures(loader.device)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A network's logits (n, K) on a split, in the split's order, and the mean cross-entropy."""
+
+    logits: Tensor
+    loss: float
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    batch_size: int,
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Scores:
+    """Scores every sample of a split once: shared out over the processes without padding, joined by row.
+
+    Cost: n samples forward. The same on every process. The model is left in evaluation mode.
+    """
+    share_buffers(model)
+    model.eval()
+    logits, rows = [], []
+    batches: Iterable[Batch] = tqdm(loader.test(batch_size), desc="evaluate", leave=False, disable=_silent())
+    for batch in batches:
+        with autocast():
+            scores = model(batch.x)
+        logits.append(scores if scores.dtype == torch.float64 else scores.float())
+        rows.append(batch.rows)
+        after_batch()
+    empty = torch.zeros(0, len(loader.class_names), dtype=loader.dtype, device=loader.device)
+    all_rows = gather_rows(torch.cat([*rows, torch.zeros(0, dtype=torch.int64)]).to(loader.device)).cpu()
+    all_logits = gather_rows(torch.cat([*logits, empty])).cpu()
+    ordered, order = all_rows.sort()
+    assert torch.equal(ordered, torch.arange(len(loader.ids))), "every sample is scored exactly once"
+    joined = all_logits[order]
+    return Scores(joined, F.cross_entropy(joined, loader.labels).item())
+
+
+@torch.no_grad()
+def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> Tensor:
+    """The baseline (C, T, V, M): mean of the training set as seen at test time, over all processes.
+
+    Args:
+        published: instead the mean of raw, zero-padded joint sequences, whatever the stream (METHOD 9).
+    """
+    batches = loader.raw(batch_size) if published else (batch.x for batch in loader.test(batch_size))
+    total: Tensor | None = None
+    for x in tqdm(batches, desc="baseline", leave=False, disable=_silent()):
+        part = x.cpu().double().sum(0)
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError(f"fewer training samples ({len(loader.ids)}) than processes")
+    total = sum_over_ranks(total.to(loader.device)) if loader.device.type != "mps" else total
+    return (total / len(loader.ids)).to(loader.device, loader.dtype)
+
+
+def _silent() -> bool | None:
+    """tqdm's ``disable``: only the main process shows a bar, and only on a terminal."""
+    return None if is_main() else True

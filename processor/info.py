@@ -1,0 +1,63 @@
+"""``--phase info``: the network's size and cost, the data, and the throughput of one training step."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from feeders.loader import Batch, Loader
+
+from .engine import Trainer
+
+STEPS = 3
+
+
+def multiply_adds(network: nn.Module, x: torch.Tensor) -> int:
+    """Multiply-adds of one forward pass over x (convolutions and matrix products)."""
+    network.eval()
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    return counter.get_total_flops() // 2
+
+
+def forward_units(trainer: Trainer) -> float:
+    """Cost of a training step in forward passes a sample; a backward pass counts as two."""
+    if trainer.mixer is None:
+        return 3.0
+    return 6.0 + (2.0 / trainer.mixer.estimate_interval if trainer.mixer.guided else 0.0)
+
+
+def step_seconds(trainer: Trainer, batch: Batch) -> float:
+    """Median duration of a training step with its data ready; the first of four steps is not counted."""
+    trainer.model.train()
+    seconds = []
+    for step in range(1 + STEPS):
+        begun = perf_counter()
+        trainer.step(batch, 0, step)  # reads the loss, and so waits for the device
+        seconds.append(perf_counter() - begun)
+    return float(np.median(seconds[1:]))
+
+
+def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) -> str:
+    """The page that ``--phase info`` prints. Changes the network's weights."""
+    batch = next(train.train(0))
+    shape = "x".join(map(str, batch.x.shape[1:]))
+    counts = train.class_counts
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    macs = multiply_adds(network, batch.x[:1]) / 1e6
+    seconds = step_seconds(trainer, batch)
+    lines = [
+        f"data        {len(train.ids)} training samples, {len(counts)} classes of {min(counts)} to {max(counts)}, "
+        f"{len(test.ids)} test samples",
+        f"epoch       {train.steps} steps of {train.batch_size} samples",
+        f"network     {type(network).__module__}.{type(network).__name__}: {millions:.3f} M parameters",
+        f"sample      {shape} (C, T, V, M): {macs:.1f} M multiply-adds forward",
+        f"step        {forward_units(trainer):.1f} forward units a sample (cross-entropy alone: 3)",
+        f"throughput  {1e3 * seconds:.1f} ms a step, {train.batch_size / seconds:.0f} samples/s on {train.device} "
+        f"(median of {STEPS} steps, data ready)",
+    ]
+    return "\n".join(lines)

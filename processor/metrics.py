@@ -1,0 +1,61 @@
+"""Figures of a classifier on a split. n samples, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
+
+
+def classification_metrics(
+    scores: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]], topk: Sequence[int] = (1, 5)
+) -> dict[str, Any]:
+    """Accuracies of scores (n, K) against labels (n,), as shares 0 .. 1.
+
+    Returns:
+        ``top1``, ``top5`` and other ``topk``; ``mean_class_accuracy`` over the classes that occur; a figure for each
+        group, the mean of its classes' accuracies, None where it has none; ``per_class``, None for absent classes.
+    """
+    num_class = scores.shape[1]
+    everyone = np.arange(num_class)
+    figures: dict[str, Any] = {}
+    for k in sorted({1, 5, *topk}):
+        if k == 1:
+            figures["top1"] = float(accuracy_score(labels, scores.argmax(1)))
+        else:
+            hit = 1.0 if k >= num_class else top_k_accuracy_score(labels, scores, k=k, labels=everyone)
+            figures[f"top{k}"] = float(hit)
+    per_class = recall_score(labels, scores.argmax(1), labels=everyone, average=None, zero_division=np.nan)
+    figures["mean_class_accuracy"] = _mean(per_class)
+    for group, members in groups.items():
+        figures[group] = _mean(per_class[list(members)])
+    figures["per_class"] = [None if np.isnan(value) else float(value) for value in per_class]
+    return figures
+
+
+def table(
+    figures: Mapping[str, Any],
+    class_names: Sequence[str],
+    class_counts: Sequence[int],
+    groups: Mapping[str, Sequence[int]],
+) -> str:
+    """The figures as text: overall, groups, classes with their training counts."""
+
+    def percent(value: float | None) -> str:
+        return "    -" if value is None else f"{100 * value:5.1f}"
+
+    lines = [f"{'overall (top-1)':<24} {percent(figures['top1'])} %", f"{'top-5':<24} {percent(figures['top5'])} %"]
+    lines.append(f"{'mean class accuracy':<24} {percent(figures['mean_class_accuracy'])} %")
+    for group, members in groups.items():
+        lines.append(f"{group + ' shot':<24} {percent(figures[group])} %  ({len(members)} classes)")
+    lines.append(f"{'class':<24} {'acc':>5}    training samples")
+    for name, value, count in zip(class_names, figures["per_class"], class_counts, strict=True):
+        lines.append(f"{name[:24]:<24} {percent(value)} %  {count}")
+    return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

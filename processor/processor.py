@@ -1,0 +1,428 @@
+"""The Processor: builds everything from the config and owns the epochs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from feeders.feeder import StoreFeeder
+from feeders.loader import DatasetLoader, Loader, StoreLoader
+from feeders.longtail import shot_groups
+from shapmix import LogitAdjustedLoss, ShapMix, SkeletonLayout
+from shapmix.distributed import world
+from shapmix.draws import derive_seed
+
+from . import log as logs
+from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from .config import Config, ConfigError, import_class, parameters
+from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
+from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
+from .info import describe
+from .metrics import classification_metrics, table
+from .schedule import learning_rate
+from .signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+Split = Literal["train", "val", "test"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+BEST_METRIC = "top1"
+
+
+class Processor:
+    """One run: ``Processor(config).start()`` trains, tests or describes, and returns the exit code.
+
+    Exit codes: 0 done, 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved. What a user can mend is raised as
+    ValueError with a message that names it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.work_dir = Path(config.work_dir)
+        self.device = set_up(config.device)
+        self.rank, self.processes = world()
+        self.dtype = DTYPES[config.precision]
+        self.signals = StopSignals()
+        self.epoch, self.meter = 0, Meter()
+        self.best: dict[str, Any] = {}
+
+    def start(self) -> int:
+        """Runs the phase."""
+        phases = {"train": self.train, "test": self.test, "info": self.info}
+        try:
+            return phases[self.config.phase]()
+        finally:
+            logs.close_log()
+            tear_down()
+
+    # --- phases ------------------------------------------------------------------------------------------------------
+
+    def train(self) -> int:
+        """Trains to the last epoch, or goes on with a run that was cut off."""
+        config = self.config
+        state = self.open_work_dir()
+        if state is not None and state["epoch"] >= config.num_epoch:
+            log.info("%s holds this run, finished; --overwrite trains it anew", self.work_dir)
+            return 0
+        self.load_data(("train", "val", "test"))
+        self.build_model()
+        self.build_training(None if state is None else state["mixer"])
+        if state is not None:
+            self.restore(state)
+        self.describe_run()
+        metrics = logs.MetricsLog(self.work_dir, self.epoch) if is_main() else None
+        with self.signals:
+            try:
+                while self.epoch < config.num_epoch:
+                    self.run_epoch(metrics)
+            except Stopped:
+                self.save("last")
+                log.info("stopped in epoch %d after step %d; the same command goes on", self.epoch, self.meter.steps)
+                return 128 + (self.signals.received or SIGTERM)
+            finally:
+                if metrics is not None:
+                    metrics.close()
+        return 0
+
+    def run_epoch(self, metrics: logs.MetricsLog | None) -> None:
+        """One epoch: train, evaluate, write the figures, save."""
+        config, epoch = self.config, self.epoch
+        figures: dict[str, Any] = {"epoch": epoch, "lr": self.trainer.learning_rate(epoch, 0)}
+        figures |= train_one_epoch(self.trainer, self.loaders["train"], epoch, self.meter.steps, self.meter)
+        last = epoch + 1 == config.num_epoch
+        scores, improved = None, False
+        if last or (epoch + 1) % config.eval_interval == 0:
+            scores = self.evaluate("test")
+            figures |= {"test_loss": scores.loss, **self.figures("test", scores)}
+            judged = figures
+            if "val" in self.loaders:
+                judged = self.figures("val", self.evaluate("val"))
+                figures |= {f"val_{name}": value for name, value in judged.items()}
+            improved = judged[BEST_METRIC] > self.best.get("value", -1.0)
+            if improved:
+                split = "val" if "val" in self.loaders else "test"
+                self.best = {"value": judged[BEST_METRIC], "epoch": epoch, "split": split, "test": figures[BEST_METRIC]}
+        self.report_epoch(figures)
+        if metrics is not None:
+            metrics.add(figures)
+        if last and scores is not None:
+            self.report_end(figures, scores)
+        self.epoch, self.meter = epoch + 1, Meter()
+        if improved:
+            self.save("best")
+        self.save("last")
+        if config.save_interval and epoch >= config.save_epoch and (epoch + 1) % config.save_interval == 0:
+            self.save(f"epoch_{epoch}")
+
+    def test(self) -> int:
+        """Evaluates ``--weights`` on the test split."""
+        if self.config.weights is None:
+            raise ConfigError("--phase test needs --weights FILE: a checkpoint such as work_dir/<run>/best.pt")
+        if is_main():
+            self.work_dir.mkdir(parents=True, exist_ok=True)
+        barrier()
+        logs.open_log(self.work_dir if is_main() else None, is_main() and self.config.print_log)
+        self.load_data(("train", "test"))
+        self.build_model()
+        scores = self.evaluate("test")
+        figures = self.figures("test", scores)
+        log.info("test loss %.4f", scores.loss)
+        self.report_end(figures, scores)
+        return 0
+
+    def info(self) -> int:
+        """Prints the network's size and cost, the data, and the throughput of a training step."""
+        logs.open_log(None, is_main())
+        self.load_data(("train", "test"))
+        self.build_model()
+        self.build_training(None)
+        log.info(describe(self.trainer, self.network, self.loaders["train"], self.loaders["test"]))
+        return 0
+
+    # --- building ----------------------------------------------------------------------------------------------------
+
+    def load_data(self, splits: tuple[Split, ...]) -> None:
+        """Feeders and loaders of the splits; the main process builds caches first."""
+        config = self.config
+        feeder = import_class(config.feeder, config.plugins)
+        self.feeders: dict[str, Any] = {}
+        with main_first():
+            for split in splits:
+                if split != "val" or config.val_feeder_args:
+                    args = config.split_args(split)
+                    if "split" in parameters(feeder):
+                        args.setdefault("split", split)
+                    try:
+                        self.feeders[split] = feeder(**args)
+                    except TypeError as error:
+                        raise ConfigError(
+                            f"{config.config}: {split}_feeder_args of {config.feeder}: {error}"
+                        ) from error
+        self.loaders: dict[str, Loader] = {split: self.loader(feeder) for split, feeder in self.feeders.items()}
+        train, test = self.loaders["train"], self.loaders["test"]
+        streams = {getattr(feeder, "stream", None) for feeder in self.feeders.values()}
+        if len(streams) > 1:
+            raise ConfigError(f"{config.config}: the splits have different streams {streams}; set feeder_args.stream")
+        if train.class_names != test.class_names:
+            raise ConfigError(f"{config.config}: training and test feeders have different classes")
+        self.class_counts = train.class_counts
+        absent = [name for name, count in zip(train.class_names, self.class_counts, strict=True) if count == 0]
+        if absent:
+            log.warning(
+                "%d classes have no training samples: %s. They are left out of the adjusted softmax",
+                len(absent),
+                absent,
+            )
+        self.groups = shot_groups(self.class_counts, config.groups.many, config.groups.few)
+
+    def loader(self, feeder: Any) -> Loader:
+        """Batches of one feeder: ours by the batch, a user's Dataset through a DataLoader."""
+        config = self.config
+        if isinstance(feeder, StoreFeeder):
+            return StoreLoader(feeder, config.batch_size, config.seed, self.device, self.dtype)
+        num_class = config.model_args.get("num_class")
+        if num_class is None:
+            raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset needs it")
+        return DatasetLoader(
+            feeder, num_class, config.batch_size, config.seed, self.device, self.dtype, config.num_worker
+        )
+
+    def build_model(self) -> None:
+        """The network, with what the feeder knows filled in, and ``weights``."""
+        config, feeder = self.config, self.feeders["train"]
+        model = import_class(config.model, config.plugins)
+        known: dict[str, Any] = {"num_class": len(self.loaders["train"].class_names)}
+        if isinstance(feeder, StoreFeeder):
+            known |= {"layout": feeder.layout, "num_person": feeder.num_person, "in_channels": feeder.in_channels}
+        elif config.layout is not None:
+            known["layout"] = SkeletonLayout.get(config.layout)
+        args = {name: value for name, value in known.items() if name in parameters(model)}
+        for name, value in config.model_args.items():
+            given = SkeletonLayout.get(value) if name == "layout" else value
+            if name in known and given != known[name]:
+                raise ConfigError(f"{config.config}: model_args.{name} is {value}, but the data has {known[name]}")
+            args[name] = given
+        self.layout = known.get("layout") or args.get("layout")
+        torch.manual_seed(derive_seed(config.seed, "network"))
+        try:
+            network: nn.Module = model(**args)
+        except TypeError as error:
+            raise ConfigError(f"{config.config}: model_args of {config.model}: {error}") from error
+        self.network = network.to(self.device, self.dtype)
+        if config.weights is not None:
+            load_weights(self.network, Path(config.weights), config.ignore_weights)
+
+    def build_training(self, mixer_state: dict[str, Any] | None) -> None:
+        """Mixer, loss, optimiser; with the mixer's state the pass over the data for its baseline is spared."""
+        config = self.config
+        if self.processes > 1 and self.device.type == "cuda":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        elif self.processes > 1:
+            log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
+        tau = config.tau if config.loss == "logit_adjustment" else 0.0
+        optimised = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "SGD":
+            optimizer = torch.optim.SGD(
+                optimised,
+                config.base_lr,
+                config.momentum,
+                weight_decay=config.weight_decay,
+                nesterov=config.nesterov and config.momentum > 0,
+            )
+        else:
+            optimizer = torch.optim.AdamW(optimised, config.base_lr, weight_decay=config.weight_decay)
+        model: nn.Module = self.network
+        if self.processes > 1:
+            model = DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        self.trainer = Trainer(
+            model=model,
+            mixer=self.build_mixer(mixer_state),
+            criterion=LogitAdjustedLoss(self.class_counts, tau).to(self.device, self.dtype),
+            optimizer=optimizer,
+            learning_rate=partial(learning_rate, config, steps=self.loaders["train"].steps),
+            seed=config.seed,
+            rank=self.rank,
+            grad_clip=config.grad_clip,
+            autocast=self.autocast,
+            after_step=self.after_step,
+        )
+
+    def build_mixer(self, state: dict[str, Any] | None) -> ShapMix | None:
+        """Shap-Mix, ST-Mix or none."""
+        config, loader = self.config, self.loaders["train"]
+        if config.mixing == "none":
+            return None
+        if self.layout is None:
+            raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
+        guided, baseline = config.mixing == "shap_mix", None
+        if guided and state is not None:
+            baseline = state["baseline"]
+        elif guided:
+            baseline = mean_sequence(loader, config.test_batch_size, config.baseline == "published")
+        try:
+            mixer = ShapMix(
+                self.layout,
+                self.class_counts,
+                baseline,
+                guided=guided,
+                seed=config.seed,
+                naive_mix_epoch=config.naive_mix_epoch,
+                naive_estimate_epoch=config.naive_estimate_epoch,
+                ema=config.ema,
+                **config.mixing_args,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{config.config}: mixing_args: {error}") from error
+        return mixer.to(self.device, self.dtype)
+
+    def autocast(self) -> AbstractContextManager:
+        """bf16 where the config asks for it."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
+
+    # --- evaluation and reports --------------------------------------------------------------------------------------
+
+    def evaluate(self, split: Split) -> Scores:
+        """Logits of a split; may raise Stopped."""
+        check: Callable[[], None] = self.check_signal if self.processes == 1 else lambda: None
+        return evaluate(self.network, self.loaders[split], self.config.test_batch_size, self.autocast, check)
+
+    def figures(self, split: Split, scores: Scores) -> dict[str, Any]:
+        """Metrics of a split."""
+        labels = self.loaders[split].labels.numpy()
+        return classification_metrics(scores.logits.numpy(), labels, self.groups, self.config.show_topk)
+
+    def report_epoch(self, figures: dict[str, Any]) -> None:
+        """One line an epoch."""
+        text = "epoch {epoch:3d}  lr {lr:.4f}  loss {train_loss:.4f}, mixed {train_mix_loss:.4f}".format(**figures)
+        text += f"  {figures['samples_per_s']:.0f} samples/s"
+        if "top1" in figures:
+            text += (
+                f"  test top-1 {100 * figures['top1']:.1f} %, mean class {100 * figures['mean_class_accuracy']:.1f} %"
+            )
+        log.info(text)
+
+    def report_end(self, figures: dict[str, Any], scores: Scores) -> None:
+        """The closing table, and scores_test.npz."""
+        loader = self.loaders["test"]
+        log.info("\n%s", table(figures, loader.class_names, self.class_counts, self.groups))
+        if self.best:
+            kind = "best on validation" if self.best["split"] == "val" else "best_test_epoch (published protocol)"
+            log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
+        if is_main() and self.config.save_score:
+            beside = self.work_dir / ".scores_test.npz"
+            with open(beside, "wb") as file:
+                np.savez(
+                    file,
+                    ids=np.array(loader.ids),
+                    scores=scores.logits.numpy(),
+                    labels=loader.labels.numpy(),
+                    class_names=np.array(loader.class_names),
+                )
+            beside.replace(self.work_dir / "scores_test.npz")
+
+    def describe_run(self) -> None:
+        """config.yaml, environment.json and the first lines of the log."""
+        if is_main():
+            logs.write_config(self.work_dir, self.config)
+            checksum = "+".join(getattr(feeder, "checksum", "unknown") for feeder in self.feeders.values())
+            logs.write_environment(self.work_dir, checksum, self.device, self.processes)
+        train, test = self.loaders["train"], self.loaders["test"]
+        log.info(
+            "%s -> %s: %d training samples in %d classes (%d to %d), %d test samples; %s, %d process(es)",
+            self.config.config, self.work_dir, len(train.ids), len(self.class_counts), min(self.class_counts),
+            max(self.class_counts), len(test.ids), self.device, self.processes,
+        )  # fmt: skip
+        best_on = "the validation split" if "val" in self.loaders else "the test split (published protocol)"
+        log.info("best.pt is chosen on %s, by %s; the headline is the last epoch", best_on, BEST_METRIC)
+
+    # --- work_dir, checkpoints, signals ------------------------------------------------------------------------------
+
+    def open_work_dir(self) -> dict[str, Any] | None:
+        """Opens the work_dir and its log; the checkpoint to go on from, or None for a fresh start.
+
+        Raises:
+            ConfigError: it holds a run of another config.
+            CheckpointError: the checkpoint cannot be read.
+        """
+        config, last = self.config, self.work_dir / "last.pt"
+        if is_main():
+            if config.overwrite:
+                clear_work_dir(self.work_dir)
+            self.work_dir.mkdir(parents=True, exist_ok=True)
+        barrier()
+        logs.open_log(self.work_dir if is_main() else None, is_main() and config.print_log)
+        source = last if config.resume in ("auto", "none") else Path(config.resume)
+        if not source.is_file() and config.resume in ("auto", "none"):
+            return None
+        state = load_checkpoint(source)
+        if not {"config", "epoch", "model", "optimizer"} <= state.keys():
+            raise CheckpointError(f"{source} is no checkpoint of a run; bare weights go to --weights")
+        mine, theirs = config.identity(), state["config"]
+        other = [key for key in mine if mine[key] != theirs.get(key)]
+        if other or config.resume == "none":
+            finished = "a finished" if state["epoch"] >= theirs["num_epoch"] else "an unfinished"
+            reason = f"of another config (other {', '.join(other)})" if other else "and resume is none"
+            raise ConfigError(f"{source} holds {finished} run {reason}; choose another --work_dir, or --overwrite it")
+        return state
+
+    def save(self, name: str) -> None:
+        """Writes ``name``.pt with everything that the loop carries."""
+        if is_main():
+            mixer = self.trainer.mixer
+            save_checkpoint(
+                self.work_dir / f"{name}.pt",
+                {
+                    "model": self.network.state_dict(),
+                    "optimizer": self.trainer.optimizer.state_dict(),
+                    "mixer": {} if mixer is None else mixer.state_dict(),
+                    "epoch": self.epoch,
+                    "meter": dataclasses.asdict(self.meter),
+                    "best": self.best,
+                    "config": self.config.identity(),
+                },
+            )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint. All draws depend on (seed, epoch, step) alone, so no generator is stored."""
+        self.network.load_state_dict(state["model"])
+        self.trainer.optimizer.load_state_dict(state["optimizer"])
+        if self.trainer.mixer is not None:
+            self.trainer.mixer.load_state_dict(state["mixer"])
+        self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
+        log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
+
+    def after_step(self, epoch: int, meter: Meter) -> None:
+        """Between two steps: log, save, stop."""
+        config, steps = self.config, self.loaders["train"].steps
+        if meter.steps % config.log_interval == 0 or meter.steps == steps:
+            log.debug("epoch %d step %d/%d loss %.4f", epoch, meter.steps, steps, meter.loss / meter.seen)
+        if config.save_steps and meter.steps % config.save_steps == 0:
+            self.save("last")
+        if any_rank(self.signals.received is not None, self.device):
+            raise Stopped
+
+    def check_signal(self) -> None:
+        """Stops where a signal came."""
+        if self.signals.received is not None:
+            raise Stopped
+
+
+def clear_work_dir(work_dir: Path) -> None:
+    """Removes what a run writes, and nothing else."""
+    names = ["config.yaml", "environment.json", "log.txt", "metrics.jsonl", "scores_test.npz", "last.pt", "best.pt"]
+    for path in [work_dir / name for name in names] + list(work_dir.glob("epoch_*.pt")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(work_dir / "tensorboard", ignore_errors=True)
