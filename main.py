@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
+from signal import SIGINT
 from typing import Any
 
 from processor.config import Config, ConfigError, choices, load_config, parse_value, schema_keys
@@ -71,9 +71,10 @@ def main(words: list[str] | None = None) -> int:
         config = load_config(arguments.config, overrides(arguments), arguments.plugin)
         return Processor(config).start()
     except ValueError as error:
-        logging.getLogger(__name__).debug("", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + SIGINT
 
 
 if __name__ == "__main__":

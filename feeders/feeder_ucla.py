@@ -79,10 +79,10 @@ class Feeder(StoreFeeder):
             raise DataError(f"split must be one of {', '.join(SPLIT_VIEWS)}, got {split!r}")
         store = open_store(Path(data_path), cache_dir)
         numbers = np.array([[int(n) for n in NAME.fullmatch(name).groups()] for name in store.ids])  # type: ignore[union-attr]
-        members = np.isin(numbers[:, 3], SPLIT_VIEWS[split])
+        inside = np.isin(numbers[:, 3], SPLIT_VIEWS[split])
         if split != "test":
-            members &= np.isin(numbers[:, 1], list(val_subjects)) == (split == "val")
-        members = np.flatnonzero(members)
+            inside &= np.isin(numbers[:, 1], list(val_subjects)) == (split == "val")
+        members = np.flatnonzero(inside)
         if long_tail is not None and split == "train":
             members = members[_cut(store.labels[members], long_tail)]
         super().__init__(

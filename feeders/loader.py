@@ -40,13 +40,10 @@ class Loader:
         labels: (n,) classes of the split.
         ids: n names.
         class_names: K names.
-        batch_size: the global batch; must divide by the number of processes.
+        batch_size: the global batch; in training it must divide by the number of processes.
         repeat: how often an epoch shows every sample.
         seed: of order and augmentation.
         device, dtype: of x.
-
-    Raises:
-        DataError: a batch size that does not divide by the number of processes.
     """
 
     def __init__(
@@ -70,11 +67,6 @@ class Loader:
         self.rank, self.processes = world()
         self.samples_per_epoch = len(ids) * repeat
         self.batch_size = min(batch_size, self.samples_per_epoch)
-        if self.batch_size % self.processes:
-            raise DataError(
-                f"the global batch of {self.batch_size} (batch_size {batch_size}, {self.samples_per_epoch} samples an "
-                f"epoch) does not divide by {self.processes} processes; change batch_size or --nproc_per_node"
-            )
 
     @property
     def steps(self) -> int:
@@ -85,6 +77,14 @@ class Loader:
     def class_counts(self) -> list[int]:
         """Samples of each class (K,), without repetition."""
         return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+    def check_batch_size(self) -> None:
+        """DataError where the global batch does not divide by the number of processes."""
+        if self.batch_size % self.processes:
+            raise DataError(
+                f"the global batch of {self.batch_size} ({self.samples_per_epoch} samples an epoch) does not divide by "
+                f"{self.processes} processes; change batch_size or --nproc_per_node"
+            )
 
     def plan(self, epoch: int) -> Tensor:
         """(steps, B) rows of every global batch of an epoch."""

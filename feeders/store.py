@@ -167,8 +167,8 @@ def _pack(folder: Path, name: str, sequences: Iterable[Sample]) -> None:
             if len(frames):
                 if frames.shape[1:] != shape:
                     raise DataError(f"{sequence.id}: frames of shape {frames.shape[1:]}, the others have {shape}")
-                digest.update(frames)
-                file.write(frames)
+                digest.update(frames.data)
+                file.write(frames.data)
         if not shape:
             some = "; ".join(f"{sample} {problem}" for sample, problem in list(problems.items())[:5])
             raise DataError(f"{name}: no usable sequence among {len(ids)}" + (f" ({some})" if some else ""))

@@ -150,7 +150,7 @@ def _nod(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
 def _tilt_head(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     """The head leaned to one shoulder, then to the other, a little bent forward."""
     lean = hold * _swing(cycle)
-    return {"spine_shoulder": (8 * hold, 0.0, 32 * lean), "neck": (5 * hold, 0.0, 22 * lean)}
+    return {"spine_shoulder": (8 * hold, 0.0, 48 * lean), "neck": (5 * hold, 0.0, 32 * lean)}
 
 
 # Training counts fall with the index: the order mixes the parts, and of two actions that are alike (wave and throw,
@@ -285,7 +285,7 @@ def joint_angles(action: Action, frames: int, rng: np.random.Generator) -> np.nd
     angles = posture + 1.2 * _sway(frames, (LAYOUT.num_joints, 3), rng)
     amplitude = rng.uniform(0.75, 1.15)
     for joint, rest in _REST.items():
-        angles[:, [LAYOUT.joint(f"left_{joint}"), LAYOUT.joint(f"right_{joint}")]] += rest
+        angles[:, [LAYOUT.joint(f"left_{joint}"), LAYOUT.joint(f"right_{joint}")]] += np.array(rest)
     for joint, curves in action.curve(*_timing(frames, rng)).items():
         gain = amplitude * rng.uniform(0.9, 1.1)
         angles[:, LAYOUT.joint(joint)] += gain * np.stack(np.broadcast_arrays(*curves, np.zeros(frames))[:3], axis=-1)

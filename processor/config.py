@@ -11,10 +11,10 @@ import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from shapmix import ShapMix
 
@@ -55,6 +55,11 @@ OFFICIAL_UCLA_STREAMS = {  # CTR-GCN's UCLA configs name the stream in data_path
 # Class paths of the official graphs -> layout.
 OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
 
+# Arguments of ShapMix that mixing_args cannot give: they come from the data or from keys of their own.
+SET_ELSEWHERE = (
+    "layout", "class_counts", "baseline", "guided", "seed", "naive_mix_epoch", "naive_estimate_epoch", "ema",
+)  # fmt: skip
+
 # Keys that may differ between a run and its resumption: they do not change what is computed.
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "resume", "overwrite", "num_worker", "log_interval", "print_log",
@@ -70,8 +75,8 @@ class Groups(BaseModel):
     """Shot groups: many-shot classes have more training samples than ``many``, few-shot ones fewer than ``few``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    many: int = Field(100, ge=0)
-    few: int = Field(20, ge=0)
+    many: int = Field(default=100, ge=0)
+    few: int = Field(default=20, ge=0)
 
 
 class Config(BaseModel):
@@ -286,21 +291,9 @@ def _check_arguments(config: Config) -> Config:
     changed: dict[str, Any] = {}
     for key in ("feeder_args", "train_feeder_args", "val_feeder_args", "test_feeder_args"):
         changed[key] = _feeder_args(config, key, getattr(config, key), parameters(feeder))
-        _check_names(config, key, changed[key], parameters(feeder))
-    _check_names(config, "model_args", config.model_args, parameters(model))
-    taken = {
-        "self",
-        "layout",
-        "class_counts",
-        "baseline",
-        "guided",
-        "seed",
-        "naive_mix_epoch",
-        "naive_estimate_epoch",
-        "ema",
-    }
-    mixing = {name: parameter for name, parameter in parameters(ShapMix).items() if name not in taken}
-    _check_names(config, "mixing_args", config.mixing_args, mixing)
+        _check_names(config, key, changed[key], feeder)
+    _check_names(config, "model_args", config.model_args, model)
+    _check_names(config, "mixing_args", config.mixing_args, ShapMix, SET_ELSEWHERE)
     return config.model_copy(update=changed)
 
 
@@ -322,12 +315,23 @@ def _feeder_args(
     return args
 
 
-def _check_names(config: Config, key: str, args: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
-        return
-    for name in args:
-        if name not in known:
+def _check_names(config: Config, key: str, args: Mapping[str, Any], takes: type, reserved: Iterable[str] = ()) -> None:
+    """Names and types of an argument dict against the constructor that takes it; ``reserved`` are not the user's."""
+    known = {name: parameter for name, parameter in parameters(takes).items() if name not in reserved}
+    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    try:
+        hints = get_type_hints(takes.__init__)  # type: ignore[misc]
+    except NameError:  # a plug-in whose annotations cannot be resolved; its names are still checked
+        hints = {}
+    for name, value in args.items():
+        if name not in known and not open_ended:
             raise ConfigError(f"{config.config}: unknown key {key}.{name}{_nearest(name, known)}")
+        if name in hints:
+            try:
+                TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+            except ValidationError as error:
+                reason = "; ".join(sorted({problem["msg"] for problem in error.errors()}))
+                raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -35,9 +35,10 @@ def open_log(work_dir: Path | None, console: bool) -> None:
     close_log()
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    handlers: list[logging.Handler] = []
+    logging.getLogger("processor").setLevel(logging.DEBUG)
+    handlers: list[logging.Handler] = [logging.NullHandler()]
     if console:
-        handlers.append(_Console())
+        handlers.append(_Console(logging.INFO))
         handlers[-1].setFormatter(logging.Formatter("%(message)s"))
     if work_dir is not None:
         handlers.append(logging.FileHandler(work_dir / "log.txt", encoding="utf-8"))
@@ -56,8 +57,9 @@ def close_log() -> None:
 
 
 def write_config(work_dir: Path, config: Config) -> None:
-    """config.yaml: every key, as resolved."""
-    text = yaml.safe_dump(config.model_dump(exclude={"plugins"}), sort_keys=False, allow_unicode=True)
+    """config.yaml: every key of the run, as resolved; a config file in its own right."""
+    of_this_call = {"config", "phase", "resume", "overwrite", "plugins"}
+    text = yaml.safe_dump(config.model_dump(exclude=of_this_call), sort_keys=False, allow_unicode=True)
     write_atomically(work_dir / "config.yaml", text.encode())
 
 

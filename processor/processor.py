@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import shutil
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from shapmix.distributed import world
 from shapmix.draws import derive_seed
 
 from . import log as logs
-from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint, write_atomically
 from .config import Config, ConfigError, import_class, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
@@ -63,6 +64,9 @@ class Processor:
         phases = {"train": self.train, "test": self.test, "info": self.info}
         try:
             return phases[self.config.phase]()
+        except ValueError:
+            log.debug("the run ends with an error", exc_info=True)
+            raise
         finally:
             logs.close_log()
             tear_down()
@@ -177,6 +181,7 @@ class Processor:
             raise ConfigError(f"{config.config}: the splits have different streams {streams}; set feeder_args.stream")
         if train.class_names != test.class_names:
             raise ConfigError(f"{config.config}: training and test feeders have different classes")
+        train.check_batch_size()
         self.class_counts = train.class_counts
         absent = [name for name, count in zip(train.class_names, self.class_counts, strict=True) if count == 0]
         if absent:
@@ -225,7 +230,7 @@ class Processor:
             load_weights(self.network, Path(config.weights), config.ignore_weights)
 
     def build_training(self, mixer_state: dict[str, Any] | None) -> None:
-        """Mixer, loss, optimiser; with the mixer's state the pass over the data for its baseline is spared."""
+        """Mixer (from its state, where there is one, which spares the pass over the data), loss, optimiser."""
         config = self.config
         if self.processes > 1 and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
@@ -286,6 +291,8 @@ class Processor:
             )
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{config.config}: mixing_args: {error}") from error
+        if state is not None:
+            mixer.load_state_dict(state)
         return mixer.to(self.device, self.dtype)
 
     def autocast(self) -> AbstractContextManager:
@@ -322,16 +329,15 @@ class Processor:
             kind = "best on validation" if self.best["split"] == "val" else "best_test_epoch (published protocol)"
             log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
         if is_main() and self.config.save_score:
-            beside = self.work_dir / ".scores_test.npz"
-            with open(beside, "wb") as file:
-                np.savez(
-                    file,
-                    ids=np.array(loader.ids),
-                    scores=scores.logits.numpy(),
-                    labels=loader.labels.numpy(),
-                    class_names=np.array(loader.class_names),
-                )
-            beside.replace(self.work_dir / "scores_test.npz")
+            content = io.BytesIO()
+            np.savez(
+                content,
+                ids=np.array(loader.ids),
+                scores=scores.logits.numpy(),
+                labels=loader.labels.numpy(),
+                class_names=np.array(loader.class_names),
+            )
+            write_atomically(self.work_dir / "scores_test.npz", content.getbuffer())
 
     def describe_run(self) -> None:
         """config.yaml, environment.json and the first lines of the log."""
@@ -370,8 +376,9 @@ class Processor:
         state = load_checkpoint(source)
         if not {"config", "epoch", "model", "optimizer"} <= state.keys():
             raise CheckpointError(f"{source} is no checkpoint of a run; bare weights go to --weights")
-        mine, theirs = config.identity(), state["config"]
-        other = [key for key in mine if mine[key] != theirs.get(key)]
+        mine = config.identity()
+        theirs = {**{key: Config.model_fields[key].get_default() for key in mine}, **state["config"]}
+        other = [key for key in mine if mine[key] != theirs[key]]
         if other or config.resume == "none":
             finished = "a finished" if state["epoch"] >= theirs["num_epoch"] else "an unfinished"
             reason = f"of another config (other {', '.join(other)})" if other else "and resume is none"
@@ -399,8 +406,6 @@ class Processor:
         """Goes on from a checkpoint. All draws depend on (seed, epoch, step) alone, so no generator is stored."""
         self.network.load_state_dict(state["model"])
         self.trainer.optimizer.load_state_dict(state["optimizer"])
-        if self.trainer.mixer is not None:
-            self.trainer.mixer.load_state_dict(state["mixer"])
         self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
 

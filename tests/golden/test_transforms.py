@@ -9,7 +9,6 @@ import torch
 from feeders.feeder_ucla import Feeder
 from feeders.transforms import centre_crop, resize_taps, rotate, rotation_matrices, to_stream
 from shapmix.skeleton import SkeletonLayout
-from tests.conftest import find_ucla
 
 LAYOUT = SkeletonLayout.get("ntu25")
 
@@ -41,9 +40,9 @@ def test_ntu_transforms(case, golden):
     ("stream", "key"),
     [("joint", "joint"), ("bone", "bone"), ("joint_motion", "motion"), ("bone_motion", "bone_motion")],
 )
-def test_ucla_test_view(stream, key, golden, tmp_path):
+def test_ucla_test_view(stream, key, golden, ucla, tmp_path):
     want = golden("ucla_test")
-    feeder = Feeder(find_ucla(), "test", stream, 52, cache_dir=str(tmp_path))
+    feeder = Feeder(ucla, "test", stream, 52, cache_dir=str(tmp_path))
     rows = [feeder.ids.index(name) for name in want["names"]]
     np.testing.assert_array_equal(feeder.labels[rows], want["labels"])
     np.testing.assert_allclose(feeder.batch(np.array(rows)).numpy(), want[f"test_{key}"], rtol=0, atol=1e-5)

@@ -1,0 +1,82 @@
+"""What a trained network looks at: exact contributions of body parts, by class.
+
+Shapes: N batch, K classes, P parts, S coalitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from feeders.loader import Loader
+from shapmix import ShapMix, SkeletonLayout, exact_contributions, shapley_values
+
+Coalition = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ClassContributions:
+    """Means over each class's test samples, on the CPU.
+
+    Attributes:
+        coalitions: the S coalitions.
+        exact: (K, S) exact contributions, each clipped at 0 by sample and divided by the coalition's joints, as they
+            would enter the saliency table.
+        parts: (K, P) Shapley values of the single parts.
+        table: (K, S) the saliency table as training left it.
+    """
+
+    layout: SkeletonLayout
+    coalitions: tuple[Coalition, ...]
+    exact: Tensor
+    parts: Tensor
+    table: Tensor
+
+    def top(self, values: Tensor, label: int, size: int) -> Coalition:
+        """The coalition of ``size`` parts with the largest value in a class's row."""
+        row = [
+            (float(value), coalition)
+            for value, coalition in zip(values[label], self.coalitions, strict=True)
+            if len(coalition) == size
+        ]
+        return max(row)[1]
+
+
+def class_contributions(
+    network: nn.Module, mixer: ShapMix | None, loader: Loader, batch_size: int = 16
+) -> ClassContributions:
+    """Exact contributions of every coalition and part on a split. Cost: ``2 * 2**P`` forward passes a sample.
+
+    Raises:
+        ValueError: the run has no baseline, because it did not estimate contributions.
+    """
+    if mixer is None or mixer.baseline is None:
+        raise ValueError("this run estimated no contributions (mixing is not shap_mix): there is no baseline")
+    layout, table = mixer.layout, mixer.saliency
+    gain = torch.tensor(table.gain)
+    exact = torch.zeros(mixer.num_class, len(table.coalitions))
+    parts = torch.zeros(mixer.num_class, layout.num_parts)
+    for batch in loader.test(batch_size):
+        values = exact_contributions(network, batch.x, batch.y, mixer.baseline, layout, table.coalitions)
+        exact.index_add_(0, batch.y.cpu(), values.float().cpu().clamp(min=0) * gain)
+        single = shapley_values(network, batch.x, batch.y, mixer.baseline, layout)
+        parts.index_add_(0, batch.y.cpu(), single.float().cpu())
+    counts = torch.tensor(loader.class_counts).clamp(min=1).unsqueeze(1)
+    return ClassContributions(layout, table.coalitions, exact / counts, parts / counts, table.table.float().cpu())
+
+
+def contribution_page(found: ClassContributions, class_names: Sequence[str], class_counts: Sequence[int]) -> str:
+    """A line for each class: its best pair by exact contribution and by the table, and its parts' Shapley values."""
+    names = found.layout.part_names
+    size = min(len(coalition) for coalition in found.coalitions)
+    lines = [f"{'class':<24} {'train':>5}  {'exact':<22} {'table':<22} Shapley values of {', '.join(names)}"]
+    for label, (name, count) in enumerate(zip(class_names, class_counts, strict=True)):
+        best = [
+            " + ".join(names[part] for part in found.top(values, label, size)) for values in (found.exact, found.table)
+        ]
+        shares = " ".join(f"{value:6.2f}" for value in found.parts[label].tolist())
+        lines.append(f"{name[:24]:<24} {count:>5}  {best[0]:<22} {best[1]:<22} {shares}")
+    return "\n".join(lines)

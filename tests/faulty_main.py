@@ -1,0 +1,60 @@
+"""main.py that kills itself with SIGKILL: ``python -m tests.faulty_main MOMENT NUMBER <main's words>``.
+
+At the NUMBER-th time that MOMENT is reached the process is gone, as in a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import main
+from processor import checkpoint, log, processor
+from processor.engine import Trainer
+
+
+def dies(function, number, half=None):
+    """``function``, but the process is killed as its ``number``-th call begins (after ``half`` of it, if given)."""
+    calls = 0
+
+    def wrapped(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            if half is not None:
+                half(*args, **kwargs)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def half_a_line(metrics, figures):
+    with open(metrics.path, "a") as file:
+        file.write('{"epoch": ' + str(figures["epoch"]) + ', "lr"')
+
+
+def half_a_file(path, content):
+    path.with_name(f".{path.name}.{os.getpid()}").write_bytes(bytes(content)[: len(content) // 2])
+
+
+def arm(moment: str, number: int) -> None:
+    """Arms one fault."""
+    if moment == "step":
+        Trainer.step = dies(Trainer.step, number)
+    elif moment == "evaluation":
+        processor.evaluate = dies(processor.evaluate, number)
+    elif moment == "metrics":
+        log.MetricsLog.add = dies(log.MetricsLog.add, number, half_a_line)
+    elif moment == "checkpoint":
+        checkpoint.write_atomically = dies(checkpoint.write_atomically, number, half_a_file)
+    elif moment == "after_best":
+        processor.Processor.save = dies(processor.Processor.save, number)
+    else:
+        raise ValueError(moment)
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]))
+    sys.exit(main.main(sys.argv[3:]))

@@ -1,0 +1,90 @@
+"""Five Shap-Mix steps in float64 on a small network; ``python tests/processor/ddp_worker.py OUT`` or under torchrun.
+
+Rank 0 writes an .npz with what every step saw and did, joined over the ranks.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from feeders.loader import StoreLoader
+from feeders.synthetic import Feeder
+from processor.distributed import gather_rows, set_up, sum_over_ranks, tear_down
+from processor.engine import Trainer, evaluate, mean_sequence
+from shapmix import LogitAdjustedLoss, ShapMix
+from shapmix.distributed import world
+
+STEPS = 5
+
+
+class Small(nn.Module):
+    """Two layers without batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 25, 16), nn.Tanh(), nn.Linear(16, 12))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def main(out: str, cache: str) -> None:
+    device = set_up("cpu")
+    torch.set_num_threads(1)
+    rank, processes = world()
+    feeder = Feeder("train", window_size=16, n_max=20, imbalance=5, cache_dir=cache)
+    loader = StoreLoader(feeder, 12, 7, device, torch.float64)
+    test = StoreLoader(Feeder("test", window_size=16, num_test=3, cache_dir=cache), 12, 7, device, torch.float64)
+    network = Small().double()
+    baseline = mean_sequence(loader, 8)
+    mixer = ShapMix("ntu25", loader.class_counts, baseline, naive_mix_epoch=0, naive_estimate_epoch=0, seed=7).double()
+    trainer = Trainer(
+        model=DistributedDataParallel(network) if processes > 1 else network,
+        mixer=mixer,
+        criterion=LogitAdjustedLoss(loader.class_counts).double(),
+        optimizer=torch.optim.SGD(network.parameters(), 0.05, 0.9, nesterov=True),
+        learning_rate=lambda epoch, step: 0.05,
+        rank=rank,
+    )
+    kept: dict[str, list[np.ndarray]] = {}
+    mix = mixer.apply_draws
+
+    def note(name: str, rows: torch.Tensor) -> None:
+        kept.setdefault(name, []).append(gather_rows(rows).numpy())
+
+    def noted_mix(*args):
+        x_mix, y_mix = mix(*args)
+        note("x_mix", x_mix)
+        note("y_mix", y_mix)
+        return x_mix, y_mix
+
+    mixer.apply_draws = noted_mix
+    for step, batch in enumerate(loader.train(0)):
+        if step == STEPS:
+            break
+        note("rows", batch.rows)
+        note("x", batch.x)
+        losses = torch.tensor(trainer.step(batch, 0, step)[:2], dtype=torch.float64)
+        kept.setdefault("loss", []).append((sum_over_ranks(losses) / processes).numpy())
+        kept.setdefault("table", []).append(mixer.saliency.table.numpy().copy())
+    weights = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    scores = evaluate(network, test, 5)
+    if rank == 0:
+        np.savez(
+            out,
+            weights=weights.numpy(),
+            baseline=baseline.numpy(),
+            scores=scores.logits.numpy(),
+            **{name: np.stack(values) for name, values in kept.items()},
+        )
+    tear_down()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,142 @@
+"""A run that is killed or stopped at any moment and started again ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import main
+from processor.checkpoint import load_checkpoint
+from processor.processor import Processor
+from tests.conftest import ROOT, tiny_config
+
+EPOCHS = 4
+# (what is being done, how often it was begun in that process): 3 steps an epoch, last.pt after every second step
+KILLS = [("step", 2), ("step", 5), ("metrics", 1), ("checkpoint", 2), ("evaluation", 2), ("after_best", 3)]
+
+
+def run_config(folder: Path) -> str:
+    """A tiny run with dropout and everything else that could make a resumed run differ."""
+    values = tiny_config(folder, num_epoch=EPOCHS, save_steps=2, schedule="cosine")
+    values["model_args"] = {"base_channel": 4, "drop_out": 0.3}
+    values["train_feeder_args"] = {"n_max": 6, "imbalance": 6}
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def outcome(folder: Path):
+    """Checkpoint and metrics without timings."""
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["samples_per_s"]
+    state = load_checkpoint(folder / "run" / "last.pt")
+    state["meter"].pop("seconds")
+    del state["config"]
+    return state, lines
+
+
+def assert_same(ours, theirs, path=""):
+    assert type(ours) is type(theirs), path
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), path
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{path}.{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), path
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(one, other, f"{path}[{number}]")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), path
+    else:
+        assert ours == theirs, path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert main.main(["--config", run_config(folder)]) == 0
+    return outcome(folder)
+
+
+def test_killed_at_six_moments(tmp_path, undisturbed):
+    path = run_config(tmp_path)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for moment, number in KILLS:
+        words = [sys.executable, "-m", "tests.faulty_main", moment, str(number), "--config", path]
+        killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
+    assert main.main(["--config", path]) == 0
+    ours, theirs = outcome(tmp_path), undisturbed
+    assert [line["epoch"] for line in ours[1]] == list(range(EPOCHS))
+    assert_same(ours[0], theirs[0])
+    assert_same(ours[1], theirs[1])
+
+
+def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypatch):
+    path = run_config(tmp_path)
+    calls = 0
+    check = Processor.check_signal
+
+    def check_signal(self):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        check(self)
+
+    monkeypatch.setattr(Processor, "check_signal", check_signal)
+    assert main.main(["--config", path]) == 143
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert (state["epoch"], state["meter"]["steps"]) == (0, 3)
+
+    stop = Processor.after_step
+
+    def after_step(self, epoch, meter):
+        if (epoch, meter.steps) == (2, 1):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        stop(self, epoch, meter)
+
+    monkeypatch.setattr(Processor, "after_step", after_step)
+    assert main.main(["--config", path]) == 130
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert (state["epoch"], state["meter"]["steps"]) == (2, 1)
+    monkeypatch.undo()
+    assert main.main(["--config", path]) == 0
+    assert_same(outcome(tmp_path)[0], undisturbed[0])
+    assert_same(outcome(tmp_path)[1], undisturbed[1])
+
+
+def test_sigterm_from_outside(tmp_path):
+    path = run_config(tmp_path)
+    words = [sys.executable, "main.py", "--config", path, "--num_epoch", "1000"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        for line in run.stdout:
+            if line.startswith("epoch   1"):
+                run.send_signal(signal.SIGTERM)
+                break
+        rest = run.stdout.read()
+    assert run.returncode == 143
+    assert "the same command goes on" in rest
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] >= 1
+
+
+def test_a_finished_run_stays(tmp_path, capsys):
+    path = run_config(tmp_path)
+    assert main.main(["--config", path, "--num_epoch", "1"]) == 0
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    capsys.readouterr()
+    assert main.main(["--config", path, "--num_epoch", "1"]) == 0
+    assert "holds this run, finished" in capsys.readouterr().out
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before

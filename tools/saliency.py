@@ -1,0 +1,48 @@
+"""Which body parts carry each class? ``python -m tools.saliency work_dir/demo``
+
+Prints, for every class, the exact contributions of the coalitions on the test set (mean over the class's samples,
+clipped as in training), the saliency table's favourite, and the Shapley values of the single parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from processor.analysis import class_contributions, contribution_page
+from processor.checkpoint import load_checkpoint
+from processor.config import load_config
+from processor.log import open_log
+from processor.processor import Processor
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    options = argparse.ArgumentParser(description="Which body parts carry each class, by exact contributions.")
+    options.add_argument("run", type=Path, help="folder of a run: work_dir/<run>")
+    options.add_argument("--checkpoint", default="last.pt", help="file in that folder")
+    options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    options.add_argument("--plugin", action="append", default=[], help="package of yours that class paths may name")
+    arguments = options.parse_args(words)
+    open_log(None, console=True)
+    try:
+        state = load_checkpoint(arguments.run / arguments.checkpoint)
+        overrides = {"device": arguments.device, "weights": str(arguments.run / arguments.checkpoint)}
+        processor = Processor(load_config(str(arguments.run / "config.yaml"), overrides, arguments.plugin))
+        processor.load_data(("train", "test"))
+        processor.build_model()
+        mixer = processor.build_mixer(state["mixer"])
+        found = class_contributions(processor.network, mixer, processor.loaders["test"])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    logging.getLogger(__name__).info(
+        contribution_page(found, processor.loaders["test"].class_names, processor.class_counts)
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
