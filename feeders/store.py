@@ -60,10 +60,10 @@ class SkeletonStore:
             self.offsets: np.ndarray = np.load(path / "offsets.npy")
             self.labels: np.ndarray = np.load(path / "labels.npy")
             self.ids: list[str] = np.load(path / "ids.npy").tolist()
-        except (OSError, ValueError) as error:
+            self.problems: dict[str, str] = meta["problems"]
+            self.checksum: str = meta["checksum"]
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise DataError(f"store {path} cannot be read ({error}); delete the folder and it is built anew") from error
-        self.problems: dict[str, str] = meta["problems"]
-        self.checksum: str = meta["checksum"]
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from feeders.loader import Loader
-from shapmix import ShapMix, SkeletonLayout, exact_contributions, shapley_values
+from shapmix import ShapMix, SkeletonLayout, exact_contributions
 
 Coalition = tuple[int, ...]
 
@@ -48,7 +48,7 @@ class ClassContributions:
 def class_contributions(
     network: nn.Module, mixer: ShapMix | None, loader: Loader, batch_size: int = 16
 ) -> ClassContributions:
-    """Exact contributions of every coalition and part on a split. Cost: ``2 * 2**P`` forward passes a sample.
+    """Exact contributions of every coalition and part on a split. Cost: ``2**P`` forward passes a sample.
 
     Raises:
         ValueError: the run has no baseline, because it did not estimate contributions.
@@ -59,11 +59,12 @@ def class_contributions(
     gain = torch.tensor(table.gain)
     exact = torch.zeros(mixer.num_class, len(table.coalitions))
     parts = torch.zeros(mixer.num_class, layout.num_parts)
+    players = [*table.coalitions, *((part,) for part in range(layout.num_parts))]
     for batch in loader.test(batch_size):
-        values = exact_contributions(network, batch.x, batch.y, mixer.baseline, layout, table.coalitions)
-        exact.index_add_(0, batch.y.cpu(), values.float().cpu().clamp(min=0) * gain)
-        single = shapley_values(network, batch.x, batch.y, mixer.baseline, layout)
-        parts.index_add_(0, batch.y.cpu(), single.float().cpu())
+        values = exact_contributions(network, batch.x, batch.y, mixer.baseline, layout, players).float().cpu()
+        coalitions, single = values.split([len(table.coalitions), layout.num_parts], dim=1)
+        exact.index_add_(0, batch.y.cpu(), coalitions.clamp(min=0) * gain)
+        parts.index_add_(0, batch.y.cpu(), single)
     counts = torch.tensor(loader.class_counts).clamp(min=1).unsqueeze(1)
     return ClassContributions(layout, table.coalitions, exact / counts, parts / counts, table.table.float().cpu())
 

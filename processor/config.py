@@ -301,14 +301,14 @@ def _feeder_args(
     config: Config, key: str, args: Mapping[str, Any], known: Mapping[str, inspect.Parameter]
 ) -> dict[str, Any]:
     args = dict(args)
-    if config.feeder == "feeders.feeder_ucla.Feeder" and args.get("data_path") in OFFICIAL_UCLA_STREAMS:
-        args["stream"] = OFFICIAL_UCLA_STREAMS[args.pop("data_path")]
     official = {name: args.pop(name) for name in OFFICIAL_FEEDER_ARGS if name in args and name not in known}
     for name in official:
         log.info("%s: %s.%s: %s", config.config, key, name, OFFICIAL_FEEDER_ARGS[name])
     if official.get("bone") or official.get("vel"):
         kind = "bone" if official.get("bone") else "joint"
         args.setdefault("stream", f"{kind}_motion" if official.get("vel") else kind)
+    if config.feeder == "feeders.feeder_ucla.Feeder" and args.get("data_path") in OFFICIAL_UCLA_STREAMS:
+        args.setdefault("stream", OFFICIAL_UCLA_STREAMS[args.pop("data_path")])
     if "label_path" in official:
         held_out = any(word in str(official["label_path"]) for word in ("val", "test"))
         args.setdefault("split", "test" if held_out else "train")

@@ -49,7 +49,7 @@ def arm(moment: str, number: int) -> None:
         log.MetricsLog.add = dies(log.MetricsLog.add, number, half_a_line)
     elif moment == "checkpoint":
         checkpoint.write_atomically = dies(checkpoint.write_atomically, number, half_a_file)
-    elif moment == "after_best":
+    elif moment == "save":
         processor.Processor.save = dies(processor.Processor.save, number)
     else:
         raise ValueError(moment)

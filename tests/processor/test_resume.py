@@ -19,9 +19,9 @@ from processor.checkpoint import load_checkpoint
 from processor.processor import Processor
 from tests.conftest import ROOT, tiny_config
 
-EPOCHS = 4
+EPOCHS = 5
 # (what is being done, how often it was begun in that process): 3 steps an epoch, last.pt after every second step
-KILLS = [("step", 2), ("step", 5), ("metrics", 1), ("checkpoint", 2), ("evaluation", 2), ("after_best", 3)]
+KILLS = [("step", 2), ("step", 5), ("metrics", 1), ("checkpoint", 2), ("evaluation", 2), ("save", 2)]
 
 
 def run_config(folder: Path) -> str:

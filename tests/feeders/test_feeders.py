@@ -1,0 +1,243 @@
+"""Store, long tail, transforms, NW-UCLA, synthetic set, loaders."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feeders.feeder_ucla import CLASSES, Feeder
+from feeders.loader import StoreLoader
+from feeders.longtail import exponential_counts, long_tailed_subset, shot_groups
+from feeders.store import DataError, Sample, SkeletonStore, cache_folders
+from feeders.synthetic import ACTION_PARTS, ACTIONS, LAYOUT, forward_kinematics, joint_angles, make_set, sample_body
+from feeders.synthetic import Feeder as Synthetic
+from feeders.transforms import random_crop, resize_taps, scale_to_unit
+from tests.conftest import write_ucla
+
+# --- store -----------------------------------------------------------------------------------------------------------
+
+
+def samples(lengths=(3, 5, 1)):
+    rng = np.random.default_rng(0)
+    for number, length in enumerate(lengths):
+        yield Sample(f"s{number}", number % 2, rng.normal(size=(length, 2, 25, 3)))
+
+
+def test_store_packs_and_maps(tmp_path):
+    store = SkeletonStore.build([tmp_path], "set", "f1", samples)
+    assert isinstance(store.frames, np.memmap)
+    assert store.frames.shape == (9, 2, 25, 3)
+    assert store.lengths.tolist() == [3, 5, 1]
+    for number, sample in enumerate(samples()):
+        np.testing.assert_array_equal(store.sequence(number), sample.frames.astype(np.float32))
+    assert np.load(store.path / "frames.npy").shape == (9, 2, 25, 3), "a plain .npy file"
+    again = SkeletonStore.build([tmp_path], "set", "f1", lambda: pytest.fail("read again"))
+    assert again.checksum == store.checksum
+
+
+def test_changed_source_replaces_the_store(tmp_path):
+    first = SkeletonStore.build([tmp_path], "set", "f1", samples)
+    second = SkeletonStore.build([tmp_path], "set", "f2", lambda: samples((4,)))
+    assert second.checksum != first.checksum
+    assert [path.name for path in tmp_path.iterdir()] == ["set.store-f2"]
+
+
+def test_crash_while_packing_leaves_the_old_store(tmp_path):
+    SkeletonStore.build([tmp_path], "set", "f1", samples)
+
+    def broken():
+        yield from samples()
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        SkeletonStore.build([tmp_path], "set", "f2", broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["set.store-f1"]
+
+
+def test_first_folder_that_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = SkeletonStore.build([tmp_path / "file" / "x", tmp_path / "cache"], "set", "f", samples)
+    assert store.path.parent == tmp_path / "cache"
+    with pytest.raises(DataError, match="can be written; name a folder with cache_dir"):
+        SkeletonStore.build([tmp_path / "file" / "x"], "set", "f", samples)
+
+
+def test_cache_folders(tmp_path):
+    assert cache_folders(tmp_path / "data", None)[0] == tmp_path
+    assert [str(folder) for folder in cache_folders(tmp_path / "data", "mine")] == ["mine"]
+
+
+def test_damaged_store_says_what_to_do(tmp_path):
+    store = SkeletonStore.build([tmp_path], "set", "f", samples)
+    (store.path / "offsets.npy").write_bytes(b"")
+    with pytest.raises(DataError, match="delete the folder and it is built anew"):
+        SkeletonStore.build([tmp_path], "set", "f", samples)
+
+
+# --- long tail -------------------------------------------------------------------------------------------------------
+
+
+def test_published_counts():
+    assert exponential_counts(100, 10, 10) == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
+    assert exponential_counts(600, 100, 60)[0] == 600
+    assert exponential_counts(600, 100, 60)[-1] == 6
+
+
+def test_subset_follows_the_protocol():
+    labels = np.array([0, 1, 0, 1, 1, 0])
+    rng = np.random.RandomState(0)
+    zero, one = [0, 2, 5], [1, 3, 4]
+    rng.shuffle(zero)
+    rng.shuffle(one)
+    assert long_tailed_subset(labels, [2, 1]).tolist() == sorted(zero[:2] + one[:1])
+
+
+def test_groups():
+    assert shot_groups([101, 100, 20, 19]) == {"many": [0], "medium": [1, 2], "few": [3]}
+
+
+# --- transforms ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(4, 120))
+def test_resize_is_interpolate(length, window):
+    line = torch.randn(1, 2, length, generator=torch.Generator().manual_seed(length))
+    left, right, weight = resize_taps(np.array([0]), np.array([length]), window)
+    assert 0 <= left.min() <= right.max() < length
+    ours = torch.lerp(line[0][:, left[0]], line[0][:, right[0]], torch.from_numpy(weight[0]))
+    theirs = torch.nn.functional.interpolate(line[None], size=(2, window), mode="bilinear", align_corners=False)[0, 0]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.floats(0, 0.999), st.floats(0, 0.999))
+def test_crop_stays_inside(length, share, place):
+    start, size = random_crop(np.array([length]), (0.5, 1.0), 64, np.array([[share, place]]))
+    assert 0 <= start[0] <= start[0] + size[0] <= length
+    assert size[0] >= min(64, length)
+
+
+def test_scale_ignores_padding():
+    x = torch.arange(6.0).view(1, 1, 6, 1, 1).repeat(1, 2, 1, 1, 1)
+    x[:, 1] = 7.0
+    valid = torch.tensor([[True, True, True, False, False, False]])
+    scaled = scale_to_unit(x, valid)
+    assert scaled[0, 0, :3].flatten().tolist() == [-1, 0, 1]
+    assert (scaled[0, 1] == 0).all(), "a constant axis becomes 0"
+
+
+# --- NW-UCLA ---------------------------------------------------------------------------------------------------------
+
+
+def test_ucla_real(ucla, tmp_path):
+    cache = str(tmp_path)
+    train, test = Feeder(ucla, cache_dir=cache), Feeder(ucla, "test", cache_dir=cache)
+    assert (len(train), len(test)) == (1020, 464)
+    assert all(name.endswith("v03") for name in test.ids)
+    tail = Feeder(ucla, long_tail={"n_max": 100, "imbalance": 10}, cache_dir=cache)
+    assert tail.class_counts == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
+    assert set(tail.ids) < set(train.ids)
+    held = Feeder(ucla, "val", val_subjects=[1, 2], cache_dir=cache)
+    rest = Feeder(ucla, "train", val_subjects=[1, 2], cache_dir=cache)
+    assert len(held) + len(rest) == 1020
+    assert {name[4:7] for name in held.ids} == {"s01", "s02"}
+    draws = train.draw(8, torch.Generator().manual_seed(0))
+    x = train.batch(np.arange(8), draws=draws)
+    assert x.shape == (8, 3, 52, 20, 1)
+    assert x.abs().max() <= 1
+    assert not torch.equal(x, train.batch(np.arange(8)))
+    assert torch.equal(train.batch(np.arange(8), draws=draws)[3:5], train.batch(np.arange(3, 5), draws=draws[3:5]))
+
+
+def test_ucla_frames_of_the_test_view_are_linspace(tmp_path):
+    """The 52 frames of a one-way movement tell which frames were taken, for every length up to 201."""
+    folder = write_ucla(tmp_path / "all_sqe")
+    for length in (1, 2, 51, 52, 53, 201):
+        frames = [[[t, t, t]] * 19 + [[-t, 0, 1]] for t in range(length)]
+        (folder / f"a01_s09_e{length % 100:02d}_v03.json").write_text(json.dumps({"skeletons": frames}))
+    feeder = Feeder(str(folder), "test", cache_dir=str(tmp_path))
+    rows = np.array([row for row, name in enumerate(feeder.ids) if "_s09_" in name])
+    x = feeder.batch(rows)[:, 0, :, 0, 0]  # this joint's x rises by a constant step from frame to frame
+    for row, values in zip(rows, x, strict=True):
+        length = feeder.store.lengths[feeder.members[row]]
+        if length > 1:
+            wanted = np.linspace(0, length - 1, 52).astype(int)
+            steps = torch.unique(values).numpy()
+            assert np.searchsorted(steps, values.numpy()).tolist() == np.unique(wanted, return_inverse=True)[1].tolist()
+
+
+def test_ucla_classes():
+    assert list(CLASSES) == [1, 2, 3, 4, 5, 6, 8, 9, 11, 12]
+
+
+# --- synthetic set ---------------------------------------------------------------------------------------------------
+
+
+def test_synthetic_counts_and_parts(tmp_path):
+    feeder = Synthetic("train", n_max=100, imbalance=50, cache_dir=str(tmp_path))
+    assert feeder.class_counts[0] == 100
+    assert feeder.class_counts[-1] == 2
+    assert feeder.class_counts == sorted(feeder.class_counts, reverse=True)
+    assert Synthetic("test", num_test=2, cache_dir=str(tmp_path)).class_counts == [2] * 12
+    assert len(ACTION_PARTS) == 12
+    assert all(set(parts) <= set(LAYOUT.part_names) and len(parts) <= 2 for parts in ACTION_PARTS.values())
+
+
+def test_synthetic_bodies_move_their_parts():
+    """The carrying parts move more than all others, and bones keep their length."""
+    for action in ACTIONS:
+        energy = np.zeros(LAYOUT.num_parts)
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            body = sample_body(rng)
+            joints = forward_kinematics(body, joint_angles(action, 60, rng))
+            energy += [joints[:, list(part)].var(0).sum(-1).mean() for part in LAYOUT.parts.values()]
+            bones = np.linalg.norm(joints[:, LAYOUT.joint("left_knee")] - joints[:, LAYOUT.joint("left_hip")], axis=-1)
+            assert np.ptp(bones) < 1e-9
+        carrying = [LAYOUT.part_names.index(part) for part in action.parts]
+        others = np.delete(energy, carrying)
+        assert energy[carrying].min() > others.max(), action.name
+
+
+def test_synthetic_sets_nest():
+    small, large = make_set([1] * 12, 5), make_set([2] * 12, 5)
+    found = dict(zip(large[0], large[2], strict=True))
+    for name, frames in zip(small[0], small[2], strict=True):
+        np.testing.assert_array_equal(frames, found[name])
+    assert not np.array_equal(make_set([1] * 12, 6)[2][0], small[2][0])
+
+
+# --- loaders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loader(tmp_path):
+    feeder = Synthetic("train", window_size=16, n_max=10, imbalance=5, repeat=2, cache_dir=str(tmp_path))
+    return StoreLoader(feeder, 16, 3, torch.device("cpu"))
+
+
+def test_an_epoch_shows_every_sample(loader):
+    rows = loader.plan(0).flatten()
+    assert loader.steps == len(loader.ids) * 2 // 16
+    assert torch.bincount(rows, minlength=len(loader.ids)).max() <= 2
+    assert len(loader.ids) * 2 - len(rows) < 16, "only the incomplete last batch is dropped"
+    assert not torch.equal(rows, loader.plan(1).flatten())
+
+
+def test_later_steps_do_not_depend_on_earlier_ones(loader):
+    whole, rest = list(loader.train(4)), list(loader.train(4, first_step=2))
+    assert len(rest) == len(whole) - 2
+    assert torch.equal(rest[0].x, whole[2].x)
+    assert torch.equal(rest[0].rows, whole[2].rows)
+
+
+def test_a_single_incomplete_batch_is_kept(tmp_path):
+    feeder = Synthetic("train", window_size=16, n_max=2, imbalance=1, cache_dir=str(tmp_path))
+    loader = StoreLoader(feeder, 64, 3, torch.device("cpu"))
+    assert [len(batch.y) for batch in loader.train(0)] == [24]

@@ -1,0 +1,159 @@
+"""The schema, the command line, and the official YAML files."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import yaml
+
+import main
+from processor.config import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS, Config, ConfigError, load_config
+from processor.schedule import learning_rate
+from tests.conftest import ROOT
+
+# A made-up file with the keys of CTR-GCN's NW-UCLA config and of Shap-Mix's scripts.
+OFFICIAL = """
+work_dir: ./work_dir/ucla/ctrgcn_joint
+feeder: feeders.feeder_ucla.Feeder
+train_feeder_args:
+  data_path: joint
+  label_path: train
+  debug: False
+  random_choose: True
+  random_shift: False
+  random_move: False
+  window_size: 52
+  normalization: False
+  repeat: 5
+  use_mmap: True
+test_feeder_args: {data_path: bone motion, label_path: val, debug: False}
+model: model.ctrgcn.Model
+model_args:
+  num_class: 10
+  num_point: 20
+  num_person: 1
+  graph: graph.ucla.Graph
+  graph_args: {labeling_mode: 'spatial'}
+  drop_out: 0
+weight_decay: 1e-4
+base_lr: 0.1
+lr_decay_rate: 0.1
+step: 50
+batch_size: 16
+test_batch_size: 64
+num_epoch: 65
+start_epoch: 0
+warm_up_epoch: 5
+nesterov: True
+optimizer: SGD
+device: [0]
+num_worker: 4
+print_log: True
+save_score: True
+show_topk: [1, 5]
+save_interval: 1
+save_epoch: 30
+eval_interval: 1
+log_interval: 100
+seed: 1
+phase: train
+ignore_weights: []
+cos: True
+ema: 0.8
+dist_weights: True
+naive_mix_epoch: 7
+naive_estimate_epoch: 6
+dataset: ucla
+model_saved_name: x
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "official.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_official_keys(tmp_path, caplog):
+    caplog.set_level("INFO")
+    config = load_config(write(tmp_path, OFFICIAL))
+    assert config.train_feeder_args == {"stream": "joint", "split": "train", "window_size": 52, "repeat": 5}
+    assert config.test_feeder_args == {"stream": "bone_motion", "split": "test"}
+    assert config.model_args["layout"] == "ucla20"
+    assert (config.schedule, config.step, config.device, config.ema) == ("cosine", [50], "auto", 0.8)
+    assert (config.naive_mix_epoch, config.naive_estimate_epoch, config.weight_decay) == (7, 6, 1e-4)
+    assert (config.mixing, config.loss) == ("shap_mix", "logit_adjustment")
+    assert "names no method: Shap-Mix with logit adjustment" in caplog.text
+    for key in ("start_epoch", "dist_weights", "dataset", "random_choose", "use_mmap"):
+        assert f"{key}: {NO_EFFECT}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("args", "stream"),
+    [({"bone": True}, "bone"), ({"vel": True}, "joint_motion"), ({"bone": True, "vel": True}, "bone_motion")],
+)
+def test_official_stream_flags(tmp_path, args, stream):
+    text = yaml.safe_dump({"feeder": "feeders.synthetic.Feeder", "train_feeder_args": args})
+    assert load_config(write(tmp_path, text)).train_feeder_args == {"stream": stream}
+
+
+def test_unknown_graph(tmp_path):
+    text = OFFICIAL.replace("graph.ucla.Graph", "graph.mine.Graph")
+    with pytest.raises(ConfigError, match=r"model_args.graph 'graph.mine.Graph'; known are graph.ntu_rgb_d.Graph"):
+        load_config(write(tmp_path, text))
+    with pytest.raises(ConfigError, match="labeling_mode must be spatial"):
+        load_config(write(tmp_path, OFFICIAL.replace("'spatial'", "'distance'")))
+
+
+def test_tables_do_not_shadow_the_schema():
+    assert not OFFICIAL_KEYS.keys() & Config.model_fields.keys()
+    assert all(OFFICIAL_FEEDER_ARGS.values())
+
+
+def test_every_config_of_the_repository_loads():
+    files = sorted((ROOT / "config").rglob("*.yaml"))
+    assert len(files) >= 9
+    for file in files:
+        config = load_config(str(file.relative_to(ROOT)))
+        assert config.work_dir == str(file.relative_to(ROOT).with_suffix("")).replace("config", "work_dir", 1)
+
+
+def test_command_line_wins(tmp_path):
+    path = write(tmp_path, OFFICIAL)
+    words = ["--config", path, "--work-dir", "elsewhere", "--base_lr", "0.05", "--step", "3", "5", "--overwrite"]
+    words += ["--train_feeder_args", "stream=bone", "repeat=2", "--set", "groups.many=50", "model_args.drop_out=0.5"]
+    arguments = main.parser().parse_args(words)
+    config = load_config(path, main.overrides(arguments))
+    assert (config.work_dir, config.base_lr, config.step, config.overwrite) == ("elsewhere", 0.05, [3, 5], True)
+    assert config.train_feeder_args["stream"] == "bone"
+    assert config.train_feeder_args["repeat"] == 2
+    assert (config.groups.many, config.groups.few, config.model_args["drop_out"]) == (50, 20, 0.5)
+
+
+def test_plugin_only_from_the_command_line(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("class Feeder:\n    def __init__(self, size: int): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = yaml.safe_dump({"feeder": "mine.Feeder", "train_feeder_args": {"size": 3}})
+    with pytest.raises(ConfigError, match=r"'mine.Feeder' is outside feeders, model, shapmix.*--plugin mine"):
+        load_config(write(tmp_path, text))
+    assert "mine" not in sys.modules, "nothing is imported before it is allowed"
+    assert load_config(write(tmp_path, text), plugins=["mine"]).feeder == "mine.Feeder"
+    with pytest.raises(ConfigError, match=r"unknown key train_feeder_args.sise; did you mean size\?"):
+        load_config(write(tmp_path, text.replace("size", "sise")), plugins=["mine"])
+
+
+def test_learning_rate():
+    def rate(epoch, step=0, **changes):
+        config = Config(feeder="f", base_lr=0.1, step=[4, 6], warm_up_epoch=2, num_epoch=10, **changes)
+        return learning_rate(config, epoch, step, 10)
+
+    assert [rate(epoch) for epoch in (0, 1, 2, 3)] == pytest.approx([0.05, 0.1, 0.1, 0.1])
+    assert [rate(epoch) for epoch in (4, 5, 6, 9)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    cosine = {"schedule": "cosine", "min_lr_ratio": 0.001}
+    assert rate(1, 5, **cosine) == pytest.approx(0.1)
+    assert rate(2, 0, **cosine) == pytest.approx(0.1)
+    assert rate(6, 0, **cosine) == pytest.approx(0.1 * (0.001 + 0.999 / 2))
+    assert rate(9, 9, **cosine) == pytest.approx(1e-4, rel=0.5)
+    assert rate(5, 1, **cosine) < rate(5, 0, **cosine), "by iteration, not by epoch"

@@ -1,0 +1,197 @@
+"""A tiny run as a user sees it: files, metrics, test phase, info, streams, a Dataset of one's own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.metrics import balanced_accuracy_score
+
+import main
+from processor.checkpoint import load_checkpoint, load_weights
+from processor.engine import Meter, Trainer
+from processor.info import forward_units
+from processor.metrics import classification_metrics, table
+from tests.conftest import write_ucla
+
+
+def test_what_a_run_leaves(write_config, tmp_path, capsys):
+    assert main.main(["--config", write_config()]) == 0
+    run = tmp_path / "run"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    wanted = {
+        "epoch", "train_loss", "train_mix_loss", "lr", "samples_per_s", "top1", "top5", "mean_class_accuracy", "many",
+        "medium", "few", "per_class",
+    }  # fmt: skip
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert all(wanted <= line.keys() for line in lines)
+    assert lines[0]["many"] is None, "a group without classes has no figure"
+    assert len(lines[0]["per_class"]) == 12
+    out = capsys.readouterr().out
+    for text in ("overall (top-1)", "few shot", "wave_left", "best_test_epoch (published protocol)"):
+        assert text in out
+    assert "chosen on the test split (published protocol)" in (run / "log.txt").read_text()
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__
+    assert len(environment["data_checksum"]) > 30
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["mixing"], config["momentum"]) == ("shap_mix", 0.9)
+    assert any((run / "tensorboard").iterdir())
+    with np.load(run / "scores_test.npz") as scores:
+        assert scores["scores"].shape == (24, 12)
+        assert scores["class_names"][0] == "wave_right"
+        top1 = float((scores["scores"].argmax(1) == scores["labels"]).mean())
+    assert top1 == lines[-1]["top1"]
+    state = load_checkpoint(run / "last.pt")
+    assert state["epoch"] == 2
+    assert state["best"]["split"] == "test"
+    assert state["mixer"]["saliency.table"].shape == (12, 20)
+
+    # the written config is a config, and testing the last checkpoint gives the last epoch's figures
+    words = ["--config", str(run / "config.yaml"), "--phase", "test", "--weights", str(run / "last.pt")]
+    assert main.main([*words, "--work_dir", str(tmp_path / "test")]) == 0
+    with np.load(run / "scores_test.npz") as ours, np.load(tmp_path / "test" / "scores_test.npz") as theirs:
+        np.testing.assert_array_equal(ours["scores"], theirs["scores"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixing": "none", "loss": "cross_entropy", "optimizer": "AdamW", "base_lr": 0.001},
+        {"mixing": "st_mix", "precision": "bf16", "grad_clip": 1.0, "eval_interval": 2},
+        {"baseline": "published", "feeder_args.stream": "bone_motion", "precision": "fp64"},
+        {"mixing_args.update": "sequential", "mixing_args.rarity": "index", "mixing_args.estimate_interval": 2},
+    ],
+)
+def test_variants_train(write_config, tmp_path, changes):
+    words = [f"{key}={value}" for key, value in changes.items()]
+    assert main.main(["--config", write_config(), "--set", *words]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite(lines[-1]["train_loss"])
+    assert ("top1" in lines[0]) == ("eval_interval" not in changes)
+    assert (lines[-1]["train_mix_loss"] == 0) == (changes.get("mixing") == "none")
+
+
+def test_validation_split_chooses_best(write_config, tmp_path, capsys):
+    folder = write_ucla(
+        tmp_path / "all_sqe", **{f"a01_s02_e0{n}_v01": {"skeletons": [[[n, 1, 2]] * 20] * 5} for n in "123"}
+    )
+    path = write_config(
+        feeder="feeders.feeder_ucla.Feeder",
+        feeder_args={"data_path": str(folder), "window_size": 16, "val_subjects": [2]},
+        train_feeder_args={},
+        test_feeder_args={},
+        val_feeder_args={"split": "val"},
+    )
+    assert main.main(["--config", path]) == 0
+    out = capsys.readouterr().out
+    assert "20 training samples" in out, "the validation subject is kept out of training"
+    assert "best.pt is chosen on the validation split" in out
+    assert "best on validation: epoch" in out
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = load_checkpoint(tmp_path / "run" / "best.pt")["best"]
+    assert best["split"] == "val"
+    assert best["value"] == max(line["val_top1"] for line in lines)
+
+
+def test_info(write_config, capsys, tmp_path):
+    assert main.main(["--config", write_config(), "--phase", "info"]) == 0
+    out = capsys.readouterr().out
+    for text in ("M parameters", "M multiply-adds forward", "8.0 forward units", "samples/s on cpu", "3x16x25x1"):
+        assert text in out
+    assert not (tmp_path / "run").exists(), "info writes nothing"
+
+
+def test_forward_units():
+    trainer = Trainer(None, None, None, None, None)  # type: ignore[arg-type]
+    assert forward_units(trainer) == 3
+
+
+PLUGIN = '''
+import numpy as np
+from torch.utils.data import Dataset
+
+class Feeder(Dataset):
+    """Ten-joint waves, as CTR-GCN's feeders return them."""
+    def __init__(self, size: int, bad: str = ""):
+        rng = np.random.default_rng(size)
+        self.label = [row % 3 for row in range(size)]
+        self.data = rng.normal(size=(size, 3, 16, 10, 1)).astype("float32")
+        if bad == "nan": self.data[1, 0, 0, 0, 0] = np.nan
+        if bad == "label": self.label[1] = 3
+    def __len__(self): return len(self.label)
+    def __getitem__(self, row): return self.data[row], self.label[row], row
+'''
+BODY = {
+    "name": "mine",
+    "joint_names": list("abcdefghij"),
+    "bones": [[joint, joint - 1] for joint in range(1, 10)],
+    "parts": {"top": [0, 1, 2], "middle": [3, 4, 5], "low": [6, 7, 8, 9]},
+}
+
+
+@pytest.fixture
+def own_dataset(tmp_path, monkeypatch, write_config):
+    (tmp_path / "plugin_under_test.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return write_config(
+        feeder="plugin_under_test.Feeder",
+        feeder_args=None,
+        layout=BODY,
+        train_feeder_args={"size": 20},
+        test_feeder_args={"size": 9},
+        model_args={"num_class": 3, "num_person": 1, "layout": BODY, "base_channel": 4},
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_own_dataset(own_dataset, tmp_path, workers):
+    words = ["--config", own_dataset, "--plugin", "plugin_under_test", "--num_worker", str(workers)]
+    assert main.main(words) == 0
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["mixer"]["saliency.table"].shape == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "wanted"), [("nan", "sample 1 has NaN or infinite values"), ("label", "sample 1 has label 3, outside")]
+)
+def test_own_dataset_bad_samples(own_dataset, capsys, bad, wanted):
+    words = ["--config", own_dataset, "--plugin", "plugin_under_test", "--train_feeder_args", "size=20", f"bad={bad}"]
+    assert main.main(words) == 2
+    assert wanted in capsys.readouterr().err
+
+
+def test_weights_with_module_prefix(tmp_path, caplog):
+    network = torch.nn.Linear(3, 2)
+    wanted = {f"module.{key}": value + 1 for key, value in network.state_dict().items()}
+    torch.save({**wanted, "module.old.weight": torch.zeros(1)}, tmp_path / "bare.pt")
+    skipped = load_weights(network, tmp_path / "bare.pt", ignore=["bias"])
+    assert torch.equal(network.weight, wanted["module.weight"])
+    assert skipped == [
+        "bias: ignored",
+        "old.weight: in the file, not in the network",
+        "bias: in the network, not in the file",
+    ]
+
+
+def test_metrics():
+    labels = np.array([0, 0, 1, 1, 1, 3])
+    scores = np.eye(4)[[0, 1, 1, 1, 0, 3]] + 0.1 * np.eye(4)[[1, 0, 0, 0, 1, 0]]
+    figures = classification_metrics(scores, labels, {"many": [0, 1], "medium": [], "few": [2, 3]}, topk=(2,))
+    assert figures["per_class"] == [0.5, pytest.approx(2 / 3), None, 1.0]
+    assert figures["top1"] == pytest.approx(4 / 6)
+    assert figures["top2"] == 1.0
+    assert figures["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
+    assert figures["many"] == pytest.approx((0.5 + 2 / 3) / 2)
+    assert figures["medium"] is None
+    assert figures["few"] == 1.0
+    groups = {"many": [0, 1], "medium": [], "few": [2, 3]}
+    text = table(figures, list("abcd"), [5, 4, 0, 1], groups)
+    assert "medium shot                  - %  (0 classes)" in text
+
+
+def test_meter():
+    figures = Meter(steps=2, loss=6.0, mix_loss=3.0, correct=2, seen=4, seconds=2.0).figures(torch.device("cpu"))
+    assert figures == {"train_loss": 1.5, "train_mix_loss": 0.75, "train_top1": 0.5, "samples_per_s": 2.0}
