@@ -112,7 +112,7 @@ class Feeder(StoreFeeder):
         if draws is not None and self.random_rot:
             degrees = (draws[:, :2].double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
             angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
-            x = rotate(x, rotation_matrices(angles.to(device, x.dtype)))
+            x = rotate(x, rotation_matrices(angles.to(x.dtype).to(device)))
         x = scale_to_unit(x, valid)
         if draws is None:
             frames = torch.from_numpy(np.linspace(0, lengths - 1, self.window_size, axis=1).astype(np.int64))

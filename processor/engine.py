@@ -197,7 +197,7 @@ def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> T
     if total is None:
         raise ValueError(f"fewer training samples ({len(loader.ids)}) than processes")
     total = sum_over_ranks(total.to(loader.device)) if loader.device.type != "mps" else total
-    return (total / len(loader.ids)).to(loader.device, loader.dtype)
+    return (total / len(loader.ids)).to(loader.dtype).to(loader.device)
 
 
 def _silent() -> bool | None:
