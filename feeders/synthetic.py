@@ -141,27 +141,26 @@ def _march(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     return angles
 
 
-def _nod(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The head bent forward and raised again."""
+def _bow(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
+    """The upper back and the head bent forward and raised again, the arms staying where they are."""
     bend = hold * _pulse(cycle)
-    return {"spine_shoulder": (42 * bend, 0.0, 0.0), "neck": (30 * bend, 0.0, 0.0)}
+    return {"spine_mid": (38 * bend, 0.0, 0.0), "spine_shoulder": (20 * bend, 0.0, 0.0), "neck": (15 * bend, 0.0, 0.0)}
 
 
-def _tilt_head(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The head leaned to one shoulder, then to the other, a little bent forward."""
+def _lean(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
+    """The upper back and the head leaned to one side, then to the other, the arms staying where they are."""
     lean = hold * _swing(cycle)
-    return {"spine_shoulder": (8 * hold, 0.0, 48 * lean), "neck": (5 * hold, 0.0, 32 * lean)}
+    return {"spine_mid": (0.0, 0.0, 32 * lean), "spine_shoulder": (0.0, 0.0, 15 * lean), "neck": (0.0, 0.0, 10 * lean)}
 
 
 # Training counts fall with the index: the order mixes the parts, and of two actions that are alike (wave and throw,
-# kick and knee lift, clap and raise, punch and wave) one is frequent and one is rare. Nod and tilt, the smallest
-# movements, are hard enough to tell apart with training samples of both.
+# kick and knee lift, bow and lean, clap and raise, punch and wave) one is more frequent than the other.
 ACTIONS: tuple[Action, ...] = (
     Action("wave_right", ("right_arm",), partial(_wave, "right")),
     Action("kick_left", ("left_leg",), partial(_kick, "left")),
-    Action("nod", ("trunk",), _nod),
+    Action("bow", ("trunk",), _bow),
     Action("clap", ("right_arm", "left_arm"), _clap),
-    Action("tilt_head", ("trunk",), _tilt_head),
+    Action("lean", ("trunk",), _lean),
     Action("punch_left", ("left_arm",), partial(_punch, "left")),
     Action("kick_right", ("right_leg",), partial(_kick, "right")),
     Action("throw_right", ("right_arm",), partial(_throw, "right")),
@@ -177,13 +176,13 @@ ACTION_PARTS: dict[str, tuple[str, ...]] = {action.name: action.parts for action
 STATURE = 1.75  # metres, of the body in the table
 ROOT = "spine_base"
 # Joint -> (the joint that carries it, offset from it at rest), carriers first; the right side mirrors the left. The
-# shoulders hang on the chest (spine_mid), so that turning spine_shoulder moves neck and head alone.
+# shoulders hang on the root, so that turning spine_mid moves the upper back and the head without the arms.
 _HALF_BODY: dict[str, tuple[str, tuple[float, float, float]]] = {
     "spine_mid": (ROOT, (0.0, 0.29, 0.0)),
     "spine_shoulder": ("spine_mid", (0.0, 0.23, 0.0)),
     "neck": ("spine_shoulder", (0.0, 0.09, 0.0)),
     "head": ("neck", (0.0, 0.14, 0.02)),
-    "left_shoulder": ("spine_mid", (0.18, 0.20, 0.0)),
+    "left_shoulder": (ROOT, (0.18, 0.49, 0.0)),
     "left_elbow": ("left_shoulder", (0.0, -0.28, 0.0)),
     "left_wrist": ("left_elbow", (0.0, -0.25, 0.0)),
     "left_hand": ("left_wrist", (0.0, -0.08, 0.0)),

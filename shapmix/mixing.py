@@ -148,8 +148,14 @@ def paste(x: Tensor, partner: Tensor, joints: Tensor, draws: MixDraws) -> tuple[
     mixed = x.clone()
     segment = mixed.narrow(2, draws.target_start, draws.target_len)
     segment.copy_(torch.where(joints[:, None, None, :, None], source, segment))
-    share = joints.sum(1) * (draws.target_len / (x.shape[2] * x.shape[3]))
+    pasted = joints.sum(1).to(target_dtype(x))
+    share = pasted * (draws.target_len / (x.shape[2] * x.shape[3]))
     return mixed, share
+
+
+def target_dtype(x: Tensor) -> torch.dtype:
+    """Soft targets are at least float32, whatever the batch is."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def soft_target(y: Tensor, y_partner: Tensor, share: Tensor, num_class: int) -> Tensor:

@@ -73,15 +73,16 @@ class SaliencyTable(nn.Module):
         if self.reduction == "evidence":
             target, weight = gather_batch(target), gather_batch(weight)
         onehot = F.one_hot(target, len(self.table)).to(weight)  # (N, K)
+        by_class = torch.where(onehot > 0, weight.unsqueeze(1), 0.0)  # a class sees its own samples alone
         old = self.table[:, column]
         if self.update_rule == "mean":
             count = onehot.sum(0)
-            evidence = (weight @ onehot) / count.clamp(min=1)
+            evidence = by_class.sum(0) / count.clamp(min=1)
             new = torch.where(count > 0, ema * old + (1 - ema) * evidence, old)
         else:  # n values one after another: old * ema^n + (1 - ema) * sum of w_i * ema^(number of later ones)
             later = onehot.sum(0) - onehot.cumsum(0)  # (N, K)
-            fading = torch.full_like(later, ema).pow(later) * onehot  # 0 ** 0 is 1
-            new = old * torch.full_like(old, ema).pow(onehot.sum(0)) + (1 - ema) * (weight @ fading)
+            fading = torch.full_like(later, ema).pow(later)  # 0 ** 0 is 1
+            new = old * torch.full_like(old, ema).pow(onehot.sum(0)) + (1 - ema) * (by_class * fading).sum(0)
         self.table[:, column] = new
         _, processes = world()
         if self.reduction == "table" and processes > 1:

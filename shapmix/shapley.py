@@ -75,20 +75,21 @@ def coalition_values(
         (E, N) probabilities in 0 .. 1. Cost: E * N samples forward.
 
     Raises:
-        ValueError: x, baseline and layout do not fit together.
+        ValueError: x, target, baseline and layout do not fit together.
     """
-    if x.ndim != 5 or x.shape[3] != layout.num_joints or x.shape[1:] != baseline.shape:
+    fits = x.ndim == 5 and x.shape[3] == layout.num_joints and x.shape[1:] == baseline.shape
+    if not fits or target.shape != x.shape[:1]:
         raise ValueError(
             f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {layout.num_joints} joints of layout "
-            f"{layout.name!r}, and baseline {tuple(baseline.shape)} its (C, T, V, M)"
+            f"{layout.name!r}, baseline {tuple(baseline.shape)} its (C, T, V, M), target {tuple(target.shape)} its (N,)"
         )
     parts = torch.zeros(len(present), layout.num_parts, dtype=torch.bool)
     for row, members in zip(parts, present, strict=True):
         row[list(members)] = True
     joints = (parts.unsqueeze(-1) & layout.membership()).any(1).to(x.device)  # (E, V)
     mask = joints[:, None, None, None, :, None]
-    masked = torch.where(mask, x, baseline.to(x)).flatten(0, 1)  # (E * N, C, T, V, M)
     with _evaluating(model), torch.no_grad():
+        masked = torch.where(mask, x, baseline.to(x)).flatten(0, 1)  # (E * N, C, T, V, M)
         logits = torch.cat([model(chunk) for chunk in masked.split(max_batch or len(masked))])
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import gather_batch, own_slice
 from .draws import generator, uniform_int
-from .mixing import MixDraws, blend, draw_coalition, draw_mix, paste, pasted_parts, soft_target
+from .mixing import MixDraws, blend, draw_coalition, draw_mix, paste, pasted_parts, soft_target, target_dtype
 from .saliency import SaliencyTable
 from .shapley import draw_context, sampled_contribution
 from .skeleton import SkeletonLayout
@@ -94,7 +94,13 @@ class ShapMix(nn.Module):
         super().__init__()
         self.layout = SkeletonLayout.get(layout)
         counts = torch.as_tensor(class_counts)
-        _check(counts.ndim == 1 and len(counts) > 0, "class_counts must have one count for each class")
+        _check(
+            counts.ndim == 1 and len(counts) > 0 and bool((counts >= 0).all()), "class_counts must be (K,) counts >= 0"
+        )
+        _check(
+            window is None or (len(window) == 2 and 1 <= window[0] <= window[1]),
+            f"window must be (shortest, longest) in units of 4 frames, 1 or more, got {window}",
+        )
         _check(0 <= paste_probability <= 1, f"paste_probability must lie in 0..1, got {paste_probability}")
         _check(temperature > 0, f"temperature must be above 0, got {temperature}")
         _check(0 <= ema <= 1, f"ema must lie in 0..1, got {ema}")
@@ -136,7 +142,7 @@ class ShapMix(nn.Module):
         return len(self.abundance)
 
     def start_step(self, epoch: int, step: int) -> None:
-        """Fixes the draws of this step (both count from 0). Whether ``observe`` runs does not change the mix."""
+        """Seeds the draws of this step (both count from 0). Whether ``observe`` runs does not change the mix."""
         self.epoch, self.step = epoch, step
         self._estimate_rng = generator(self.seed, epoch, step, "estimate")
         self._mix_rng = generator(self.seed, epoch, step, "mix")
@@ -186,7 +192,7 @@ class ShapMix(nn.Module):
             )
         everyone, classes = gather_batch(x), gather_batch(y)
         if not self.enabled or len(everyone) < 2:
-            return x.clone(), F.one_hot(y, self.num_class).to(x.dtype)
+            return x.clone(), F.one_hot(y, self.num_class).to(target_dtype(x))
         draws = draw_mix(
             len(everyone),
             x.shape[2],
@@ -214,7 +220,7 @@ class ShapMix(nn.Module):
             x_mix and soft targets (N, K), both new. No transfer to or from the device, and no loop over samples.
         """
         if draws.kind == "blend":
-            mixed, share = blend(x, partner, draws.lam), x.new_full((len(x),), draws.lam)
+            mixed, share = blend(x, partner, draws.lam), x.new_full((len(x),), draws.lam, dtype=target_dtype(x))
         else:
             if self.guided and self.epoch >= self.naive_mix_epoch:
                 rarer = torch.where(self.abundance[y_partner] < self.abundance[y], y_partner, y)
@@ -224,8 +230,7 @@ class ShapMix(nn.Module):
                 parts = draws.coalition.expand(len(x), -1)
             joints = (parts.unsqueeze(-1) & self.part_joints).any(1)  # (N, P), (P, V) -> (N, V)
             mixed, share = paste(x, partner, joints, draws)
-        precision = torch.promote_types(x.dtype, torch.float32)
-        return mixed, soft_target(y, y_partner, share.to(precision), self.num_class)
+        return mixed, soft_target(y, y_partner, share, self.num_class)
 
     def extra_repr(self) -> str:
         return f"layout={self.layout.name}, classes={self.num_class}, guided={self.guided}, enabled={self.enabled}"

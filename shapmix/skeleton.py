@@ -42,6 +42,8 @@ class SkeletonLayout:
         if not self.edges:
             object.__setattr__(self, "edges", self.bones)
         joints = range(len(self.joint_names))
+        if len(set(self.joint_names)) != len(joints):
+            raise ValueError(f"layout {self.name!r}: two joints have the same name")
         owners: dict[int, list[str]] = {joint: [] for joint in joints}
         for part, members in self.parts.items():
             if not members:
@@ -115,19 +117,21 @@ class SkeletonLayout:
         missing, unknown = known - {"edges"} - set(values), set(values) - known
         if missing or unknown:
             raise ValueError(f"layout: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
+        if isinstance(values["joint_names"], str):
+            raise ValueError(f"layout {values['name']!r}: joint_names must be a list of names")
         try:
-            return cls(
-                name=str(values["name"]),
-                joint_names=tuple(str(joint) for joint in values["joint_names"]),
-                bones=tuple((int(joint), int(neighbour)) for joint, neighbour in values["bones"]),
-                parts={str(part): tuple(int(joint) for joint in joints) for part, joints in values["parts"].items()},
-                edges=tuple((int(joint), int(neighbour)) for joint, neighbour in values.get("edges", ())),
-            )
-        except (TypeError, AttributeError) as error:
+            fields: dict[str, Any] = {
+                "joint_names": tuple(str(joint) for joint in values["joint_names"]),
+                "bones": _pairs(values["bones"]),
+                "parts": {str(part): tuple(_whole(joint) for joint in has) for part, has in values["parts"].items()},
+                "edges": _pairs(values.get("edges", ())),
+            }
+        except (TypeError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"layout {values['name']!r}: {error}; joint_names is a list, bones a list of pairs, "
-                "parts a mapping of part name to joints"
+                f"layout {values['name']!r}: {error}; joint_names is a list of names, bones a list of pairs of joint "
+                "numbers (edges too), parts a mapping of part name to joint numbers"
             ) from error
+        return cls(name=str(values["name"]), **fields)
 
     @classmethod
     def get(cls, layout: str | Mapping[str, Any] | SkeletonLayout) -> SkeletonLayout:
@@ -139,6 +143,17 @@ class SkeletonLayout:
         if layout not in LAYOUTS:
             raise ValueError(f"no skeleton layout {layout!r}; there are {', '.join(LAYOUTS)}, or give it as a dict")
         return LAYOUTS[layout]
+
+
+def _whole(number: Any) -> int:
+    """A joint number; 1.7 and "hip" are none."""
+    if int(number) != float(number):
+        raise ValueError(f"{number!r} is no joint number")
+    return int(number)
+
+
+def _pairs(pairs: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((_whole(joint), _whole(neighbour)) for joint, neighbour in pairs)
 
 
 def _root(name: str, what: str, pairs: Sequence[tuple[int, int]], num_joints: int) -> int:

@@ -287,7 +287,6 @@ def test_shapes_that_do_not_fit(cut):
         sampled_contribution(network, x, target, baseline, THREE, (0,), ())
 
 
-@pytest.mark.xfail(strict=True, reason="gather takes fewer targets than samples and drops the other samples")
 def test_target_of_another_length():
     network, x, target, baseline = problem(THREE)
     with pytest.raises(ValueError, match="target"):

@@ -195,13 +195,11 @@ def test_bad_layout(changes, message):
 
 
 @pytest.mark.parametrize("changes", [{"bones": [["1", "hip"], [2, 0]]}, {"bones": [[1, 0, 0], [2, 0]]}])
-@pytest.mark.xfail(strict=True, reason="from_dict wraps TypeError but not ValueError of int() and of unpacking")
 def test_malformed_numbers_name_the_layout(changes):
     with pytest.raises(ValueError, match="'small'"):
         SkeletonLayout.from_dict(small(**changes))
 
 
-@pytest.mark.xfail(strict=True, reason="int() truncates 1.7 to joint 1")
 def test_fractional_joint_numbers():
     with pytest.raises(ValueError, match="small"):
         SkeletonLayout.from_dict(small(bones=[[1.7, 0], [2, 0]]))
