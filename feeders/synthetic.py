@@ -144,13 +144,13 @@ def _march(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
 def _bow(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     """The upper back and the head bent forward and raised again, the arms staying where they are."""
     bend = hold * _pulse(cycle)
-    return {"spine_mid": (38 * bend, 0.0, 0.0), "spine_shoulder": (20 * bend, 0.0, 0.0), "neck": (15 * bend, 0.0, 0.0)}
+    return {"spine_mid": (45 * bend, 0.0, 0.0), "spine_shoulder": (20 * bend, 0.0, 0.0), "neck": (15 * bend, 0.0, 0.0)}
 
 
 def _lean(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     """The upper back and the head leaned to one side, then to the other, the arms staying where they are."""
     lean = hold * _swing(cycle)
-    return {"spine_mid": (0.0, 0.0, 32 * lean), "spine_shoulder": (0.0, 0.0, 15 * lean), "neck": (0.0, 0.0, 10 * lean)}
+    return {"spine_mid": (0.0, 0.0, 45 * lean), "spine_shoulder": (0.0, 0.0, 15 * lean), "neck": (0.0, 0.0, 10 * lean)}
 
 
 # Training counts fall with the index: the order mixes the parts, and of two actions that are alike (wave and throw,
