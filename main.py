@@ -8,7 +8,7 @@ import sys
 from signal import SIGINT
 from typing import Any
 
-from processor.config import Config, ConfigError, choices, load_config, parse_value, schema_keys
+from processor.config import ConfigError, choices, holds_many, is_text, load_config, parse_value, schema_keys
 from processor.log import open_log
 from processor.processor import Processor
 
@@ -26,16 +26,14 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--config", required=True, help="YAML file, such as config/demo.yaml")
     options.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key")
     options.add_argument("--plugin", action="append", default=[], help="package of yours that class paths may name")
-    for key in schema_keys():
-        field = Config.model_fields[key]
-        text = (field.description or "as in CTR-GCN's YAML").replace("%", "%%")
+    for key, meaning in schema_keys().items():
+        text = (meaning or "as in CTR-GCN's YAML").replace("%", "%%")
         if key in FLAGS:
             options.add_argument(f"--{key}", action="store_const", const=True, help=text)
         else:
             names = sorted({f"--{key}", f"--{key.replace('_', '-')}"}, reverse=True)
-            kind = field.annotation
-            many = "list" in str(kind) or "dict" in str(kind)
-            options.add_argument(*names, dest=key, nargs="+" if many else None, choices=choices(key) or None, help=text)
+            many = "+" if holds_many(key) else None
+            options.add_argument(*names, dest=key, nargs=many, choices=choices(key) or None, help=text)
     return options
 
 
@@ -50,7 +48,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
         elif isinstance(words, list):
             found[key] = parse_value(words[0]) if len(words) == 1 else [parse_value(word) for word in words]
         else:
-            found[key] = words if isinstance(words, bool) else parse_value(words)
+            found[key] = words if isinstance(words, bool) or is_text(key) else parse_value(words)
     found.update(map(split_assignment, arguments.set))
     return found
 
@@ -70,7 +68,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         config = load_config(arguments.config, overrides(arguments), arguments.plugin)
         return Processor(config).start()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

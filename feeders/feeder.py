@@ -114,6 +114,12 @@ class StoreFeeder:
         """Of the store's contents."""
         return self.store.checksum
 
+    def shares_samples(self, other: object) -> bool:
+        """Do both splits hold some sequence of one store?"""
+        if not isinstance(other, StoreFeeder) or other.store.path != self.store.path:
+            return False
+        return len(np.intersect1d(self.members, other.members)) > 0
+
     def draw(self, size: int, rng: torch.Generator) -> Tensor:
         """The random numbers of a training batch, one row a place in the global batch: crop 2, rotation 3."""
         return torch.rand(size, 5, generator=rng)

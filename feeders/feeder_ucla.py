@@ -139,7 +139,7 @@ def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
                 f"{file}: the name must be aAA_sSS_eEE_vVV with an action among {', '.join(map(str, CLASSES))}"
             )
     return SkeletonStore.build(
-        cache_folders(folder, cache_dir), "nw_ucla", fingerprint_files(files), lambda: _read(files)
+        cache_folders(folder, cache_dir), f"nw_ucla_{folder.name}", fingerprint_files(files), lambda: _read(files)
     )
 
 
@@ -148,7 +148,8 @@ def _read(files: Sequence[Path]) -> Iterator[Sample]:
     for file in files:
         frames, problem = np.zeros((0, 1, LAYOUT.num_joints, 3), np.float32), ""
         try:
-            skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is reported as such
+                skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
             if skeletons.size and skeletons.shape[1:] != (LAYOUT.num_joints, 3):
                 problem = (
                     f"({file}) has frames of shape {skeletons.shape[1:]}, wanted {LAYOUT.num_joints} joints of x, y, z"

@@ -6,6 +6,7 @@ Shapes: N batch (this process's slice), B global batch, C coordinates, T frames,
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,9 @@ class Loader:
 
     def _shares(self, batch_size: int) -> Iterator[Tensor]:
         """Rows of this process, batch by batch, in order and without padding."""
-        yield from torch.arange(self.rank, len(self.ids), self.processes).split(batch_size)
+        rows = torch.arange(len(self.ids))[self.rank :: self.processes]
+        if len(rows):
+            yield from rows.split(batch_size)
 
     def _to_device(self, x: Tensor, rows: Tensor) -> Batch:
         y = self.labels[rows]
@@ -168,7 +171,10 @@ class DatasetLoader(Loader):
             log.info("%s has neither labels nor label; reading them in one pass", type(dataset).__name__)
             labels = [int(dataset[row][1]) for row in range(size)]
         labels = np.asarray(labels, dtype=np.int64)
-        ids = [str(name) for name in getattr(dataset, "sample_name", range(size))]
+        names = [str(name) for name in getattr(dataset, "sample_name", range(len(labels)))]
+        rounds = size // max(1, len(labels))  # a Dataset may count itself several times, as CTR-GCN's repeat does
+        labels = np.tile(labels, rounds)
+        ids = [name if repeat == 0 else f"{name}#{repeat}" for repeat in range(rounds) for name in names]
         if size == 0 or len(labels) != size or len(ids) != size or len(set(ids)) != size:
             raise DataError(
                 f"{type(dataset).__name__} has {size} samples, {len(labels)} labels, {len(set(ids))} different names"
@@ -195,6 +201,7 @@ class DatasetLoader(Loader):
             batch_sampler=batches,
             num_workers=self.num_worker,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_ignore_sigterm,
             generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch, self.rank, "workers")),
         )
         for rows, (data, label, *_) in zip(batches, loader, strict=True):
@@ -209,3 +216,8 @@ class DatasetLoader(Loader):
                 bad = rows[int((~data.isfinite().flatten(1).all(1)).nonzero()[0])]
                 raise DataError(f"sample {self.ids[bad]} has NaN or infinite values; mend or remove it")
             yield self._to_device(data.to(torch.float32), index)
+
+
+def _ignore_sigterm(worker: int) -> None:
+    """A signal to all processes is the main one's to act on: it still needs the batches that are under way."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

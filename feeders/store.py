@@ -105,6 +105,7 @@ class SkeletonStore:
         beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
         try:
             _pack(beside, name, read())
+            beside.chmod(folder.stat().st_mode & 0o777)  # whoever may use the folder may use the store
             with contextlib.suppress(OSError):  # another process was quicker: its store is as good
                 beside.rename(folder / final_name)
         finally:

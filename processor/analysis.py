@@ -23,7 +23,7 @@ class ClassContributions:
 
     Attributes:
         coalitions: the S coalitions.
-        exact: (K, S) exact contributions, each clipped at 0 by sample and divided by the coalition's joints, as they
+        exact: (K, S) exact contributions, each clipped at 0 by sample and times scale / joints, as they
             would enter the saliency table.
         parts: (K, P) Shapley values of the single parts.
         table: (K, S) the saliency table as training left it.

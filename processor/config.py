@@ -9,12 +9,13 @@ import difflib
 import importlib
 import inspect
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, field_validator
 
 from shapmix import ShapMix
 
@@ -137,7 +138,7 @@ class Config(BaseModel):
     save_epoch: int = Field(0, ge=0, description="first epoch that save_interval keeps")
     save_steps: int = Field(0, ge=0, description="also write last.pt every so many steps within an epoch")
     save_score: bool = Field(True, description="write scores_test.npz")
-    show_topk: list[int] = [1, 5]
+    show_topk: list[PositiveInt] = [1, 5]
     log_interval: int = Field(100, ge=1, description="steps between lines in log.txt")
     print_log: bool = True
 
@@ -310,12 +311,12 @@ def _feeder_args(
     if config.feeder == "feeders.feeder_ucla.Feeder" and args.get("data_path") in OFFICIAL_UCLA_STREAMS:
         args.setdefault("stream", OFFICIAL_UCLA_STREAMS[args.pop("data_path")])
     if "label_path" in official:
-        held_out = any(word in str(official["label_path"]) for word in ("val", "test"))
+        held_out = re.search(r"(?<![a-z])(val|test)(?![a-z])", Path(str(official["label_path"])).stem)
         args.setdefault("split", "test" if held_out else "train")
     return args
 
 
-def _check_names(config: Config, key: str, args: Mapping[str, Any], takes: type, reserved: Iterable[str] = ()) -> None:
+def _check_names(config: Config, key: str, args: dict[str, Any], takes: type, reserved: Iterable[str] = ()) -> None:
     """Names and types of an argument dict against the constructor that takes it; ``reserved`` are not the user's."""
     known = {name: parameter for name, parameter in parameters(takes).items() if name not in reserved}
     open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
@@ -323,12 +324,16 @@ def _check_names(config: Config, key: str, args: Mapping[str, Any], takes: type,
         hints = get_type_hints(takes.__init__)  # type: ignore[misc]
     except NameError:  # a plug-in whose annotations cannot be resolved; its names are still checked
         hints = {}
-    for name, value in args.items():
+    for name, value in list(args.items()):
         if name not in known and not open_ended:
             raise ConfigError(f"{config.config}: unknown key {key}.{name}{_nearest(name, known)}")
         if name in hints:
             try:
-                TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+                checked = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
+                    value
+                )
+                if isinstance(value, (str, int, float)):  # YAML reads 1e-4 as text
+                    args[name] = checked
             except ValidationError as error:
                 reason = "; ".join(sorted({problem["msg"] for problem in error.errors()}))
                 raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
@@ -351,11 +356,30 @@ def _explain(path: str, problem: Any) -> str:
     return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"
 
 
-def schema_keys() -> list[str]:
-    """All keys that a command line may set."""
-    return [key for key in Config.model_fields if key not in ("config", "plugins")]
+def schema_keys() -> dict[str, str]:
+    """All keys that a command line may set, and what they mean."""
+    ours = {
+        key: field.description or "" for key, field in Config.model_fields.items() if key not in ("config", "plugins")
+    }
+    return ours | OFFICIAL_KEYS
+
+
+def is_text(key: str) -> bool:
+    """Does the key hold plain text, which is not to be read as YAML?"""
+    return key in Config.model_fields and Config.model_fields[key].annotation in (str, str | None)
+
+
+def holds_many(key: str) -> bool:
+    """May several words follow the key on the command line?"""
+    if key == "device":  # the official code lists numbers
+        return True
+    if key not in Config.model_fields or is_text(key):
+        return False
+    return not isinstance(Config.model_fields[key].default, (str, int, float, type(None)))
 
 
 def choices(key: str) -> tuple[str, ...]:
     """The allowed words of a key, or () where there is no fixed list."""
+    if key == "device" or key not in Config.model_fields:
+        return ()
     return tuple(word for word in get_args(Config.model_fields[key].annotation) if isinstance(word, str))

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from feeders.loader import Batch, Loader
 from shapmix import ShapMix
+from shapmix.distributed import world
 from shapmix.draws import derive_seed
 
-from .distributed import gather_rows, is_main, share_buffers, sum_over_ranks
+from .distributed import any_rank, gather_rows, is_main, share_buffers, sum_over_ranks
 
 
 class Stopped(Exception):
@@ -42,16 +43,21 @@ class Meter:
     seen: int = 0
     seconds: float = 0.0
 
-    def figures(self, device: torch.device) -> dict[str, float]:
-        """Means over all processes."""
-        precise = torch.float32 if device.type == "mps" else torch.float64
-        sums = torch.tensor([self.loss, self.mix_loss, self.correct, self.seen], dtype=precise, device=device)
+    def over_ranks(self, device: torch.device) -> Meter:
+        """The sums of all processes; the duration is this one's."""
+        if world()[1] == 1:
+            return self
+        sums = torch.tensor([self.loss, self.mix_loss, self.correct, self.seen], dtype=torch.float64, device=device)
         loss, mix_loss, correct, seen = sum_over_ranks(sums).tolist()
+        return Meter(self.steps, loss, mix_loss, int(correct), int(seen), self.seconds)
+
+    def figures(self) -> dict[str, float]:
+        """Means over the samples."""
         return {
-            "train_loss": loss / seen,
-            "train_mix_loss": mix_loss / seen,
-            "train_top1": correct / seen,
-            "samples_per_s": seen / max(self.seconds, 1e-9),
+            "train_loss": self.loss / self.seen,
+            "train_mix_loss": self.mix_loss / self.seen,
+            "train_top1": self.correct / self.seen,
+            "samples_per_s": self.seen / max(self.seconds, 1e-9),
         }
 
 
@@ -73,12 +79,17 @@ class Trainer:
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Clean loss, mixed loss and clean logits (N, K) of a batch, from one forward pass over both."""
         if self.mixer is None:
-            logits = self.model(batch.x)
+            with self.autocast():
+                logits = self.model(batch.x)
             loss = self.criterion(logits, batch.y)
             return loss, torch.zeros_like(loss), logits
-        self.mixer.observe(self.model, batch.x, batch.y)
+        with (
+            self.autocast()
+        ):  # on its own: autocast must not hand weights that it cast without gradients to the training
+            self.mixer.observe(self.model, batch.x, batch.y)
         x_mix, y_mix = self.mixer(batch.x, batch.y)
-        logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
+        with self.autocast():
+            logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
         return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), logits
 
     def step(self, batch: Batch, epoch: int, step: int) -> tuple[float, float, int]:
@@ -88,10 +99,9 @@ class Trainer:
             group["lr"] = self.learning_rate(epoch, step)
         if self.mixer is not None:
             self.mixer.start_step(epoch, step)
-        with self.autocast():
-            loss, mix_loss, logits = self.losses(batch)
+        loss, mix_loss, logits = self.losses(batch)
         total = loss + mix_loss
-        if not bool(total.isfinite()):
+        if any_rank(not bool(total.isfinite()), total.device):
             raise NotFinite(f"the loss is not finite ({loss.item()} clean, {mix_loss.item()} mixed)")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -108,7 +118,7 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
         train_loss, train_mix_loss, train_top1, samples_per_s over the whole epoch.
 
     Raises:
-        NotFinite: a loss is NaN or infinite; the weights are as before that step.
+        NotFinite: a loss is NaN or infinite, on any process; the weights are as before that step.
         Stopped: ``after_step`` was asked to stop.
     """
     trainer.model.train()
@@ -121,7 +131,8 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
             try:
                 loss, mix_loss, correct = trainer.step(batch, epoch, step)
             except NotFinite as error:
-                names = ", ".join(loader.ids[row] for row in batch.rows.tolist())
+                rows = gather_rows(batch.rows.to(loader.device))
+                names = ", ".join(loader.ids[row] for row in rows.tolist())
                 raise NotFinite(
                     f"epoch {epoch}, step {step}: {error} for samples {names}. The last good checkpoint is kept; lower "
                     "base_lr, set grad_clip, or look at these samples"
@@ -140,7 +151,7 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
                 f"loss {loss + mix_loss:.3f}, acc {meter.correct / meter.seen:.3f}, {rate:.0f} samples/s"
             )
             trainer.after_step(epoch, meter)
-    return meter.figures(loader.device)
+    return meter.over_ranks(loader.device).figures()
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,9 @@ def evaluate(
     """Scores every sample of a split once: shared out over the processes without padding, joined by row.
 
     Cost: n samples forward. The same on every process. The model is left in evaluation mode.
+
+    Raises:
+        NotFinite: a score is NaN or infinite.
     """
     share_buffers(model)
     model.eval()
@@ -179,6 +193,10 @@ def evaluate(
     ordered, order = all_rows.sort()
     assert torch.equal(ordered, torch.arange(len(loader.ids))), "every sample is scored exactly once"
     joined = all_logits[order]
+    bad = (~joined.isfinite().all(1)).nonzero().flatten().tolist()
+    if bad:
+        names = ", ".join(loader.ids[row] for row in bad[:5])
+        raise NotFinite(f"the network's scores are not finite for {len(bad)} samples: {names}; lower base_lr")
     return Scores(joined, F.cross_entropy(joined, loader.labels).item())
 
 

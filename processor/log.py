@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,26 @@ class _Console(logging.Handler):
 
 
 def open_log(work_dir: Path | None, console: bool) -> None:
-    """Sends the project's log to the console and, given a work_dir, to its log.txt (appended)."""
-    close_log()
+    """Sends the project's log to the console and, given a work_dir, to its log.txt (appended).
+
+    Until there is a work_dir, lines are kept, so that log.txt begins with what was said about the config.
+    """
     root = logging.getLogger()
+    early = [line for handler in root.handlers if isinstance(handler, MemoryHandler) for line in handler.buffer]
+    close_log()
     root.setLevel(logging.INFO)
     logging.getLogger("processor").setLevel(logging.DEBUG)
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if console:
         handlers.append(_Console(logging.INFO))
         handlers[-1].setFormatter(logging.Formatter("%(message)s"))
-    if work_dir is not None:
+    if work_dir is None:
+        handlers.append(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
+    else:
         handlers.append(logging.FileHandler(work_dir / "log.txt", encoding="utf-8"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        for line in early:
+            handlers[-1].handle(line)
     for handler in handlers:
         handler.set_name("shapmix")
         root.addHandler(handler)

@@ -64,7 +64,7 @@ class Processor:
         phases = {"train": self.train, "test": self.test, "info": self.info}
         try:
             return phases[self.config.phase]()
-        except ValueError:
+        except (ValueError, OSError):
             log.debug("the run ends with an error", exc_info=True)
             raise
         finally:
@@ -81,10 +81,12 @@ class Processor:
             log.info("%s holds this run, finished; --overwrite trains it anew", self.work_dir)
             return 0
         self.load_data(("train", "val", "test"))
-        self.build_model()
+        self.build_model(None if state is not None else config.weights)
         self.build_training(None if state is None else state["mixer"])
         if state is not None:
             self.restore(state)
+        if config.overwrite and is_main():
+            clear_work_dir(self.work_dir)
         self.describe_run()
         metrics = logs.MetricsLog(self.work_dir, self.epoch) if is_main() else None
         with self.signals:
@@ -108,6 +110,7 @@ class Processor:
         last = epoch + 1 == config.num_epoch
         scores, improved = None, False
         if last or (epoch + 1) % config.eval_interval == 0:
+            self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
             scores = self.evaluate("test")
             figures |= {"test_loss": scores.loss, **self.figures("test", scores)}
             judged = figures
@@ -139,18 +142,18 @@ class Processor:
         barrier()
         logs.open_log(self.work_dir if is_main() else None, is_main() and self.config.print_log)
         self.load_data(("train", "test"))
-        self.build_model()
+        self.build_model(self.config.weights)
         scores = self.evaluate("test")
         figures = self.figures("test", scores)
         log.info("test loss %.4f", scores.loss)
-        self.report_end(figures, scores)
+        self.report_end(figures, scores, f"scores_test_{Path(self.config.weights).stem}.npz")
         return 0
 
     def info(self) -> int:
         """Prints the network's size and cost, the data, and the throughput of a training step."""
         logs.open_log(None, is_main())
         self.load_data(("train", "test"))
-        self.build_model()
+        self.build_model(self.config.weights)
         self.build_training(None)
         log.info(describe(self.trainer, self.network, self.loaders["train"], self.loaders["test"]))
         return 0
@@ -182,6 +185,15 @@ class Processor:
         if train.class_names != test.class_names:
             raise ConfigError(f"{config.config}: training and test feeders have different classes")
         train.check_batch_size()
+        sources = [getattr(feeder, "checksum", "unknown") for feeder in self.feeders.values()]
+        counts = [len(loader.ids) for loader in self.loaders.values()]
+        self.data_checksum = "+".join(f"{source}:{count}" for source, count in zip(sources, counts, strict=True))
+        held_out = self.feeders.get("val")
+        if isinstance(held_out, StoreFeeder) and held_out.shares_samples(self.feeders["train"]):
+            raise ConfigError(
+                f"{config.config}: validation samples are in the training set too; set val_subjects in feeder_args, "
+                "for every split"
+            )
         self.class_counts = train.class_counts
         absent = [name for name, count in zip(train.class_names, self.class_counts, strict=True) if count == 0]
         if absent:
@@ -204,8 +216,8 @@ class Processor:
             feeder, num_class, config.batch_size, config.seed, self.device, self.dtype, config.num_worker
         )
 
-    def build_model(self) -> None:
-        """The network, with what the feeder knows filled in, and ``weights``."""
+    def build_model(self, weights: str | None) -> None:
+        """The network, with what the feeder knows filled in, from ``weights`` where there are some."""
         config, feeder = self.config, self.feeders["train"]
         model = import_class(config.model, config.plugins)
         known: dict[str, Any] = {"num_class": len(self.loaders["train"].class_names)}
@@ -226,8 +238,8 @@ class Processor:
         except TypeError as error:
             raise ConfigError(f"{config.config}: model_args of {config.model}: {error}") from error
         self.network = network.to(self.device, self.dtype)
-        if config.weights is not None:
-            load_weights(self.network, Path(config.weights), config.ignore_weights)
+        if weights is not None:
+            load_weights(self.network, Path(weights), config.ignore_weights)
 
     def build_training(self, mixer_state: dict[str, Any] | None) -> None:
         """Mixer (from its state, where there is one, which spares the pass over the data), loss, optimiser."""
@@ -321,8 +333,8 @@ class Processor:
             )
         log.info(text)
 
-    def report_end(self, figures: dict[str, Any], scores: Scores) -> None:
-        """The closing table, and scores_test.npz."""
+    def report_end(self, figures: dict[str, Any], scores: Scores, file: str = "scores_test.npz") -> None:
+        """The closing table, and the scores."""
         loader = self.loaders["test"]
         log.info("\n%s", table(figures, loader.class_names, self.class_counts, self.groups))
         if self.best:
@@ -337,14 +349,13 @@ class Processor:
                 labels=loader.labels.numpy(),
                 class_names=np.array(loader.class_names),
             )
-            write_atomically(self.work_dir / "scores_test.npz", content.getbuffer())
+            write_atomically(self.work_dir / file, content.getbuffer())
 
     def describe_run(self) -> None:
         """config.yaml, environment.json and the first lines of the log."""
         if is_main():
             logs.write_config(self.work_dir, self.config)
-            checksum = "+".join(getattr(feeder, "checksum", "unknown") for feeder in self.feeders.values())
-            logs.write_environment(self.work_dir, checksum, self.device, self.processes)
+            logs.write_environment(self.work_dir, self.data_checksum, self.device, self.processes)
         train, test = self.loaders["train"], self.loaders["test"]
         log.info(
             "%s -> %s: %d training samples in %d classes (%d to %d), %d test samples; %s, %d process(es)",
@@ -365,15 +376,20 @@ class Processor:
         """
         config, last = self.config, self.work_dir / "last.pt"
         if is_main():
-            if config.overwrite:
-                clear_work_dir(self.work_dir)
             self.work_dir.mkdir(parents=True, exist_ok=True)
         barrier()
         logs.open_log(self.work_dir if is_main() else None, is_main() and config.print_log)
-        source = last if config.resume in ("auto", "none") else Path(config.resume)
-        if not source.is_file() and config.resume in ("auto", "none"):
+        named = config.resume not in ("auto", "none")
+        if last.is_file() and not config.overwrite:
+            self.check_identity(last, load_checkpoint(last))
+        elif not named:
             return None
-        state = load_checkpoint(source)
+        return self.check_identity(Path(config.resume) if named else last)
+
+    def check_identity(self, source: Path, state: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The checkpoint, if it is one of this run."""
+        config = self.config
+        state = load_checkpoint(source) if state is None else state
         if not {"config", "epoch", "model", "optimizer"} <= state.keys():
             raise CheckpointError(f"{source} is no checkpoint of a run; bare weights go to --weights")
         mine = config.identity()
@@ -387,6 +403,7 @@ class Processor:
 
     def save(self, name: str) -> None:
         """Writes ``name``.pt with everything that the loop carries."""
+        meter = self.meter.over_ranks(self.device)
         if is_main():
             mixer = self.trainer.mixer
             save_checkpoint(
@@ -396,17 +413,22 @@ class Processor:
                     "optimizer": self.trainer.optimizer.state_dict(),
                     "mixer": {} if mixer is None else mixer.state_dict(),
                     "epoch": self.epoch,
-                    "meter": dataclasses.asdict(self.meter),
+                    "meter": dataclasses.asdict(meter),
                     "best": self.best,
+                    "data": self.data_checksum,
                     "config": self.config.identity(),
                 },
             )
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint. All draws depend on (seed, epoch, step) alone, so no generator is stored."""
+        if state.get("data", self.data_checksum) != self.data_checksum:
+            raise ConfigError(f"the data has changed since {self.work_dir} was begun; --overwrite trains it anew")
         self.network.load_state_dict(state["model"])
         self.trainer.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
+        if not is_main():  # the main process carries the sums of all
+            self.meter = Meter(steps=self.meter.steps)
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
 
     def after_step(self, epoch: int, meter: Meter) -> None:
@@ -426,8 +448,8 @@ class Processor:
 
 
 def clear_work_dir(work_dir: Path) -> None:
-    """Removes what a run writes, and nothing else."""
-    names = ["config.yaml", "environment.json", "log.txt", "metrics.jsonl", "scores_test.npz", "last.pt", "best.pt"]
+    """Removes what a run writes, and nothing else; log.txt stays and is added to."""
+    names = ["config.yaml", "environment.json", "metrics.jsonl", "scores_test.npz", "last.pt", "best.pt"]
     for path in [work_dir / name for name in names] + list(work_dir.glob("epoch_*.pt")):
         path.unlink(missing_ok=True)
     shutil.rmtree(work_dir / "tensorboard", ignore_errors=True)

@@ -1,8 +1,8 @@
 """Random numbers that depend on where they are used, not on what ran before.
 
-Every draw of the project comes from a CPU generator keyed by (seed, epoch, step, purpose), and rows of a draw
-belong to places in the global batch. One process and W processes, CPU and GPU, therefore see the same numbers,
-and a run that is killed and resumed goes on with the numbers that it would have had.
+Every draw of order, augmentation and mixing comes from a CPU generator keyed by (seed, epoch, step, purpose), and
+rows of a draw belong to places in the global batch. One process and W processes, CPU and GPU, therefore see the same
+numbers, and a run that is killed and resumed goes on with the numbers that it would have had.
 """
 
 from __future__ import annotations

@@ -66,14 +66,15 @@ class SaliencyTable(nn.Module):
         Args:
             column: which coalition.
             target: classes of this rank's samples (n,), int64.
-            contribution: their unclipped contributions (n,).
+            contribution: their unclipped contributions (n,); NaN and infinite ones are left out.
             ema: share of the old value that stays, 0 .. 1.
         """
         weight = contribution.to(self.table).clamp(min=0) * self.gain[column]
         if self.reduction == "evidence":
             target, weight = gather_batch(target), gather_batch(weight)
-        onehot = F.one_hot(target, len(self.table)).to(weight)  # (N, K)
-        by_class = torch.where(onehot > 0, weight.unsqueeze(1), 0.0)  # a class sees its own samples alone
+        fine = weight.isfinite().unsqueeze(1)  # a sample whose contribution is not finite is no evidence
+        onehot = torch.where(fine, F.one_hot(target, len(self.table)).to(weight), 0.0)  # (N, K)
+        by_class = torch.where(onehot > 0, weight.unsqueeze(1), 0.0)
         old = self.table[:, column]
         if self.update_rule == "mean":
             count = onehot.sum(0)

@@ -114,7 +114,8 @@ def contributions(
     present = sorted({parts for term in terms for parts in term}, key=lambda parts: (len(parts), parts))
     values = coalition_values(model, x, target, baseline, layout, present, max_batch)
     weights = torch.tensor([[term.get(parts, 0.0) for term in terms] for parts in present], dtype=values.dtype)
-    return values.T @ weights.to(values.device)
+    # no matrix product, which autocast would round to bf16: the difference of two probabilities needs its digits
+    return (values.T.unsqueeze(-1) * weights.to(values.device)).sum(1)
 
 
 def sampled_contribution(

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .distributed import gather_batch, own_slice
+from .distributed import gather_batch, own_slice, world
 from .draws import generator, uniform_int
 from .mixing import MixDraws, blend, draw_coalition, draw_mix, paste, pasted_parts, soft_target, target_dtype
 from .saliency import SaliencyTable
@@ -190,9 +190,9 @@ class ShapMix(nn.Module):
                 f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {self.layout.num_joints} joints of layout "
                 f"{self.layout.name!r}"
             )
-        everyone, classes = gather_batch(x), gather_batch(y)
-        if not self.enabled or len(everyone) < 2:
+        if not self.enabled or len(x) * world()[1] < 2:
             return x.clone(), F.one_hot(y, self.num_class).to(target_dtype(x))
+        everyone, classes = gather_batch(x), gather_batch(y)
         draws = draw_mix(
             len(everyone),
             x.shape[2],

@@ -29,10 +29,12 @@ def main(words: list[str] | None = None) -> int:
     open_log(None, console=True)
     try:
         state = load_checkpoint(arguments.run / arguments.checkpoint)
-        overrides = {"device": arguments.device, "weights": str(arguments.run / arguments.checkpoint)}
+        if "mixer" not in state:
+            raise ValueError(f"{arguments.run / arguments.checkpoint} is no checkpoint of a run")
+        overrides = {"device": arguments.device}
         processor = Processor(load_config(str(arguments.run / "config.yaml"), overrides, arguments.plugin))
         processor.load_data(("train", "test"))
-        processor.build_model()
+        processor.build_model(str(arguments.run / arguments.checkpoint))
         mixer = processor.build_mixer(state["mixer"])
         found = class_contributions(processor.network, mixer, processor.loaders["test"])
     except ValueError as error:

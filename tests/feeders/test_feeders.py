@@ -112,7 +112,9 @@ def test_resize_is_interpolate(length, window):
     assert 0 <= left.min() <= right.max() < length
     ours = torch.lerp(line[0][:, left[0]], line[0][:, right[0]], torch.from_numpy(weight[0]))
     theirs = torch.nn.functional.interpolate(line[None], size=(2, window), mode="bilinear", align_corners=False)[0, 0]
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+    # both round a place of up to `length` frames to float32, and the line has this slope there
+    bound = length * torch.finfo(torch.float32).eps * float(line.diff().abs().max() if length > 1 else 0) + 1e-6
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,6 +9,7 @@ import torch
 
 import main
 from feeders.synthetic import Feeder
+from model.ctrgcn import Model
 from processor import checkpoint
 from processor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tests.conftest import write_ucla
@@ -217,6 +218,51 @@ def test_work_dir_of_another_run(capsys, trained, tmp_path):
     assert main.main([*words, "--overwrite"]) == 0
     assert (tmp_path / "run" / "last.pt").read_bytes() != before
     assert (tmp_path / "run" / "mine.txt").exists()
+
+
+def test_overwrite_waits_until_everything_is_checked(capsys, trained, tmp_path):
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    fails(capsys, ["--config", trained, "--overwrite", "--weights", str(tmp_path / "absent.pt")], "absent.pt")
+    fails(capsys, ["--config", trained, "--overwrite", "--set", "feeder_args.stream=bones"], "stream must be")
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_resume_into_another_run(capsys, trained, tmp_path):
+    other = tmp_path / "other"
+    assert main.main(["--config", trained, "--work_dir", str(other), "--seed", "5"]) == 0
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    words = ["--config", trained, "--seed", "5", "--resume", str(other / "last.pt")]
+    fails(capsys, words, "run/last.pt holds a finished run of another config (other seed)")
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_data_that_changed_under_a_run(capsys, write_config, tmp_path):
+    folder = write_ucla(tmp_path / "all_sqe")
+    path = ucla_config(write_config, folder, num_epoch=2)
+    assert main.main(["--config", path]) == 0
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    save_checkpoint(tmp_path / "run" / "last.pt", {**state, "epoch": 1})
+    write_ucla(folder, a01_s02_e00_v01={"skeletons": [[[1, 2, 3]] * 20] * 4})
+    fails(capsys, ["--config", path], "the data has changed since", "--overwrite")
+
+
+def test_validation_samples_in_training(capsys, write_config, tmp_path):
+    folder = write_ucla(tmp_path / "all_sqe")
+    path = ucla_config(write_config, folder, val_feeder_args={"split": "val", "val_subjects": [1]})
+    fails(capsys, ["--config", path], "validation samples are in the training set too", "feeder_args")
+
+
+def test_unwritable_work_dir(capsys, write_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    fails(capsys, ["--config", write_config(), "--work_dir", str(tmp_path / "file" / "run")], "file/run")
+
+
+def test_scores_not_finite(write_config, monkeypatch, capsys):
+    monkeypatch.setattr(Model, "forward", lambda self, x: self.fc.weight.sum() * torch.full((len(x), 12), math.nan))
+    words = ["--config", write_config(mixing="none"), "--phase", "test"]
+    weights = write_config()[: -len("run.yaml")] + "weights.pt"
+    torch.save(Model(12, "ntu25", 1, 3, 4).state_dict(), weights)
+    fails(capsys, [*words, "--weights", weights], "scores are not finite for 24 samples: wave_right_0000")
 
 
 def test_loss_not_finite(capsys, write_config, tmp_path, monkeypatch):

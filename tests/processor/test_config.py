@@ -98,6 +98,27 @@ def test_official_stream_flags(tmp_path, args, stream):
     assert load_config(write(tmp_path, text)).train_feeder_args == {"stream": stream}
 
 
+@pytest.mark.parametrize(
+    ("label_path", "split"),
+    [
+        ("data/val_label.pkl", "test"),
+        ("home/valentin/train_label.pkl", "train"),
+        ("val", "test"),
+        ("testing/train", "train"),
+    ],
+)
+def test_official_label_path(tmp_path, label_path, split):
+    text = yaml.safe_dump({"feeder": "feeders.synthetic.Feeder", "train_feeder_args": {"label_path": label_path}})
+    assert load_config(write(tmp_path, text)).train_feeder_args == {"split": split}
+
+
+def test_official_command_line(tmp_path):
+    path = write(tmp_path, OFFICIAL)
+    words = ["--config", path, "--device", "0", "1", "--start-epoch", "0", "--work-dir", "2024", "--print-log", "False"]
+    config = load_config(path, main.overrides(main.parser().parse_args(words)))
+    assert (config.device, config.work_dir, config.print_log) == ("auto", "2024", False)
+
+
 def test_unknown_graph(tmp_path):
     text = OFFICIAL.replace("graph.ucla.Graph", "graph.mine.Graph")
     with pytest.raises(ConfigError, match=r"model_args.graph 'graph.mine.Graph'; known are graph.ntu_rgb_d.Graph"):

@@ -291,3 +291,21 @@ def test_target_of_another_length():
     network, x, target, baseline = problem(THREE)
     with pytest.raises(ValueError, match="target"):
         sampled_contribution(network, x, target[:2], baseline, THREE, (0,), ())
+
+
+def test_autocast_keeps_the_digits_of_small_differences():
+    """Probabilities near 1 differ by less than bf16 resolves; only the network may be rounded, not their difference."""
+    layout = SkeletonLayout.get("ucla20")
+    x, y = torch.randn(4, 3, 8, 20, 1), torch.zeros(4, dtype=torch.int64)
+
+    def network(clip):
+        logits = torch.zeros(len(clip), 3)
+        logits[:, 0] = 5 + clip.flatten(1).mean(1)
+        return logits
+
+    arguments = (network, x, y, torch.zeros(3, 8, 20, 1), layout, (0, 1), (2,))
+    plain = sampled_contribution(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = sampled_contribution(*arguments)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, plain)
