@@ -43,9 +43,11 @@ def set_up(device: str) -> torch.device:
     return place
 
 
-def tear_down() -> None:
-    """Leaves the process group, if there is one."""
+def tear_down(done: bool) -> None:
+    """Leaves the process group, if there is one; a process that is done waits for the others, which may still write."""
     if dist.is_available() and dist.is_initialized():
+        if done:
+            barrier()
         dist.destroy_process_group()
 
 

@@ -62,14 +62,17 @@ class Processor:
     def start(self) -> int:
         """Runs the phase."""
         phases = {"train": self.train, "test": self.test, "info": self.info}
+        done = False
         try:
-            return phases[self.config.phase]()
+            code = phases[self.config.phase]()
+            done = True
+            return code
         except (ValueError, OSError):
             log.debug("the run ends with an error", exc_info=True)
             raise
         finally:
             logs.close_log()
-            tear_down()
+            tear_down(done)
 
     # --- phases ------------------------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ def main(out: str, cache: str) -> None:
             scores=scores.logits.numpy(),
             **{name: np.stack(values) for name, values in kept.items()},
         )
-    tear_down()
+    tear_down(done=True)
 
 
 if __name__ == "__main__":

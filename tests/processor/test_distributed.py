@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
-import pytest
 import yaml
 
 import main
@@ -57,10 +59,65 @@ def test_main_under_torchrun(tmp_path):
     assert main.main(["--config", str(path), "--num_epoch", "2"]) == 0, "one process reads what two wrote"
 
 
-@pytest.mark.parametrize("batch_size", [7])
-def test_batch_that_does_not_divide(tmp_path, batch_size):
+def test_stopped_under_torchrun_goes_on(tmp_path):
+    """SIGTERM in the middle: all processes stop after the same step, and the epoch's figures cover all of it."""
+    found = []
+    for name in ("stopped", "undisturbed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = folder / "run.yaml"
+        path.write_text(yaml.safe_dump(tiny_config(folder, train_feeder_args={"n_max": 40, "imbalance": 2})))
+        words = [*TORCHRUN, "2", "main.py", "--config", str(path)]
+        if name == "stopped":
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            with subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as stopped:
+                for line in stopped.stdout:
+                    if line.startswith(b"epoch   0"):
+                        time.sleep(0.5)
+                        stopped.send_signal(signal.SIGTERM)
+                        break
+                rest = stopped.stdout.read().decode()
+            assert "stopped in epoch 1 after step" in rest
+        done = run(words)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        found.append([(line["epoch"], line["train_loss"], line["train_mix_loss"], line["top1"]) for line in lines])
+    assert [epoch for epoch, *_ in found[0]] == [0, 1]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+def test_loss_not_finite_on_one_rank_stops_all(tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(NAN_ON_RANK_1)
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(tiny_config(tmp_path, batch_size=batch_size)))
+    path.write_text(yaml.safe_dump(tiny_config(tmp_path, mixing="none")))
+    done = run([*TORCHRUN, "2", str(worker), "--config", str(path)])
+    assert done.returncode != 0
+    assert done.stderr.count("error: epoch 0, step 1: the loss is not finite") == 2, done.stderr
+    assert "Connection closed" not in done.stderr
+    assert "the loss is not finite" in (tmp_path / "run" / "log.txt").read_text()
+
+
+NAN_ON_RANK_1 = """
+import sys, torch, main
+from shapmix import LogitAdjustedLoss
+from shapmix.distributed import world
+
+calls, forward = 0, LogitAdjustedLoss.forward
+def broken(self, logits, target):
+    global calls
+    calls += 1
+    return forward(self, logits, target) * (float("nan") if calls == 2 and world()[0] == 1 else 1)
+LogitAdjustedLoss.forward = broken
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_batch_that_does_not_divide(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tiny_config(tmp_path, batch_size=7)))
     done = run([*TORCHRUN, "2", "main.py", "--config", str(path)])
     assert done.returncode != 0
     assert "the global batch of 7" in done.stderr
