@@ -383,16 +383,12 @@ class Processor:
         barrier()
         logs.open_log(self.work_dir if is_main() else None, is_main() and config.print_log)
         named = config.resume not in ("auto", "none")
-        if last.is_file() and not config.overwrite:
-            self.check_identity(last, load_checkpoint(last))
-        elif not named:
-            return None
-        return self.check_identity(Path(config.resume) if named else last)
+        present = self.load_own(last) if last.is_file() and not config.overwrite else None
+        return self.load_own(Path(config.resume)) if named else present
 
-    def check_identity(self, source: Path, state: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The checkpoint, if it is one of this run."""
-        config = self.config
-        state = load_checkpoint(source) if state is None else state
+    def load_own(self, source: Path) -> dict[str, Any]:
+        """The checkpoint in a file, if it is one of this run."""
+        config, state = self.config, load_checkpoint(source)
         if not {"config", "epoch", "model", "optimizer"} <= state.keys():
             raise CheckpointError(f"{source} is no checkpoint of a run; bare weights go to --weights")
         mine = config.identity()
