@@ -5,6 +5,7 @@ Shapes: N batch, C coordinates, T frames (``window_size``), V joints, M people, 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import Literal
 
@@ -18,6 +19,7 @@ from .store import DataError, SkeletonStore
 from .transforms import STREAMS, centre_crop, random_crop, resize_taps, rotate, rotation_matrices, to_stream
 
 log = logging.getLogger(__name__)
+Sampler = Literal["instance", "class_balanced", "over_sampling"]
 TEST_CROP = 0.95
 
 
@@ -37,6 +39,7 @@ class StoreFeeder:
         rotation: radians.
         min_crop: a training crop has at least so many frames, where the sequence has them.
         repeat: how often an epoch shows every sequence.
+        sampler: ``instance`` shows every sequence once an epoch, see feeders.loader for the others.
         on_bad_sample: what to do with training sequences that cannot be used: ``error``, or ``skip`` (named in the
             log and counted). In other splits they are an error.
 
@@ -58,6 +61,7 @@ class StoreFeeder:
         rotation: float = 0.3,
         min_crop: int = 64,
         repeat: int = 1,
+        sampler: Sampler = "instance",
         on_bad_sample: Literal["error", "skip"] = "error",
     ) -> None:
         if stream not in STREAMS:
@@ -78,6 +82,7 @@ class StoreFeeder:
         self.rotation = rotation
         self.min_crop = min_crop
         self.repeat = repeat
+        self.sampler = sampler
         shares = tuple(p_interval) if p_interval is not None else ((0.5, 1.0) if self.train else (TEST_CROP,))
         if len(shares) not in (1, 2) or not all(0 < share <= 1 for share in shares):
             raise DataError(f"p_interval must be one or two shares in 0..1, got {list(shares)}")
@@ -111,8 +116,8 @@ class StoreFeeder:
 
     @property
     def checksum(self) -> str:
-        """Of the store's contents."""
-        return self.store.checksum
+        """Of the store's contents and of which sequences are in the split."""
+        return f"{self.store.checksum}/{hashlib.blake2b(self.members.tobytes(), digest_size=8).hexdigest()}"
 
     def shares_samples(self, other: object) -> bool:
         """Do both splits hold some sequence of one store?"""
@@ -137,13 +142,7 @@ class StoreFeeder:
 
     def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
         """Joints (N, C, T, V, M) of stored sequences before the stream is taken: crop, resize, rotation."""
-        lengths = self.store.lengths[members]
-        if draws is None or len(self.p_interval) == 1:
-            start, length = centre_crop(lengths, self.test_crop)
-        else:
-            low, high = self.p_interval
-            start, length = random_crop(lengths, (low, high), self.min_crop, draws[:, :2].double().numpy())
-        left, right, weight = resize_taps(start, length, self.window_size)
+        left, right, weight = self.taps(self.store.lengths[members], draws)
         first = self.store.offsets[members][:, None]
         near, far = self.read(first + left, device), self.read(first + right, device)
         x = torch.lerp(near, far, torch.from_numpy(weight).to(device)[:, None, :, None, None])
@@ -151,6 +150,17 @@ class StoreFeeder:
             angles = (draws[:, 2:5].to(device) * 2 - 1) * self.rotation
             x = rotate(x, rotation_matrices(angles))
         return x
+
+    def taps(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The two frames that make each shown one, and the second's weight, each (N, T), see resize_taps."""
+        return resize_taps(*self.crop(lengths, draws), self.window_size)
+
+    def crop(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """First frames and numbers of frames (N,) that are shown of sequences of these lengths."""
+        if draws is None or len(self.p_interval) == 1:
+            return centre_crop(lengths, self.test_crop)
+        low, high = self.p_interval
+        return random_crop(lengths, (low, high), self.min_crop, draws[:, :2].double().numpy())
 
     def read(self, frames: np.ndarray, device: torch.device) -> Tensor:
         """Stored frames (N, T) -> (N, C, T, V, M) on the device."""

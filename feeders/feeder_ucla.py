@@ -19,7 +19,7 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .feeder import StoreFeeder
-from .longtail import exponential_counts, long_tailed_subset
+from .longtail import exponential_counts, held_out_subjects, long_tailed_subset
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import rotate, rotation_matrices, scale_to_unit
 
@@ -53,6 +53,7 @@ class Feeder(StoreFeeder):
         repeat: how often an epoch shows every sequence.
         long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; none: all of it.
         val_subjects: subjects whose training views are kept out of training, for ``split: val``.
+        val_fraction: instead, the share (0 .. 1) of subjects to hold out, drawn once and for all.
         random_rot: in training turn by whole degrees, uniform in -60 .. 60, about x and y. (CTR-GCN also scales at
             random, which the scaling to -1 .. 1 cancels.)
         on_bad_sample: error or skip, see StoreFeeder.
@@ -71,6 +72,7 @@ class Feeder(StoreFeeder):
         repeat: int = 1,
         long_tail: Mapping[str, Any] | None = None,
         val_subjects: Sequence[int] = (),
+        val_fraction: float = 0.0,
         random_rot: bool = True,
         on_bad_sample: Literal["error", "skip"] = "error",
         cache_dir: str | None = None,
@@ -80,9 +82,10 @@ class Feeder(StoreFeeder):
         store = open_store(Path(data_path), cache_dir)
         numbers = np.array([[int(n) for n in NAME.fullmatch(name).groups()] for name in store.ids])  # type: ignore[union-attr]
         inside = np.isin(numbers[:, 3], SPLIT_VIEWS[split])
-        if split != "test":
-            inside &= np.isin(numbers[:, 1], list(val_subjects)) == (split == "val")
         members = np.flatnonzero(inside)
+        if split != "test":
+            held = held_out_subjects(numbers[members, 1], val_subjects, val_fraction)
+            members = members[held == (split == "val")]
         if long_tail is not None and split == "train":
             members = members[_cut(store.labels[members], long_tail)]
         super().__init__(

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from shapmix.distributed import world
 from shapmix.draws import derive_seed, generator
 
-from .feeder import StoreFeeder
+from .feeder import Sampler, StoreFeeder
 from .store import DataError
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ class Loader:
         class_names: K names.
         batch_size: the global batch; in training it must divide by the number of processes.
         repeat: how often an epoch shows every sample.
+        sampler: ``instance`` shows every sample once; ``over_sampling`` repeats those of each class, at random, until
+            it has as many as the largest; ``class_balanced`` draws as many as there are, a class first, then one of
+            its samples, all uniform (Kang et al., arXiv 1910.09217).
         seed: of order and augmentation.
         device, dtype: of x.
     """
@@ -57,6 +60,7 @@ class Loader:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
+        sampler: Sampler = "instance",
     ) -> None:
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.ids = ids
@@ -66,7 +70,11 @@ class Loader:
         self.device = device
         self.dtype = dtype
         self.rank, self.processes = world()
-        self.samples_per_epoch = len(ids) * repeat
+        self.sampler = sampler
+        self.samples_per_epoch = repeat * len(ids)
+        if sampler == "over_sampling":
+            present = [count for count in self.class_counts if count]
+            self.samples_per_epoch = repeat * len(present) * max(present)
         self.batch_size = min(batch_size, self.samples_per_epoch)
 
     @property
@@ -89,8 +97,27 @@ class Loader:
 
     def plan(self, epoch: int) -> Tensor:
         """(steps, B) rows of every global batch of an epoch."""
-        order = torch.randperm(self.samples_per_epoch, generator=generator(self.seed, epoch, "order")) % len(self.ids)
+        order = torch.randperm(self.samples_per_epoch, generator=generator(self.seed, epoch, "order"))
+        if self.sampler == "instance":
+            order = order % len(self.ids)
+        else:
+            order = self._resampled(generator(self.seed, epoch, "sampler"))[order]
         return order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
+
+    def _resampled(self, rng: torch.Generator) -> Tensor:
+        """(samples_per_epoch,) rows of an epoch in which every class that occurs is as likely as the others."""
+        members = [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]
+        if self.sampler == "class_balanced":
+            chosen = torch.randint(len(members), (self.samples_per_epoch,), generator=rng)
+            sizes = torch.tensor([len(rows) for rows in members])
+            places = (torch.rand(len(chosen), generator=rng, dtype=torch.float64) * sizes[chosen]).long()
+            return torch.cat(members)[(sizes.cumsum(0) - sizes)[chosen] + places]
+        share = self.samples_per_epoch // len(members)
+        rows = []
+        for own in members:  # every sample as often as possible, the rest of the share without repetition
+            shuffled = own[torch.randperm(len(own), generator=rng)]
+            rows.append(shuffled.repeat(-(-share // len(own)))[:share])
+        return torch.cat(rows)
 
     def own(self, batch: Tensor) -> Tensor:
         """This process's places of a global batch."""
@@ -125,7 +152,17 @@ class StoreLoader(Loader):
     def __init__(
         self, feeder: StoreFeeder, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        super().__init__(feeder.labels, feeder.ids, feeder.class_names, batch_size, feeder.repeat, seed, device, dtype)
+        super().__init__(
+            feeder.labels,
+            feeder.ids,
+            feeder.class_names,
+            batch_size,
+            feeder.repeat,
+            seed,
+            device,
+            dtype,
+            feeder.sampler,
+        )
         self.feeder = feeder
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:

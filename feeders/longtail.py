@@ -1,4 +1,7 @@
-"""The long-tail protocol (BRL, Liu et al., arXiv 2308.14024; METHOD 7): class counts, subsets, shot groups."""
+"""The long-tail protocol (BRL, Liu et al., arXiv 2308.14024; METHOD 7): class counts, subsets, shot groups.
+
+Shapes: n sequences, K classes.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,82 @@ from .store import DataError
 
 def exponential_counts(n_max: int, imbalance: float, num_class: int) -> list[int]:
     """``int(n_max * imbalance ** -(k / (K - 1)))`` samples of class k; the last class has n_max / imbalance."""
-    if n_max < 1 or imbalance < 1 or num_class < 2:
-        raise ValueError(f"need n_max >= 1, imbalance >= 1, classes >= 2; got {n_max}, {imbalance}, {num_class}")
+    _check(n_max, imbalance, num_class)
     return [int(n_max * imbalance ** -(k / (num_class - 1))) for k in range(num_class)]
 
 
-def long_tailed_subset(labels: np.ndarray, counts: Sequence[int], seed: int = 0) -> np.ndarray:
-    """Positions of a long-tailed subset, in file order: class by class shuffled in place, the first counts[k] kept.
+def step_counts(n_max: int, imbalance: float, num_class: int) -> list[int]:
+    """n_max samples of the first half of the classes, n_max / imbalance of the rest (Buda et al., arXiv 1710.05381)."""
+    _check(n_max, imbalance, num_class)
+    many = (num_class + 1) // 2
+    return [n_max] * many + [int(n_max / imbalance)] * (num_class - many)
+
+
+PROFILES = {"exp": exponential_counts, "step": step_counts}
+
+
+def long_tailed_subset(
+    labels: np.ndarray, counts: Sequence[int], seed: int = 0, allow_fewer: bool = False
+) -> np.ndarray:
+    """Positions of a long-tailed subset: class by class shuffled in place, the first counts[k] kept, in that order.
 
     Args:
         labels: (n,) classes in file order.
         counts: samples to keep of each class.
         seed: of numpy's RandomState, which the protocol names.
+        allow_fewer: take what there is of a class that has fewer than asked, or none.
 
     Raises:
-        DataError: a class has fewer samples than asked.
+        DataError: classes that have fewer samples than asked, or that would be empty.
     """
+    present = np.bincount(labels, minlength=len(counts))
+    short = [f"class {k} has {present[k]}, {count} wanted" for k, count in enumerate(counts) if present[k] < count]
+    empty = [str(k) for k, count in enumerate(counts) if count == 0]
+    if short and not allow_fewer:
+        raise DataError(
+            f"{len(short)} classes have fewer samples than asked: {'; '.join(short[:5])}; lower n_max or imbalance"
+        )
+    if empty and not allow_fewer:
+        raise DataError(f"classes {', '.join(empty)} would be empty; raise n_max or lower imbalance")
     rng = np.random.RandomState(seed)
     kept = []
     for label, count in enumerate(counts):
         members = np.flatnonzero(labels == label)
-        if len(members) < count:
-            raise DataError(
-                f"class {label} has {len(members)} samples, {count} are asked for; lower n_max or imbalance"
-            )
         rng.shuffle(members)
         kept.append(members[:count])
-    return np.sort(np.concatenate(kept))
+    return np.concatenate(kept)
+
+
+def held_out_subjects(subjects: np.ndarray, chosen: Sequence[int], fraction: float, seed: int = 0) -> np.ndarray:
+    """Which training sequences belong to the validation split: those of ``chosen`` subjects, or of drawn ones.
+
+    Args:
+        subjects: (n,) of the training sequences.
+        chosen: subjects to hold out.
+        fraction: instead, the share (0 .. 1) of subjects to draw, at least one, and not all.
+        seed: of that draw.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        DataError: both or an impossible choice.
+    """
+    there = np.unique(subjects)
+    unknown = sorted(set(chosen) - set(there.tolist()))
+    if chosen and fraction:
+        raise DataError("give val_subjects or val_fraction, not both")
+    if unknown:
+        raise DataError(f"val_subjects {unknown} are no training subjects; there are {there.tolist()}")
+    if not 0 <= fraction < 1:
+        raise DataError(f"val_fraction must be a share in 0 .. 1, got {fraction}")
+    held = np.array(sorted(chosen), dtype=np.int64)
+    if fraction:
+        number = max(1, round(fraction * len(there)))
+        held = np.random.RandomState(seed).permutation(there)[:number]
+    if len(held) == len(there):
+        raise DataError(f"all {len(there)} training subjects would be held out for validation")
+    return np.isin(subjects, held)
 
 
 def shot_groups(class_counts: Sequence[int], many: int = 100, few: int = 20) -> dict[str, list[int]]:
@@ -46,3 +98,8 @@ def shot_groups(class_counts: Sequence[int], many: int = 100, few: int = 20) -> 
     for label, count in enumerate(class_counts):
         groups["many" if count > many else "few" if count < few else "medium"].append(label)
     return groups
+
+
+def _check(n_max: int, imbalance: float, num_class: int) -> None:
+    if n_max < 1 or imbalance < 1 or num_class < 2:
+        raise ValueError(f"need n_max >= 1, imbalance >= 1, classes >= 2; got {n_max}, {imbalance}, {num_class}")

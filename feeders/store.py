@@ -1,8 +1,9 @@
 """SkeletonStore: variable-length sequences packed end to end in memory-mapped ``.npy`` files.
 
 A store is a folder of ``frames.npy`` (F, M, V, C) float32, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,), ``ids.npy``
-(n,) and ``meta.json``. It is written into a folder of its own beside the final one and renamed, and its name ends
-in a fingerprint of its source, so that a changed source gives a new store and a crash leaves the old one whole.
+(n,), ``columns.npz`` (whatever else is known of each sequence, such as its subject) and ``meta.json``. It is written
+into a folder of its own beside the final one and renamed, and its name or ``meta.json`` holds a fingerprint of its
+source, so that a changed source gives a new store and a crash leaves the old one whole.
 
 Shapes: F frames of all sequences, L frames of one, M people, V joints, C coordinates.
 """
@@ -10,20 +11,23 @@ Shapes: F frames of all sequences, L frames of one, M people, V joints, C coordi
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 
 
 class DataError(ValueError):
@@ -32,12 +36,16 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One sequence as a reader delivers it: frames (L, M, V, C), or an empty array and what is wrong with it."""
+    """One sequence as a reader delivers it: frames (L, M, V, C), or an empty array and what is wrong with it.
+
+    ``columns`` are whole numbers that are known of it besides the label; all sequences of a store have the same ones.
+    """
 
     id: str
     label: int
     frames: np.ndarray
     problem: str = ""
+    columns: Mapping[str, int] = field(default_factory=dict)
 
 
 class SkeletonStore:
@@ -48,6 +56,8 @@ class SkeletonStore:
         offsets: (n + 1,) int64; sequence i is ``frames[offsets[i]:offsets[i + 1]]``.
         labels: (n,) int64.
         ids: n names.
+        columns: name -> (n,) int64, such as the subject of each sequence.
+        meta: what ``meta.json`` holds besides.
         problems: id -> what is wrong with it, for sequences that cannot be used.
         checksum: of the packed frames, ids and labels.
     """
@@ -55,14 +65,16 @@ class SkeletonStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            meta = json.loads((path / "meta.json").read_text())
+            self.meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
             self.frames: np.ndarray = np.load(path / "frames.npy", mmap_mode="r")
             self.offsets: np.ndarray = np.load(path / "offsets.npy")
             self.labels: np.ndarray = np.load(path / "labels.npy")
             self.ids: list[str] = np.load(path / "ids.npy").tolist()
-            self.problems: dict[str, str] = meta["problems"]
-            self.checksum: str = meta["checksum"]
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            with np.load(path / "columns.npz") as columns:
+                self.columns: dict[str, np.ndarray] = dict(columns)
+            self.problems: dict[str, str] = self.meta["problems"]
+            self.checksum: str = self.meta["checksum"]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"store {path} cannot be read ({error}); delete the folder and it is built anew") from error
 
     def __len__(self) -> int:
@@ -77,6 +89,20 @@ class SkeletonStore:
         """(L, M, V, C) frames of one sequence."""
         return self.frames[self.offsets[number] : self.offsets[number + 1]]
 
+    def in_memory(self) -> SkeletonStore:
+        """The same store with all its frames read into memory."""
+        store = copy.copy(self)
+        store.frames = np.array(self.frames)
+        return store
+
+    def renamed(self, ids: list[str]) -> SkeletonStore:
+        """The same store under other ids, n of them."""
+        store = copy.copy(self)
+        store.ids = ids
+        new = dict(zip(self.ids, ids, strict=True))
+        store.problems = {new[old]: problem for old, problem in self.problems.items()}
+        return store
+
     @classmethod
     def build(
         cls,
@@ -84,6 +110,7 @@ class SkeletonStore:
         name: str,
         fingerprint: str,
         read: Callable[[], Iterable[Sample]],
+        **meta: Any,
     ) -> SkeletonStore:
         """Opens the store ``name`` of this fingerprint, or packs it in the first folder that can be written.
 
@@ -92,6 +119,7 @@ class SkeletonStore:
             name: of the data set.
             fingerprint: of the source; another one means another store, and older ones are removed.
             read: yields the sequences, in order; only called where there is no store yet.
+            meta: goes into ``meta.json``.
 
         Raises:
             DataError: no folder can be written, or there are no sequences.
@@ -104,7 +132,10 @@ class SkeletonStore:
         log.info("packing %s into %s", name, folder / final_name)
         beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
         try:
-            _pack(beside, name, read())
+            with StoreWriter(beside) as writer:
+                for sample in read():
+                    writer.add(sample)
+                writer.close(name=name, **meta)
             beside.chmod(folder.stat().st_mode & 0o777)  # whoever may use the folder may use the store
             with contextlib.suppress(OSError):  # another process was quicker: its store is as good
                 beside.rename(folder / final_name)
@@ -114,6 +145,121 @@ class SkeletonStore:
             if old.name != final_name:
                 shutil.rmtree(old, ignore_errors=True)
         return cls(folder / final_name)
+
+
+class StoreWriter:
+    """Appends sequences to a store in the making; one that was cut off goes on where it ended.
+
+    ``frames.npy`` grows by the frames of each sequence, then ``journal.jsonl`` by a line about it. What a killed
+    process left after the last whole line is cut away. The folder is a store once :meth:`close` has written
+    ``meta.json``.
+
+    Attributes:
+        entries: what the journal knows, one dict for each sequence: id, label, length, problem, columns.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: list[dict[str, Any]] = []
+        self.shape: tuple[int, ...] = ()
+        self.files, frames = contextlib.ExitStack(), folder / "frames.npy"
+        self.file: BinaryIO = self.files.enter_context(frames.open("r+b" if frames.is_file() else "w+b"))
+        self.journal: BinaryIO = self.files.enter_context((folder / "journal.jsonl").open("a+b"))
+        self._go_on()
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.files.close()
+
+    def _go_on(self) -> None:
+        """Reads what is whole of an earlier attempt, and cuts the rest away."""
+        self.journal.seek(0)
+        whole = 0
+        for line in self.journal:
+            if not line.endswith(b"\n"):
+                break
+            self.entries.append(json.loads(line))
+            whole += len(line)
+        start = 0
+        if any(entry["length"] for entry in self.entries):
+            np.lib.format.read_magic(self.file)
+            self.shape = np.lib.format.read_array_header_1_0(self.file)[0][1:]
+            start = self.file.tell() + sum(entry["length"] for entry in self.entries) * self._frame_bytes
+        if start > self.file.seek(0, os.SEEK_END):  # a power cut took frames that the journal knows of
+            log.warning("%s is damaged; starting anew", self.folder)
+            self.entries, self.shape, start, whole = [], (), 0, 0
+        self.file.seek(start)
+        self.file.truncate()
+        self.journal.truncate(whole)
+
+    @property
+    def _frame_bytes(self) -> int:
+        return 4 * int(np.prod(self.shape))
+
+    def add(self, sample: Sample) -> None:
+        """Appends one sequence. DataError where its frames have another shape than those before."""
+        problem = sample.problem
+        if not problem and len(sample.frames) == 0:
+            problem = "has 0 frames"
+        if not problem and not np.isfinite(sample.frames).all():
+            problem = "has NaN or infinite coordinates"
+        frames = np.ascontiguousarray(sample.frames[: 0 if problem else None], dtype=np.float32)
+        if len(frames):
+            if not self.shape:
+                self.shape = frames.shape[1:]
+                _write_header(self.file, (0, *self.shape))
+            if frames.shape[1:] != self.shape:
+                raise DataError(f"{sample.id}: frames of shape {frames.shape[1:]}, the others have {self.shape}")
+            self.file.write(frames.data)
+            self.file.flush()
+        entry = {"id": sample.id, "label": int(sample.label), "length": len(frames), "problem": problem}
+        entry["columns"] = {name: int(value) for name, value in sample.columns.items()}
+        self.entries.append(entry)
+        self.journal.write(json.dumps(entry).encode() + b"\n")
+        self.journal.flush()
+
+    def close(self, name: str, drop_problems: bool = False, **meta: Any) -> None:
+        """Makes the folder a store.
+
+        Args:
+            name: of the data set.
+            drop_problems: leave out sequences that cannot be used, instead of naming them in the store.
+            meta: goes into ``meta.json``.
+
+        Raises:
+            DataError: no sequence can be used.
+        """
+        problems = {entry["id"]: entry["problem"] for entry in self.entries if entry["problem"]}
+        if not self.shape:
+            some = "; ".join(f"{sample} {problem}" for sample, problem in list(problems.items())[:5])
+            raise DataError(f"{name}: no usable sequence among {len(self.entries)}" + (f" ({some})" if some else ""))
+        entries = [entry for entry in self.entries if not (drop_problems and entry["problem"])]
+        lengths = [entry["length"] for entry in entries]
+        self.file.seek(0)
+        _write_header(self.file, (sum(lengths), *self.shape))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        offsets = np.cumsum([0, *lengths], dtype=np.int64)
+        digest, frames = hashlib.blake2b(digest_size=16), np.load(self.folder / "frames.npy", mmap_mode="r")
+        for entry, start in zip(entries, offsets, strict=False):
+            known = "".join(f"/{key}={value}" for key, value in sorted(entry["columns"].items()))
+            digest.update(f"{entry['id']}/{entry['label']}/{entry['length']}{known}\n".encode())
+            digest.update(frames[start : start + entry["length"]].data)
+        np.save(self.folder / "offsets.npy", offsets)
+        np.save(self.folder / "labels.npy", np.array([entry["label"] for entry in entries], dtype=np.int64))
+        np.save(self.folder / "ids.npy", np.array([entry["id"] for entry in entries]))
+        keys = entries[0]["columns"]
+        columns: dict[str, Any] = {
+            key: np.array([entry["columns"][key] for entry in entries], dtype=np.int64) for key in keys
+        }
+        np.savez(self.folder / "columns.npz", **columns)
+        values = {"format": FORMAT, "name": name, "checksum": digest.hexdigest(), **meta}
+        values["problems"] = {} if drop_problems else problems
+        (self.folder / "meta.json.new").write_text(json.dumps(values, indent=1))
+        (self.folder / "meta.json.new").rename(self.folder / "meta.json")
+        (self.folder / "journal.jsonl").unlink()
 
 
 def fingerprint_files(files: Iterable[Path], *options: object) -> str:
@@ -143,47 +289,6 @@ def _writable(folders: Sequence[Path]) -> Path:
     raise DataError(f"none of {', '.join(map(str, folders))} can be written; name a folder with cache_dir")
 
 
-def _pack(folder: Path, name: str, sequences: Iterable[Sample]) -> None:
-    """Streams the sequences into the files of a store; one sequence is in memory at a time."""
-    ids, labels, lengths, problems = [], [], [], {}
-    digest = hashlib.blake2b(digest_size=16)
-    shape: tuple[int, ...] = ()
-    with open(folder / "frames.npy", "wb") as file:
-        for sequence in sequences:
-            problem = sequence.problem
-            if not problem and len(sequence.frames) == 0:
-                problem = "has 0 frames"
-            if not problem and not np.isfinite(sequence.frames).all():
-                problem = "has NaN or infinite coordinates"
-            if problem:
-                problems[sequence.id] = problem
-            frames = np.ascontiguousarray(sequence.frames[: 0 if problem else None], dtype=np.float32)
-            if not problem and not shape:
-                shape = frames.shape[1:]
-                _write_header(file, (0, *shape))
-            ids.append(sequence.id)
-            labels.append(sequence.label)
-            lengths.append(len(frames))
-            digest.update(f"{sequence.id}/{sequence.label}/{len(frames)}\n".encode())
-            if len(frames):
-                if frames.shape[1:] != shape:
-                    raise DataError(f"{sequence.id}: frames of shape {frames.shape[1:]}, the others have {shape}")
-                digest.update(frames.data)
-                file.write(frames.data)
-        if not shape:
-            some = "; ".join(f"{sample} {problem}" for sample, problem in list(problems.items())[:5])
-            raise DataError(f"{name}: no usable sequence among {len(ids)}" + (f" ({some})" if some else ""))
-        end = file.tell()
-        file.seek(0)
-        _write_header(file, (sum(lengths), *shape))
-        file.seek(end)
-    np.save(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
-    np.save(folder / "labels.npy", np.asarray(labels, dtype=np.int64))
-    np.save(folder / "ids.npy", np.asarray(ids))
-    meta = {"format": FORMAT, "name": name, "checksum": digest.hexdigest(), "problems": problems}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
-
-
-def _write_header(file, shape: tuple[int, ...]) -> None:
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     """The header of a float32 array; numpy leaves room in it for the first dimension to grow."""
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})

@@ -5,6 +5,8 @@ Shapes: N batch, C coordinates, T frames, V joints, M people.
 
 from __future__ import annotations
 
+from math import radians
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -71,6 +73,26 @@ def rotation_matrices(angles: Tensor) -> Tensor:
 def rotate(x: Tensor, matrices: Tensor) -> Tensor:
     """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3)."""
     return torch.einsum("ndc,nctvm->ndtvm", matrices, x)
+
+
+def move(x: Tensor, draws: Tensor) -> Tensor:
+    """Turns (within 10 degrees), scales (0.9 .. 1.1) and shifts (within 0.2) x and y, smoothly over time.
+
+    The random move of ST-GCN (Yan et al., AAAI 2018), with all three linear from the first frame to the last.
+
+    Args:
+        x: (N, C, T, V, M), C of at least 2.
+        draws: (N, 8) uniform numbers: angle, scale, shift in x and in y, each at the first and the last frame.
+    """
+    time = torch.linspace(0, 1, x.shape[2], device=x.device, dtype=x.dtype)
+    ends = draws.to(x.device, x.dtype).view(-1, 4, 2, 1)
+    angle, scale, right, up = (ends[:, :, 0] + (ends[:, :, 1] - ends[:, :, 0]) * time).unbind(1)
+    angle, scale = (angle * 2 - 1) * radians(10), 0.9 + 0.2 * scale
+    cos, sin = ((scale * f)[:, :, None, None] for f in (angle.cos(), angle.sin()))
+    moved = x.clone()
+    moved[:, 0] = cos * x[:, 0] - sin * x[:, 1] + (right * 0.4 - 0.2)[:, :, None, None]
+    moved[:, 1] = sin * x[:, 0] + cos * x[:, 1] + (up * 0.4 - 0.2)[:, :, None, None]
+    return moved
 
 
 def motion(x: Tensor) -> Tensor:

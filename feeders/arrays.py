@@ -1,0 +1,163 @@
+"""CTR-GCN's ``.npz`` files of NTU: x_train, x_test (N, T, M * V * C) padded with zeros, y_train, y_test one-hot (N, K).
+
+They are read and written in blocks of rows, so that their size does not matter.
+
+Shapes: N sequences, T frames, M actors, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from tqdm import tqdm
+
+from .ntu import LAYOUT, PROTOCOLS
+from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+BLOCK = 64  # rows
+ACTOR = LAYOUT.num_joints * 3  # columns
+
+
+def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
+    """The store of an ``.npz`` file, packed beside it the first time; both sets, ids train_0 .. and test_0 ...
+
+    Its ``columns`` say which sequences are of the ``test`` set, its ``meta`` the number of classes, ``num_class``. The
+    zero frames at a sequence's end go. (The official code counts non-zero frames and reads so many from the beginning,
+    which differs only where a zero frame lies inside a sequence.)
+
+    Raises:
+        DataError: the file is missing, damaged, or holds other arrays.
+    """
+    if not path.is_file():
+        raise DataError(f"data file {path} does not exist; set data_path to CTR-GCN's .npz file or a prepared store")
+    labels = {key: _labels(path, key) for key in ("y_train", "y_test")}
+    num_class = max((num_class for _, num_class in labels.values()))
+
+    def read() -> Iterator[Sample]:
+        for split in ("train", "test"):
+            wanted = labels[f"y_{split}"][0]
+            rows = (row for block in _blocks(path, f"x_{split}") for row in block)
+            for number, row in enumerate(
+                tqdm(rows, f"packing {path.name} {split}", len(wanted), unit="sequence", disable=None)
+            ):
+                if number == len(wanted):
+                    break
+                there = np.flatnonzero(row.any(axis=1))
+                frames = row[: there[-1] + 1 if len(there) else 0].reshape(-1, row.shape[1] // ACTOR, ACTOR // 3, 3)
+                yield Sample(f"{split}_{number}", int(wanted[number]), frames, columns={"test": int(split == "test")})
+
+    for split in ("train", "test"):
+        shape, labelled = _header(path, f"x_{split}")[0], len(labels[f"y_{split}"][0])
+        if len(shape) != 3 or shape[2] % ACTOR or not shape[2]:
+            raise DataError(f"{path}: x_{split} has shape {shape}, wanted (N, T, {2 * ACTOR}) for 2 actors")
+        if shape[0] != labelled:
+            raise DataError(f"{path}: x_{split} has {shape[0]} sequences, y_{split} {labelled}")
+    return SkeletonStore.build(
+        cache_folders(path, cache_dir), path.stem, fingerprint_files([path]), read, num_class=num_class
+    )
+
+
+def write_arrays(path: Path, store: SkeletonStore, protocol: str) -> None:
+    """Writes a protocol's four arrays from a prepared store, in CTR-GCN's order and padded to its longest sequence.
+
+    For NTU 120 the second actor of a sequence with one is a copy of the first, as published; for NTU 60 it is 0.
+    """
+    rule, lengths = PROTOCOLS[protocol], store.lengths
+    frames = int(lengths[np.concatenate([rule.rows(store.columns, train) for train in (True, False)])].max())
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+            for split in ("train", "test"):
+                rows = rule.rows(store.columns, split == "train")
+                shape = (len(rows), frames, 2 * ACTOR)
+                bar = tqdm(rows, f"writing {path.name} {split}", unit="sequence", disable=None)
+                padded = (_padded(store, row, frames, rule.dataset == "ntu120") for row in bar)
+                _write(archive, f"x_{split}", shape, np.dtype(np.float32), padded)
+                one_hot = (np.eye(rule.num_class)[label] for label in store.labels[rows])
+                _write(archive, f"y_{split}", (len(rows), rule.num_class), np.dtype(np.float64), one_hot)
+        Path(beside).chmod(path.parent.stat().st_mode & 0o666)
+        Path(beside).rename(path)
+    finally:
+        with suppress(FileNotFoundError):
+            Path(beside).unlink()
+
+
+def _padded(store: SkeletonStore, row: int, frames: int, copy_single: bool) -> np.ndarray:
+    sequence = store.sequence(row)
+    padded = np.zeros((frames, *sequence.shape[1:]), np.float32)
+    padded[: len(sequence)] = sequence
+    if copy_single and store.columns["actors"][row] == 1:
+        padded[:, 1] = padded[:, 0]
+    return padded
+
+
+def _write(
+    archive: zipfile.ZipFile, key: str, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray]
+) -> None:
+    with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        for row in rows:
+            file.write(np.ascontiguousarray(row, dtype=dtype).tobytes())
+
+
+def _labels(path: Path, key: str) -> tuple[np.ndarray, int]:
+    """Classes (N,) and K of a one-hot array (N, K), or of whole numbers (N,)."""
+    values = np.concatenate([np.zeros((0, *_header(path, key)[0][1:])), *_blocks(path, key)])
+    if values.ndim == 1 and (values == values.astype(np.int64)).all() and (values >= 0).all():
+        return values.astype(np.int64), int(values.max(initial=-1)) + 1
+    hot = values.ndim == 2 and (values.max(axis=1, initial=0) == 1) & (np.count_nonzero(values, axis=1) == 1)
+    if values.ndim != 2 or not np.all(hot):
+        first = f"; the first is row {int(np.flatnonzero(~hot)[0])}" if values.ndim == 2 else ""
+        raise DataError(f"{path}: {key} of shape {values.shape} is not one-hot (N, K){first}")
+    return values.argmax(axis=1), values.shape[1]
+
+
+def _blocks(path: Path, key: str) -> Iterator[np.ndarray]:
+    """Rows of an array, ``BLOCK`` at a time."""
+    with _opened(path, key) as (file, shape, dtype):
+        row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+        for start in range(0, shape[0], BLOCK):
+            number = min(BLOCK, shape[0] - start)
+            content = file.read(number * row_bytes)
+            if len(content) < number * row_bytes:
+                raise EOFError(f"{key} ends in row {start + len(content) // max(row_bytes, 1)} of {shape[0]}")
+            yield np.frombuffer(content, dtype=dtype).reshape(number, *shape[1:])
+
+
+def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array."""
+    with _opened(path, key) as (_, shape, dtype):
+        return shape, dtype
+
+
+@contextmanager
+def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """The array ``key`` of an ``.npz`` file, with its header read; whatever goes wrong is a DataError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if key not in names:
+                raise DataError(f"{path} has the arrays {', '.join(names)}; CTR-GCN's files have {', '.join(KEYS)}")
+            with archive.open(f"{key}.npy") as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, by_column, dtype = read(file)
+                if by_column or dtype.kind not in "fiub":
+                    raise DataError(f"{path}: {key} must hold numbers, row by row; it has type {dtype}")
+                yield file, shape, dtype
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise DataError(f"{path} is damaged or cut off ({error}); copy or make it again") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: {key} is no array file: {error}") from error

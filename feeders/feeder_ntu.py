@@ -1,0 +1,217 @@
+"""NTU RGB+D 60 and 120, whole and long-tailed, from a prepared store or CTR-GCN's ``.npz`` files (METHOD 6, 7, 10).
+
+Shapes: N batch, C coordinates, T frames (``window_size``), V = 25 joints, M = 2 actors, n sequences.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .feeder import Sampler, StoreFeeder
+from .ntu import LAYOUT
+from .ntu_data import NTUData
+from .store import DataError, SkeletonStore
+from .transforms import move
+
+log = logging.getLogger(__name__)
+SPLITS = ("train", "val", "test")
+DEBUG_SAMPLES = 100
+
+
+class Feeder(StoreFeeder):
+    """NTU as CTR-GCN shows it: crop, linear resize to ``window_size`` frames, rotation.
+
+    Args:
+        data_path: a store written by ``tools.prepare_ntu``, or CTR-GCN's ``.npz`` file, which is packed into a store
+            beside it the first time.
+        split: ``train``, ``test``, or ``val``: the held-out subjects' part of the training set.
+        protocol: ntu60_xsub, ntu60_xview, ntu120_xsub or ntu120_xset; for an ``.npz`` file by default from its name.
+        stream: joint, bone, joint_motion or bone_motion; by default what ``bone`` and ``vel`` say.
+        window_size: T.
+        p_interval: share of a sequence that is cropped, ``[0.5, 1]`` in training and ``[0.95]`` at test time.
+        random_rot: rotate in training, within 0.3 rad about x, y and z.
+        split_path: list of the training sequences to use, one name a line, such as BRL's long-tailed ones.
+        val_subjects: subjects that are kept out of training, for ``split: val``. That split holds all their sequences
+            of the training set, also those that are not in the list.
+        val_fraction: instead, the share (0 .. 1) of training subjects to hold out, drawn once and for all.
+        train_id_path: for an ``.npz`` file: the names of its training sequences, in its order.
+        sample_name_path: for an ``.npz`` file: the names of all sequences; where there is no ``train_id_path``, the
+            order is rebuilt from them. Both are checked against the labels.
+        class_balance: of :class:`Feeder_LT_ros`; without effect elsewhere.
+        random_choose: in training show ``window_size`` frames in a row at their own speed, instead of a share.
+        random_shift: in training do not stretch what is shorter than ``window_size``, but place it among zeros.
+        random_move: in training turn, scale and shift smoothly over time, see feeders.transforms.move.
+        normalization: subtract the training set's mean of each joint and coordinate, and divide by its deviation.
+        debug: only the first 100 sequences.
+        use_mmap: false reads all frames into memory.
+        repeat: how often an epoch shows every sequence.
+        on_bad_sample: error or skip, see StoreFeeder; skip also leaves out unknown names of ``split_path``.
+        cache_dir: where the store of an ``.npz`` file lies; by default beside it.
+        bone, vel: the official way to name the stream.
+
+    Raises:
+        DataError: data or lists that are missing, damaged or contradict each other.
+    """
+
+    needs_list = False
+
+    def __init__(
+        self,
+        data_path: str,
+        split: Literal["train", "val", "test"] = "train",
+        protocol: Literal["ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset"] | None = None,
+        stream: str | None = None,
+        window_size: int = 64,
+        p_interval: Sequence[float] | float | None = None,
+        random_rot: bool = False,
+        split_path: str | None = None,
+        val_subjects: Sequence[int] = (),
+        val_fraction: float = 0.0,
+        train_id_path: str | None = None,
+        sample_name_path: str | None = None,
+        class_balance: bool = False,
+        random_choose: bool = False,
+        random_shift: bool = False,
+        random_move: bool = False,
+        normalization: bool = False,
+        debug: bool = False,
+        use_mmap: bool = True,
+        repeat: int = 1,
+        on_bad_sample: Literal["error", "skip"] = "error",
+        cache_dir: str | None = None,
+        bone: bool = False,
+        vel: bool = False,
+    ) -> None:
+        if split not in SPLITS:
+            raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if self.needs_list and split == "train" and split_path is None:
+            raise DataError(f"{type(self).__name__} needs split_path: a list such as NTU120_xsub_exp_100.txt")
+        official = ("bone" if bone else "joint") + ("_motion" if vel else "")
+        if stream is not None and (bone or vel) and stream != official:
+            raise DataError(f"stream is {stream}, but bone and vel say {official}; give one of them")
+        data = NTUData(Path(data_path), protocol, train_id_path, sample_name_path, cache_dir)
+        members = data.test
+        if split != "test":
+            members = data.training_part(split == "val", val_subjects, val_fraction)
+        if split == "train" and split_path is not None:
+            members = members[np.isin(members, data.listed(Path(split_path), skip_unknown=on_bad_sample == "skip"))]
+        super().__init__(
+            data.store if use_mmap else data.store.in_memory(),
+            members[:DEBUG_SAMPLES] if debug else members,
+            LAYOUT,
+            data.class_names,
+            split,
+            stream or official,
+            window_size,
+            None if p_interval is None else tuple(np.atleast_1d(p_interval).tolist()),
+            random_rot=random_rot,
+            repeat=repeat,
+            sampler=self.choose_sampler(class_balance),
+            on_bad_sample=on_bad_sample,
+        )
+        self.random_choose, self.random_shift, self.random_move = random_choose, random_shift, random_move
+        self.single = data.copied_actor
+        self.statistics = _statistics(data.store, data.train, self.single) if normalization else None
+
+    def choose_sampler(self, class_balance: bool) -> Sampler:
+        """How an epoch is made up."""
+        if class_balance:
+            log.info("class_balance has no effect on %s, as in the official code", type(self).__name__)
+        return "instance"
+
+    def draw(self, size: int, rng: torch.Generator) -> Tensor:
+        """The random numbers of a training batch: crop 2, rotation 3, and where they are asked for shift 1, move 8."""
+        draws = super().draw(size, rng)
+        if not (self.random_shift or self.random_move):
+            return draws
+        return torch.cat([draws, torch.rand(size, 9, generator=rng)], dim=1)
+
+    def crop(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """As CTR-GCN, or a run of ``window_size`` frames for ``random_choose``."""
+        if draws is None or not self.random_choose:
+            return super().crop(lengths, draws)
+        length = np.minimum(lengths, self.window_size)
+        return np.floor(draws[:, 1].double().numpy() * (lengths - length + 1)).astype(np.int64), length
+
+    def taps(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As StoreFeeder; for ``random_shift`` what is shorter than ``window_size`` keeps its own speed."""
+        left, right, weight = super().taps(lengths, draws)
+        if draws is not None and self.random_shift:
+            start, length = self.crop(lengths, draws)
+            own = start[:, None] + np.clip(self._placed(lengths, draws)[0], 0, length[:, None] - 1)
+            short = (length < self.window_size)[:, None]
+            left, right, weight = np.where(short, own, left), np.where(short, own, right), np.where(short, 0, weight)
+        return left, right, weight.astype(np.float32)
+
+    def _placed(self, lengths: np.ndarray, draws: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """For ``random_shift``: which frame of a crop lies at each place (N, T), and where there is one (N, T)."""
+        length = np.minimum(self.crop(lengths, draws)[1], self.window_size)[:, None]
+        start = np.floor(draws[:, 5:6].double().numpy() * (self.window_size - length + 1)).astype(np.int64)
+        place = np.arange(self.window_size) - start
+        return place, (place >= 0) & (place < length)
+
+    def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
+        """Crop, resize, rotation, the second actor, and the options."""
+        x = self._with_second_actor(super().joint_view(members, device, draws), members)
+        if draws is not None and self.random_shift:
+            inside = torch.from_numpy(self._placed(self.store.lengths[members], draws)[1])
+            x = x * inside.to(device)[:, None, :, None, None]
+        if draws is not None and self.random_move:
+            x = move(x, draws[:, 6:14])
+        if self.statistics is not None:
+            mean, deviation = (value.to(device) for value in self.statistics)
+            x = (x - mean) / deviation
+        return x
+
+    def padded_joints(self, rows: np.ndarray) -> Tensor:
+        """As StoreFeeder, with the second actor."""
+        return self._with_second_actor(super().padded_joints(rows), self.members[rows])
+
+    def _with_second_actor(self, x: Tensor, members: np.ndarray) -> Tensor:
+        """Where a sequence has one actor, NTU 120's second one is a copy of the first (METHOD 10)."""
+        if self.single is not None:
+            alone = torch.from_numpy(self.single[members]).to(x.device)
+            x[..., 1] = torch.where(alone[:, None, None, None], x[..., 0], x[..., 1])
+        return x
+
+
+class Feeder_LT_nosample(Feeder):
+    """A long-tailed training set (``split_path``), every sequence once an epoch. The test set is whole."""
+
+    needs_list = True
+
+
+class Feeder_LT_ros(Feeder):
+    """A long-tailed training set (``split_path``), re-sampled so that all classes are as frequent.
+
+    Random over-sampling: an epoch repeats the sequences of each class until it has as many as the largest. With
+    ``class_balance`` an epoch has as many as there are, each drawn by class first, then within it.
+    """
+
+    needs_list = True
+
+    def choose_sampler(self, class_balance: bool) -> Sampler:
+        """See above."""
+        return "class_balanced" if class_balance else "over_sampling"
+
+
+def _statistics(store: SkeletonStore, rows: np.ndarray, single: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (1, C, 1, V, 1) over all frames and actors of the training sequences."""
+    total, squares, number = np.zeros(()), np.zeros(()), 0
+    for row in rows:
+        frames = store.sequence(row).astype(np.float64)
+        if single is not None and single[row]:
+            frames[:, 1] = frames[:, 0]
+        total, squares, number = total + frames.sum((0, 1)), squares + (frames**2).sum((0, 1)), number + 2 * len(frames)
+    mean = total / number
+    deviation = np.sqrt(np.maximum(squares / number - mean**2, 0))
+    deviation = np.where(deviation == 0, 1.0, deviation)
+    first, second = (torch.from_numpy(value.T[None, :, None, :, None]).float() for value in (mean, deviation))
+    return first, second

@@ -1,0 +1,182 @@
+"""What NTU's files hold: a prepared store or CTR-GCN's ``.npz`` file, the lists of names that go with it, the splits.
+
+Shapes: n sequences of the store, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .arrays import open_arrays
+from .longtail import held_out_subjects
+from .ntu import CLASSES, PROTOCOLS, parse_names
+from .store import DataError, SkeletonStore
+
+log = logging.getLogger(__name__)
+
+
+class NTUData:
+    """A store, which of its sequences train and test, and what they are called.
+
+    Attributes:
+        store: with ids that are names, where they are known.
+        train, test: (n,) rows of the store, in the published order.
+        subjects: (len(train),) of the training sequences; None where names are not known.
+        class_names: K names.
+        copied_actor: (n,) bool, whose second actor is to be a copy of the first; None where the store has it all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        protocol: str | None,
+        train_id_path: str | None = None,
+        sample_name_path: str | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        self.path = path
+        self.copied_actor: np.ndarray | None = None
+        self.subjects: np.ndarray | None = None
+        if (path / "meta.json").is_file():
+            self._open_store(protocol)
+        elif path.suffix == ".npz":
+            self._open_arrays(protocol, train_id_path, sample_name_path, cache_dir)
+        else:
+            raise DataError(
+                f"data_path {path} is no prepared store and no .npz file; write one with python -m tools.prepare_ntu "
+                f"--raw FOLDER_OR_ZIP --out {path}, or set data_path to CTR-GCN's NTU60_CS.npz"
+            )
+
+    def _open_store(self, protocol: str | None) -> None:
+        if protocol is None:
+            raise DataError(f"{self.path} holds all splits; set protocol to one of {', '.join(PROTOCOLS)}")
+        self.store = SkeletonStore(self.path)
+        rule = PROTOCOLS[protocol]
+        if not {"setup", "camera", "subject", "actors"} <= self.store.columns.keys():
+            raise DataError(f"{self.path} was not written by tools.prepare_ntu")
+        if rule.dataset == "ntu120" and self.store.meta["name"] != "ntu120":
+            raise DataError(f"{self.path} holds {self.store.meta['name']}; {protocol} needs one of --dataset ntu120")
+        self.train, self.test = (rule.rows(self.store.columns, train) for train in (True, False))
+        self.subjects = self.store.columns["subject"][self.train]
+        self.class_names = list(CLASSES[: rule.num_class])
+        if rule.dataset == "ntu120":
+            self.copied_actor = self.store.columns["actors"] == 1
+
+    def _open_arrays(
+        self, protocol: str | None, train_id_path: str | None, sample_name_path: str | None, cache_dir: str | None
+    ) -> None:
+        self.store = open_arrays(self.path, cache_dir)
+        by_arrays = {rule.arrays: name for name, rule in PROTOCOLS.items()}
+        protocol = protocol or by_arrays.get(self.path.stem)
+        in_test = self.store.columns["test"] == 1
+        self.train, self.test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
+        number = self.store.meta["num_class"]
+        self.class_names = list(CLASSES[:number]) if number in (60, 120) else [f"class {k}" for k in range(number)]
+        ids = np.array(self.store.ids, dtype=object)
+        for rows, train in ((self.train, True), (self.test, False)):
+            names = _names_of(protocol, train, train_id_path if train else None, sample_name_path)
+            if names is not None:
+                _check_names(self.path, names, self.store.labels[rows], train)
+                ids[rows] = names
+                if train:
+                    self.subjects = parse_names(names)["subject"]
+        self.store = self.store.renamed(ids.tolist())
+
+    def training_part(self, held: bool, val_subjects: Sequence[int], val_fraction: float) -> np.ndarray:
+        """Rows of the training set without the held-out subjects, or only theirs."""
+        if not (held or len(val_subjects) or val_fraction):
+            return self.train
+        if not (len(val_subjects) or val_fraction):
+            raise DataError("split: val needs val_subjects or val_fraction in feeder_args, for every split")
+        subjects = self._need_subjects("a validation split by subject")
+        return self.train[held_out_subjects(subjects, val_subjects, val_fraction) == held]
+
+    def listed(self, path: Path, skip_unknown: bool = False) -> np.ndarray:
+        """Rows of the training sequences that a list names.
+
+        Raises:
+            DataError: no such file, names twice or that are not in the training set: how many, and the first five.
+        """
+        self._need_subjects("split_path")
+        names = read_list(path)
+        rows = {self.store.ids[row]: row for row in self.train}
+        unknown = [name for name in names if name not in rows]
+        if unknown and not skip_unknown:
+            test = len(set(unknown) & {self.store.ids[row] for row in self.test})
+            raise DataError(
+                f"{path} names {len(unknown)} sequences that are not in the training set of {self.path}: "
+                f"{', '.join(unknown[:5])}{f' ({test} of them are in its test set)' if test else ''}. Is it the list "
+                "of another split? on_bad_sample: skip leaves them out"
+            )
+        if unknown:
+            log.warning("%s: left out %d unknown sequences: %s", path, len(unknown), ", ".join(unknown[:5]))
+        return np.array([rows[name] for name in names if name in rows], dtype=np.int64)
+
+    def _need_subjects(self, purpose: str) -> np.ndarray:
+        if self.subjects is None:
+            raise DataError(
+                f"{self.path} does not say which sequence is which, and {purpose} needs that: set train_id_path to the "
+                "names of its training sequences in its order, or sample_name_path to the names of all sequences "
+                "(CTR-GCN's skes_available_name.txt)"
+            )
+        return self.subjects
+
+
+def read_list(path: Path) -> list[str]:
+    """Names of sequences, one a line, with or without ``.skeleton``.
+
+    Raises:
+        DataError: no such file, no names, names twice.
+    """
+    try:
+        names = [word.removesuffix(".skeleton") for word in path.read_text(encoding="utf-8").split()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"list {path} cannot be read ({error}); write one with python -m tools.make_longtail"
+        ) from error
+    again = [name for name, number in Counter(names).items() if number > 1]
+    if again:
+        raise DataError(f"{path} names {len(again)} sequences twice: {', '.join(again[:5])}")
+    if not names:
+        raise DataError(f"{path} is empty")
+    return names
+
+
+def _names_of(
+    protocol: str | None, train: bool, train_id_path: str | None, sample_name_path: str | None
+) -> list[str] | None:
+    """Names of a set of an ``.npz`` file in its order: from their file, else rebuilt from all names, else unknown."""
+    if train_id_path is not None and Path(train_id_path).is_file():
+        return read_list(Path(train_id_path))
+    if sample_name_path is None:
+        if train_id_path is not None:
+            raise DataError(
+                f"train_id_path {train_id_path} does not exist, nor is sample_name_path given to rebuild it"
+            )
+        return None
+    if protocol is None:
+        raise DataError(f"sample_name_path needs protocol, one of {', '.join(PROTOCOLS)}, to rebuild the order")
+    names = read_list(Path(sample_name_path))
+    if train and train_id_path is not None:
+        log.info("train_id_path %s does not exist; the order is rebuilt from %s", train_id_path, sample_name_path)
+    return [names[row] for row in PROTOCOLS[protocol].rows(parse_names(names), train)]
+
+
+def _check_names(path: Path, names: list[str], labels: np.ndarray, train: bool) -> None:
+    """Names against the labels of the arrays; a misalignment is an error."""
+    split = "training" if train else "test"
+    if len(names) != len(labels):
+        raise DataError(
+            f"{path} has {len(labels)} {split} sequences, the list {len(names)}; is it of another split, or are those "
+            "with missing skeletons still in it?"
+        )
+    actions = parse_names(names)["action"] - 1
+    wrong = np.flatnonzero(actions != labels)
+    if len(wrong):
+        some = ", ".join(f"{names[row]} at {row} has label {labels[row]}" for row in wrong[:5])
+        raise DataError(f"{path}: {len(wrong)} {split} labels contradict the names: {some}; the orders differ")

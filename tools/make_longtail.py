@@ -1,0 +1,98 @@
+"""A long-tailed training list: ``python -m tools.make_longtail --store data/ntu120 --split xsub --imbalance 100``
+
+BRL's protocol: the counts of the classes fall exponentially (or in one step) from ``--n_max`` by the factor
+``--imbalance``, and so many sequences of each class are drawn. The list is written to
+``data/ntu_lt/NTU120_xsub_exp_100.txt``, which the configs name as ``split_path``. For NTU 120 it is the published one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from feeders.longtail import PROFILES, long_tailed_subset, shot_groups
+from feeders.ntu import CLASSES, PROTOCOLS, parse_names
+from feeders.ntu_data import read_list
+from feeders.store import DataError, SkeletonStore
+
+
+def summary(counts: list[int]) -> str:
+    """Counts and shot groups as text."""
+    lines = [f"{'class':<28}{'sequences':>10}"]
+    lines += [f"{name:<28}{count:>10}" for name, count in zip(CLASSES, counts, strict=False)]
+    groups = ", ".join(f"{len(members)} {group}" for group, members in shot_groups(counts).items())
+    imbalance = f"{max(counts) / min(counts):g}" if min(counts) else "infinite"
+    lines.append(f"{sum(counts)} sequences in {len(counts)} classes ({groups}), imbalance {imbalance}")
+    return "\n".join(lines)
+
+
+def draw(options: argparse.Namespace) -> tuple[str, list[str], list[int]]:
+    """File name, names of the drawn sequences, and counts of the classes."""
+    if options.store is not None:
+        store = SkeletonStore(options.store)
+        names, dataset = store.ids, store.meta["name"]
+    else:
+        names, dataset = read_list(options.names), "ntu120"
+    dataset = options.dataset or dataset
+    if f"{dataset}_{options.split}" not in PROTOCOLS:
+        raise DataError(f"no protocol {dataset}_{options.split}; there are {', '.join(PROTOCOLS)}")
+    protocol, columns = PROTOCOLS[f"{dataset}_{options.split}"], parse_names(names)
+    rows = protocol.rows(columns, train=True)
+    labels = columns["action"][rows] - 1
+    wanted = PROFILES[options.profile](options.n_max or protocol.n_max, options.imbalance, protocol.num_class)
+    drawn = rows[long_tailed_subset(labels, wanted, options.seed, options.allow_fewer)]
+    counts = np.bincount(columns["action"][drawn] - 1, minlength=protocol.num_class).tolist()
+    file = f"{dataset.upper()}_{options.split}_{options.profile}_{options.imbalance:g}"
+    file += f"_max_{options.n_max}" if options.n_max else ""
+    file += f"_seed_{options.seed}" if options.seed else ""
+    return f"{file}.txt", [names[row] for row in drawn], counts
+
+
+def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
+    """Writes the list to the file ``out``, or under its own name into the folder ``out``; never over another one."""
+    path = out if out.suffix == ".txt" else out / file
+    text = "\n".join(names) + "\n"
+    if path.exists() and not overwrite and read_list(path) != names:
+        raise DataError(f"{path} exists and names other sequences; choose another --out, or --overwrite it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.rename(path)
+    return path
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--store", type=Path, help="written by tools.prepare_ntu")
+    source.add_argument("--names", type=Path, help="instead: the names of all sequences, one a line")
+    parser.add_argument("--dataset", choices=["ntu60", "ntu120"], help="by default the store's, ntu120 for --names")
+    parser.add_argument("--split", required=True, choices=["xsub", "xview", "xset"])
+    parser.add_argument("--imbalance", type=float, required=True, help="largest count / smallest count")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="exp")
+    parser.add_argument("--n_max", type=int, help="largest count; by default the protocol's, 600 (ntu120 xset: 400)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw; the published lists have 0")
+    parser.add_argument("--allow-fewer", action="store_true", help="take what there is of classes that have too few")
+    parser.add_argument("--out", type=Path, default=Path("data/ntu_lt"), help="folder, or a .txt file")
+    parser.add_argument("--overwrite", action="store_true", help="replace another list of that name")
+    options = parser.parse_args(words)
+    try:
+        file, names, counts = draw(options)
+        path = write(options.out, file, names, options.overwrite)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{summary(counts)}\n{path}")
+    if file.startswith("NTU60"):
+        print(
+            "(BRL's NTU60 lists were drawn from an unsorted listing: use its files to compare with published figures)"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
