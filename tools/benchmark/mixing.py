@@ -1,20 +1,9 @@
-"""Durations of our own parts, each beside a plain way to do the same: ``python -m tools.benchmark mixing``.
-
-The variants of one comparison are first checked to give the same result, then run in turn (A B A B ...) in one
-process; medians are printed.
-"""
+"""Guided mixing of one batch, beside a loop over its samples."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +13,8 @@ from shapmix.draws import generator
 from shapmix.mixing import draw_mix
 from shapmix.shapmix import ShapMix
 from shapmix.skeleton import LAYOUTS
+
+from .measure import interleaved
 
 CLASSES = 60
 
@@ -64,26 +55,7 @@ def plain_mixing(mixer: ShapMix, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x_mix, y_mix
 
 
-def interleaved(variants: dict[str, Callable[[int], object]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each variant, called with the number of the repeat; each has one call before that counts."""
-
-    def seconds(variant: Callable[[int], object], repeat: int) -> float:
-        begun = perf_counter()
-        variant(repeat)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return perf_counter() - begun
-
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for repeat in range(-1, repeats):
-        for name, variant in variants.items():
-            duration = seconds(variant, max(repeat, 0))
-            if repeat >= 0:
-                times[name].append(duration)
-    return {name: median(values) for name, values in times.items()}
-
-
-def mixing(options: argparse.Namespace) -> dict[str, float]:
+def measure(options: argparse.Namespace) -> dict[str, float]:
     """Seconds for a batch of guided mixing (3 in 4 batches are pasted, the others blended), ours and by sample."""
     device, layout, rng = torch.device(options.device), LAYOUTS[options.layout], generator(0, "benchmark")
     counts = (600 * 0.01 ** torch.linspace(0, 1, CLASSES)).long()
@@ -107,44 +79,20 @@ def mixing(options: argparse.Namespace) -> dict[str, float]:
     return interleaved(variants, options.repeats, device)
 
 
-def show(title: str, seconds: dict[str, float], batch: int) -> None:
-    """Prints one line for each variant; the ratio is to the first."""
+def table(seconds: dict[str, float], options: argparse.Namespace) -> str:
+    """One line for each variant; the ratio is to the first."""
     first = next(iter(seconds.values()))
-    print(f"{title}\n{'variant':<20}{'ms per batch':>14}{'samples/s':>12}{'ratio':>8}")
+    lines = [f"{'variant':<20}{'ms per batch':>14}{'samples/s':>12}{'ratio':>8}"]
     for name, value in seconds.items():
-        print(f"{name:<20}{1e3 * value:>14.3f}{batch / value:>12.0f}{value / first:>8.2f}")
+        lines.append(f"{name:<20}{1e3 * value:>14.3f}{options.batch / value:>12.0f}{value / first:>8.2f}")
+    return "\n".join(lines)
 
 
-def main(words: list[str] | None = None) -> int:
-    """Runs one subcommand; returns 1 where the variants do not agree."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("mixing", help="guided mixing of one batch, beside a loop over its samples")
-    command.set_defaults(measure=mixing)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of ``python -m tools.benchmark mixing``."""
     command.add_argument("--layout", default="ntu25", choices=sorted(LAYOUTS))
     command.add_argument("--frames", type=int, default=64)
     command.add_argument("--persons", type=int, default=2)
-    for command in commands.choices.values():
-        command.add_argument("--batch", type=int, default=64, help="samples")
-        command.add_argument("--repeats", type=int, default=30, help="timed calls of each variant")
-        command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-        command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")
-        command.add_argument("--json", type=Path, metavar="FILE", help="write the figures and settings there as well")
-    options = parser.parse_args(words)
-    torch.set_num_threads(options.threads)
-    try:
-        seconds = options.measure(options)
-    except (AssertionError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    settings = {name: value for name, value in vars(options).items() if name not in ("measure", "json")}
-    machine = torch.cuda.get_device_name(options.device) if "cuda" in options.device else platform.machine()
-    settings |= {"machine": f"{machine}, {os.cpu_count()} cores", "torch": torch.__version__}
-    show(", ".join(f"{name} {value}" for name, value in settings.items()), seconds, options.batch)
-    if options.json:
-        options.json.write_text(json.dumps({"settings": settings, "seconds": seconds}, indent=2) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    command.add_argument("--batch", type=int, default=64, help="samples")
+    command.add_argument("--repeats", type=int, default=30, help="timed calls of each variant")
+    command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
