@@ -5,6 +5,7 @@ Shapes: n sequences, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,11 +44,11 @@ def long_tailed_subset(
         DataError: classes that have fewer samples than asked, or that would be empty.
     """
     present = np.bincount(labels, minlength=len(counts))
-    short = [f"class {k} has {present[k]}, {count} wanted" for k, count in enumerate(counts) if present[k] < count]
+    short = [f"class {k} has {present[k]} samples, {count} are asked for" for k, count in enumerate(counts) if present[k] < count]
     empty = [str(k) for k, count in enumerate(counts) if count == 0]
     if short and not allow_fewer:
         raise DataError(
-            f"{len(short)} classes have fewer samples than asked: {'; '.join(short[:5])}; lower n_max or imbalance"
+            f"{len(short)} classes have too few: {'; '.join(short[:5])}; lower n_max, or raise imbalance for rare ones"
         )
     if empty and not allow_fewer:
         raise DataError(f"classes {', '.join(empty)} would be empty; raise n_max or lower imbalance")
@@ -101,5 +102,5 @@ def shot_groups(class_counts: Sequence[int], many: int = 100, few: int = 20) -> 
 
 
 def _check(n_max: int, imbalance: float, num_class: int) -> None:
-    if n_max < 1 or imbalance < 1 or num_class < 2:
+    if not (n_max >= 1 and 1 <= imbalance < math.inf and num_class >= 2):
         raise ValueError(f"need n_max >= 1, imbalance >= 1, classes >= 2; got {n_max}, {imbalance}, {num_class}")

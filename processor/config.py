@@ -53,6 +53,8 @@ OFFICIAL_UCLA_STREAMS = {  # CTR-GCN's UCLA configs name the stream in data_path
     "joint motion": "joint_motion",
     "bone motion": "bone_motion",
 }
+# Arguments of our feeders that hold subjects out of training for a validation split.
+HOLD_OUT = ("val_subjects", "val_fraction")
 # Class paths of the official graphs -> layout.
 OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
 
@@ -99,7 +101,9 @@ class Config(BaseModel):
     feeder: str = Field(description="class path of the feeder, or of your own Dataset")
     feeder_args: dict[str, Any] = Field({}, description="for every split; the three below add to it")
     train_feeder_args: dict[str, Any] = {}
-    val_feeder_args: dict[str, Any] = Field({}, description="where given, best.pt is chosen on this split")
+    val_feeder_args: dict[str, Any] = Field(
+        {}, description="where given, or feeder_args has val_subjects or val_fraction, best.pt is chosen on this split"
+    )
     test_feeder_args: dict[str, Any] = {}
     layout: str | dict[str, Any] | None = Field(None, description="skeleton layout, where a Dataset does not tell")
     num_worker: int = Field(0, ge=0, description="loading processes, for your own Dataset")
@@ -137,7 +141,7 @@ class Config(BaseModel):
     save_interval: int = Field(0, ge=0, description="keep epoch_N.pt every so many epochs; 0: only last.pt, best.pt")
     save_epoch: int = Field(0, ge=0, description="first epoch that save_interval keeps")
     save_steps: int = Field(0, ge=0, description="also write last.pt every so many steps within an epoch")
-    save_score: bool = Field(True, description="write scores_test.npz")
+    save_score: bool = Field(True, description="write scores_test.npz and, with a validation split, scores_val.npz")
     show_topk: list[PositiveInt] = [1, 5]
     log_interval: int = Field(100, ge=1, description="steps between lines in log.txt")
     print_log: bool = True
@@ -155,6 +159,11 @@ class Config(BaseModel):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, (str, int)) else value
+
+    @property
+    def validates(self) -> bool:
+        """Is there a validation split: named by val_feeder_args, or by subjects held out of training?"""
+        return bool(self.val_feeder_args or any(self.feeder_args.get(name) for name in HOLD_OUT))
 
     def split_args(self, split: Literal["train", "val", "test"]) -> dict[str, Any]:
         """The feeder's arguments for a split."""

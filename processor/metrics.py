@@ -38,21 +38,24 @@ def classification_metrics(
 def table(
     figures: Mapping[str, Any],
     class_names: Sequence[str],
-    class_counts: Sequence[int],
+    class_counts: Sequence[int] | None,
     groups: Mapping[str, Sequence[int]],
 ) -> str:
-    """The figures as text: overall, groups, classes with their training counts."""
+    """The figures as text: overall, groups, classes with their training counts, ``-`` where these are unknown."""
+    width = min(40, max(24, *map(len, class_names)))
 
-    def percent(value: float | None) -> str:
-        return "    -" if value is None else f"{100 * value:5.1f}"
+    def line(name: str, value: float | None, more: object = "") -> str:
+        percent = "    -" if value is None else f"{100 * value:5.1f}"
+        return f"{name[:width]:<{width}} {percent} %  {more}".rstrip()
 
-    lines = [f"{'overall (top-1)':<24} {percent(figures['top1'])} %", f"{'top-5':<24} {percent(figures['top5'])} %"]
-    lines.append(f"{'mean class accuracy':<24} {percent(figures['mean_class_accuracy'])} %")
+    lines = [line("overall (top-1)", figures["top1"]), line("top-5", figures["top5"])]
+    lines.append(line("mean class accuracy", figures["mean_class_accuracy"]))
     for group, members in groups.items():
-        lines.append(f"{group + ' shot':<24} {percent(figures[group])} %  ({len(members)} classes)")
-    lines.append(f"{'class':<24} {'acc':>5}    training samples")
-    for name, value, count in zip(class_names, figures["per_class"], class_counts, strict=True):
-        lines.append(f"{name[:24]:<24} {percent(value)} %  {count}")
+        lines.append(line(f"{group} shot", figures[group], f"({len(members)} classes)"))
+    lines.append(f"{'class':<{width}} {'acc':>5}    training samples")
+    counts = ["-"] * len(class_names) if class_counts is None else class_counts
+    for name, value, count in zip(class_names, figures["per_class"], counts, strict=True):
+        lines.append(line(name, value, count))
     return "\n".join(lines)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,13 +24,14 @@ from shapmix.distributed import world
 from shapmix.draws import derive_seed
 
 from . import log as logs
-from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint, write_atomically
+from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from .config import Config, ConfigError, import_class, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
 from .info import describe
 from .metrics import classification_metrics, table
 from .schedule import learning_rate
+from .scores import ScoreFile
 from .signals import StopSignals
 
 log = logging.getLogger(__name__)
@@ -111,14 +110,15 @@ class Processor:
         figures: dict[str, Any] = {"epoch": epoch, "lr": self.trainer.learning_rate(epoch, 0)}
         figures |= train_one_epoch(self.trainer, self.loaders["train"], epoch, self.meter.steps, self.meter)
         last = epoch + 1 == config.num_epoch
-        scores, improved = None, False
+        scores, val_scores, improved = None, None, False
         if last or (epoch + 1) % config.eval_interval == 0:
             self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
             scores = self.evaluate("test")
             figures |= {"test_loss": scores.loss, **self.figures("test", scores)}
             judged = figures
             if "val" in self.loaders:
-                judged = self.figures("val", self.evaluate("val"))
+                val_scores = self.evaluate("val")
+                judged = self.figures("val", val_scores)
                 figures |= {f"val_{name}": value for name, value in judged.items()}
             improved = judged[BEST_METRIC] > self.best.get("value", -1.0)
             if improved:
@@ -129,6 +129,8 @@ class Processor:
             metrics.add(figures)
         if last and scores is not None:
             self.report_end(figures, scores)
+            if val_scores is not None:
+                self.write_scores("val", val_scores, "scores_val.npz")
         self.epoch, self.meter = epoch + 1, Meter()
         if improved:
             self.save("best")
@@ -170,7 +172,7 @@ class Processor:
         self.feeders: dict[str, Any] = {}
         with main_first():
             for split in splits:
-                if split != "val" or config.val_feeder_args:
+                if split != "val" or config.validates:
                     args = config.split_args(split)
                     if "split" in parameters(feeder):
                         args.setdefault("split", split)
@@ -343,16 +345,17 @@ class Processor:
         if self.best:
             kind = "best on validation" if self.best["split"] == "val" else "best_test_epoch (published protocol)"
             log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
+        self.write_scores("test", scores, file)
+
+    def write_scores(self, split: Split, scores: Scores, file: str) -> None:
+        """The score file of a split, for ensembles."""
+        loader, path = self.loaders[split], self.work_dir / file
         if is_main() and self.config.save_score:
-            content = io.BytesIO()
-            np.savez(
-                content,
-                ids=np.array(loader.ids),
-                scores=scores.logits.numpy(),
-                labels=loader.labels.numpy(),
-                class_names=np.array(loader.class_names),
-            )
-            write_atomically(self.work_dir / file, content.getbuffer())
+            groups = self.config.groups
+            ScoreFile(
+                str(path), loader.ids, scores.logits.numpy(), loader.labels.numpy(), loader.class_names,
+                self.class_counts, groups.many, groups.few,
+            ).write(path)  # fmt: skip
 
     def describe_run(self) -> None:
         """config.yaml, environment.json and the first lines of the log."""
@@ -448,7 +451,8 @@ class Processor:
 
 def clear_work_dir(work_dir: Path) -> None:
     """Removes what a run writes, and nothing else; log.txt stays and is added to."""
-    names = ["config.yaml", "environment.json", "metrics.jsonl", "scores_test.npz", "last.pt", "best.pt"]
+    names = ["config.yaml", "environment.json", "metrics.jsonl", "last.pt", "best.pt"]
+    names += ["scores_test.npz", "scores_val.npz"]
     for path in [work_dir / name for name in names] + list(work_dir.glob("epoch_*.pt")):
         path.unlink(missing_ok=True)
     shutil.rmtree(work_dir / "tensorboard", ignore_errors=True)

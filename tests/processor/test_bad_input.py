@@ -247,7 +247,7 @@ def test_data_that_changed_under_a_run(capsys, write_config, tmp_path):
 
 
 def test_validation_samples_in_training(capsys, write_config, tmp_path):
-    folder = write_ucla(tmp_path / "all_sqe")
+    folder = write_ucla(tmp_path / "all_sqe", a01_s02_e00_v01={"skeletons": [[[0.0] * 3] * 20]})
     path = ucla_config(write_config, folder, val_feeder_args={"split": "val", "val_subjects": [1]})
     fails(capsys, ["--config", path], "validation samples are in the training set too", "feeder_args")
 

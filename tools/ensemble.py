@@ -1,0 +1,93 @@
+"""Fuses the scores of several streams: ``python -m tools.ensemble work_dir/{joint,bone,joint_motion,bone_motion}``
+
+Samples are joined by id. Prints each input's accuracy, then that of the weighted sum: overall, by groups and by class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from processor.checkpoint import write_atomically
+from processor.log import open_log
+from processor.metrics import table
+from processor.scores import default_weights, fuse, join, read_labels, read_scores, read_validation, search_weights
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description="Fuse the scores of several runs, joined by sample id.")
+    options.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a score .npz or an official best_score.pkl"
+    )
+    weights = options.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--weights",
+        nargs="+",
+        type=float,
+        help="one for each RUN; by default 0.6 0.6 0.6 0.3 for four "
+        "(joint, bone, joint motion, bone motion), else equal ones",
+    )
+    weights.add_argument("--search", action="store_true", help="choose the weights on the runs' scores_val.npz")
+    options.add_argument(
+        "--labels", type=Path, metavar="FILE", help="score .npz with labels, or CTR-GCN's data .npz with y_test"
+    )
+    options.add_argument("--out", type=Path, metavar="FILE", help="write the fused scores as a score .npz")
+    options.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    return options
+
+
+def ensemble(arguments: argparse.Namespace) -> None:
+    """Reads, fuses, prints and writes.
+
+    Raises:
+        ValueError: something that the user can mend.
+    """
+    files = [read_scores(run) for run in arguments.runs]
+    labels = None if arguments.labels is None else read_labels(arguments.labels)
+    if arguments.search:
+        weights, chosen = search_weights(read_validation(arguments.runs, files)), "chosen on the validation scores"
+    elif arguments.weights is not None:
+        weights, chosen = arguments.weights, "as given"
+    else:
+        weights, chosen = default_weights(len(files)), "by default"
+    fused = fuse(files, weights, labels)
+    log.info("%d samples, weights %s", len(fused.ids), chosen)
+    inputs = []
+    width = max(len(file.source) for file in files)
+    for file, weight in zip(join(files, labels), weights, strict=True):
+        own = file.figures()
+        inputs.append({"file": file.source, "weight": weight, **own})
+        top1, mean = 100 * own["top1"], 100 * own["mean_class_accuracy"]
+        log.info("%-*s  weight %g  top-1 %5.1f %%  mean class %5.1f %%", width, file.source, weight, top1, mean)
+    figures = fused.figures()
+    log.info("\n%s", table(figures, fused.names, fused.class_counts, fused.groups))
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        fused.write(arguments.out)
+    if arguments.json is not None:
+        report = {"weights": list(weights), "weights_are": chosen, "samples": len(fused.ids), "inputs": inputs}
+        report |= {"ensemble": figures, "class_names": fused.names}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(arguments.json, json.dumps(report, indent=1).encode())
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    arguments = parser().parse_args(words)
+    open_log(None, console=True)
+    try:
+        ensemble(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
