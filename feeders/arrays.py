@@ -39,6 +39,10 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
     """
     if not path.is_file():
         raise DataError(f"data file {path} does not exist; set data_path to CTR-GCN's .npz file or a prepared store")
+    where = cache_folders(path, cache_dir), path.stem, fingerprint_files([path])
+    packed = SkeletonStore.find(*where)
+    if packed is not None:
+        return packed
     labels = {key: _labels(path, key) for key in ("y_train", "y_test")}
     num_class = max((num_class for _, num_class in labels.values()))
 
@@ -46,11 +50,8 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
         for split in ("train", "test"):
             wanted = labels[f"y_{split}"][0]
             rows = (row for block in _blocks(path, f"x_{split}") for row in block)
-            for number, row in enumerate(
-                tqdm(rows, f"packing {path.name} {split}", len(wanted), unit="sequence", disable=None)
-            ):
-                if number == len(wanted):
-                    break
+            bar = tqdm(rows, f"packing {path.name} {split}", len(wanted), unit="sequence", disable=None)
+            for number, row in enumerate(bar):
                 there = np.flatnonzero(row.any(axis=1))
                 frames = row[: there[-1] + 1 if len(there) else 0].reshape(-1, row.shape[1] // ACTOR, ACTOR // 3, 3)
                 yield Sample(f"{split}_{number}", int(wanted[number]), frames, columns={"test": int(split == "test")})
@@ -61,9 +62,7 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
             raise DataError(f"{path}: x_{split} has shape {shape}, wanted (N, T, {2 * ACTOR}) for 2 actors")
         if shape[0] != labelled:
             raise DataError(f"{path}: x_{split} has {shape[0]} sequences, y_{split} {labelled}")
-    return SkeletonStore.build(
-        cache_folders(path, cache_dir), path.stem, fingerprint_files([path]), read, num_class=num_class
-    )
+    return SkeletonStore.build(*where, read, num_class=num_class)
 
 
 def write_arrays(path: Path, store: SkeletonStore, protocol: str) -> None:
@@ -145,13 +144,12 @@ def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
     """The array ``key`` of an ``.npz`` file, with its header read; whatever goes wrong is a DataError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if key not in names:
-                raise DataError(f"{path} has the arrays {', '.join(names)}; CTR-GCN's files have {', '.join(KEYS)}")
+            names = archive.namelist()
+            if f"{key}.npy" not in names:
+                there = ", ".join(name.removesuffix(".npy") for name in names)
+                raise DataError(f"{path} has the arrays {there}, but no {key}; CTR-GCN's files have {', '.join(KEYS)}")
             with archive.open(f"{key}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, by_column, dtype = read(file)
+                shape, by_column, dtype = _read_header(file)
                 if by_column or dtype.kind not in "fiub":
                     raise DataError(f"{path}: {key} must hold numbers, row by row; it has type {dtype}")
                 yield file, shape, dtype
@@ -161,3 +159,15 @@ def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: {key} is no array file: {error}") from error
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it lies column by column, and type. ValueError where it is no header."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    try:
+        return read(file)
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        raise
+    except Exception as error:  # numpy parses it as Python text, and lets pass what its parsers raise
+        raise ValueError(f"its header is damaged: {error}") from error

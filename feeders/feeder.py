@@ -185,7 +185,7 @@ class StoreFeeder:
             )
         if bad:
             log.warning("left out %d of %d training samples: %s", len(bad), len(members), named)
-        members = np.setdiff1d(members, bad)
+        members = members[~np.isin(members, bad)]
         if not len(members):
             raise DataError(f"{self.store.path}: no sample in split {self.split!r}")
         return members

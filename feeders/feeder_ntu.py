@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .feeder import Sampler, StoreFeeder
-from .ntu import LAYOUT
+from .ntu import LAYOUT, PROTOCOLS
 from .ntu_data import NTUData
 from .store import DataError, SkeletonStore
 from .transforms import move
@@ -91,6 +91,8 @@ class Feeder(StoreFeeder):
     ) -> None:
         if split not in SPLITS:
             raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if protocol is not None and protocol not in PROTOCOLS:
+            raise DataError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         if self.needs_list and split == "train" and split_path is None:
             raise DataError(f"{type(self).__name__} needs split_path: a list such as NTU120_xsub_exp_100.txt")
         official = ("bone" if bone else "joint") + ("_motion" if vel else "")
@@ -209,7 +211,8 @@ def _statistics(store: SkeletonStore, rows: np.ndarray, single: np.ndarray | Non
         frames = store.sequence(row).astype(np.float64)
         if single is not None and single[row]:
             frames[:, 1] = frames[:, 0]
-        total, squares, number = total + frames.sum((0, 1)), squares + (frames**2).sum((0, 1)), number + 2 * len(frames)
+        total, squares = total + frames.sum((0, 1)), squares + (frames**2).sum((0, 1))
+        number += len(frames) * frames.shape[1]
     mean = total / number
     deviation = np.sqrt(np.maximum(squares / number - mean**2, 0))
     deviation = np.where(deviation == 0, 1.0, deviation)

@@ -87,7 +87,7 @@ class Feeder(StoreFeeder):
             held = held_out_subjects(numbers[members, 1], val_subjects, val_fraction)
             members = members[held == (split == "val")]
         if long_tail is not None and split == "train":
-            members = members[_cut(store.labels[members], long_tail)]
+            members = np.sort(members[_cut(store.labels[members], long_tail)])
         super().__init__(
             store,
             members,

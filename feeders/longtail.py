@@ -44,7 +44,11 @@ def long_tailed_subset(
         DataError: classes that have fewer samples than asked, or that would be empty.
     """
     present = np.bincount(labels, minlength=len(counts))
-    short = [f"class {k} has {present[k]} samples, {count} are asked for" for k, count in enumerate(counts) if present[k] < count]
+    short = [
+        f"class {k} has {present[k]} samples, {count} are asked for"
+        for k, count in enumerate(counts)
+        if present[k] < count
+    ]
     empty = [str(k) for k, count in enumerate(counts) if count == 0]
     if short and not allow_fewer:
         raise DataError(

@@ -19,6 +19,7 @@ LAYOUT = SkeletonLayout.get("ntu25")
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 COLUMNS = ("setup", "camera", "subject", "replication", "action")  # in the order of the name
 NTU60_SETUPS = 17  # set-ups 1 to 17 are NTU RGB+D 60
+NUM_CLASS = {"ntu60": 60, "ntu120": 120}
 
 CLASSES = (
     "drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up",
@@ -69,7 +70,7 @@ class Protocol:
     @property
     def num_class(self) -> int:
         """K."""
-        return 60 if self.dataset == "ntu60" else 120
+        return NUM_CLASS[self.dataset]
 
     def rows(self, columns: Mapping[str, np.ndarray], train: bool) -> np.ndarray:
         """Rows of the training or test set, in the published order, among sequences of any order.
@@ -92,8 +93,12 @@ PROTOCOLS = {
 }
 
 
-def parse_names(names: Sequence[str]) -> dict[str, np.ndarray]:
+def parse_names(names: Sequence[str], where: object = "") -> dict[str, np.ndarray]:
     """Set-up, camera, subject, replication and action numbers of sequences, each (n,) int64.
+
+    Args:
+        names: n of them.
+        where: they come from, for the message.
 
     Raises:
         DataError: names that are not SsssCcccPpppRrrrAaaa: how many, and the first five.
@@ -101,6 +106,7 @@ def parse_names(names: Sequence[str]) -> dict[str, np.ndarray]:
     found = [NAME.fullmatch(name) for name in names]
     wrong = [name for name, match in zip(names, found, strict=True) if match is None]
     if wrong:
-        raise DataError(f"{len(wrong)} names are not SsssCcccPpppRrrrAaaa: {', '.join(wrong[:5])}")
+        place = f"{where}: " if where else ""
+        raise DataError(f"{place}{len(wrong)} names are not SsssCcccPpppRrrrAaaa: {', '.join(wrong[:5])}")
     numbers = np.array([match.groups() for match in found if match], dtype=np.int64).reshape(-1, len(COLUMNS))
     return dict(zip(COLUMNS, numbers.T, strict=True))

@@ -152,7 +152,9 @@ def _names_of(
 ) -> list[str] | None:
     """Names of a set of an ``.npz`` file in its order: from their file, else rebuilt from all names, else unknown."""
     if train_id_path is not None and Path(train_id_path).is_file():
-        return read_list(Path(train_id_path))
+        names = read_list(Path(train_id_path))
+        parse_names(names, train_id_path)
+        return names
     if sample_name_path is None:
         if train_id_path is not None:
             raise DataError(
@@ -164,7 +166,7 @@ def _names_of(
     names = read_list(Path(sample_name_path))
     if train and train_id_path is not None:
         log.info("train_id_path %s does not exist; the order is rebuilt from %s", train_id_path, sample_name_path)
-    return [names[row] for row in PROTOCOLS[protocol].rows(parse_names(names), train)]
+    return [names[row] for row in PROTOCOLS[protocol].rows(parse_names(names, sample_name_path), train)]
 
 
 def _check_names(path: Path, names: list[str], labels: np.ndarray, train: bool) -> None:

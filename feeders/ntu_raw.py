@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ntu import CLASSES, COLUMNS, LAYOUT, NAME, NTU60_SETUPS, parse_names
+from .ntu import COLUMNS, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, parse_names
 from .preparation import LeftOut, Source
 from .store import DataError, Sample
 
@@ -22,6 +22,7 @@ BODY_COLUMNS = 10
 MAX_GHOST_FRAMES = 11  # a body that is seen no longer is a ghost, where there are others
 MAX_WIDTH = 0.8  # of a frame, as a share of its height; wider ones are noise
 MAX_NOISY_SHARE = 0.69754  # of a body's frames
+MAX_DIGITS = 9  # of a count
 
 
 class Unusable(DataError):
@@ -66,7 +67,7 @@ def choose_sources(sources: Sequence[Source], dataset: str, missing: Collection[
         number = dict(zip(COLUMNS, map(int, match.groups()), strict=True)) if match else {}
         if not number:
             left_out.setdefault("bad name", {})[str(source)] = "not SsssCcccPpppRrrrAaaa"
-        elif not 1 <= number["action"] <= len(CLASSES) or (dataset == "ntu60" and number["setup"] > NTU60_SETUPS):
+        elif not 1 <= number["action"] <= NUM_CLASS[dataset] or (dataset == "ntu60" and number["setup"] > NTU60_SETUPS):
             left_out.setdefault(f"not of {dataset}", {})[source.name] = "by its set-up or action number"
         elif source.name in missing:
             left_out.setdefault("on the missing list", {})[source.name] = "its skeletons are missing or wrong"
@@ -87,7 +88,7 @@ def read_sequence(text: bytes) -> tuple[np.ndarray, int]:
     """
     bodies, num_frames = parse(text)
     if not bodies:
-        raise Unusable("no body", f"in none of {num_frames} frames")
+        raise Unusable("no body", "in none of its frames")
     if len(bodies) == 1:
         return translate(_one_actor(bodies[0], num_frames)), 1
     bodies = denoise(bodies)
@@ -106,69 +107,98 @@ def parse(text: bytes) -> tuple[list[Body], int]:
     """
     if not text.strip():
         raise Unusable("empty", f"{len(text)} bytes")
-    lines = text.rstrip().splitlines()
-    place, valid = 0, 0
-
-    def number(what: str) -> int:
-        nonlocal place
-        if place >= len(lines):
-            raise Unusable("damaged", f"the file ends after line {place}, where {what} should follow; it was cut off")
-        word = lines[place].strip()
-        place += 1
-        if not word.isdigit():
-            raise Unusable("damaged", f"line {place}: expected {what}, found {word[:40]!r}; is a body count wrong?")
-        return int(word)
-
+    lines = _Lines(text)
     starts: dict[bytes, int] = {}
-    rows: dict[bytes, list[bytes]] = {}
-    frames = number("the number of frames")
+    places: dict[bytes, list[int]] = {}  # of the first joint in each of a body's frames, among the lines
+    frames, valid = lines.number("the number of frames"), 0
     for frame in range(frames):
-        count = number(f"the number of bodies of frame {frame}")
+        count = lines.number(f"the number of bodies of frame {frame}")
         seen: set[bytes] = set()
         for _ in range(count):
-            words = lines[place].split() if place < len(lines) else []
-            if place < len(lines) and len(words) != BODY_COLUMNS:
-                raise Unusable(
-                    "damaged",
-                    f"line {place + 1}: expected a body of frame {frame} ({BODY_COLUMNS} columns, {count} bodies "
-                    f"announced), found {lines[place][:40]!r}",
-                )
-            place += 1
-            joints = number(f"the number of joints of frame {frame}")
-            if joints != JOINTS:
-                raise Unusable("damaged", f"line {place}: {joints} joints, wanted {JOINTS}")
-            body = words[0]  # a string: the numbers are too large for a float
+            what = f"a body of frame {frame} ({BODY_COLUMNS} columns, {count} bodies announced)"
+            body = lines.words(what, BODY_COLUMNS)[0]  # a string: the numbers are too large for a float
             if body in seen:
-                raise Unusable(
-                    "damaged", f"line {place - 1}: body {body.decode('ascii', 'replace')} is twice in frame {frame}"
-                )
+                raise lines.damaged(f"body {_shown(body)} is twice in frame {frame}")
             seen.add(body)
+            joints = lines.number(f"the number of joints of a body of frame {frame}")
+            if joints != JOINTS:
+                raise lines.damaged(f"{joints} joints, wanted {JOINTS}")
             starts.setdefault(body, valid)
-            rows.setdefault(body, []).extend(lines[place : place + JOINTS])
-            if place + JOINTS > len(lines):
-                raise Unusable("damaged", f"the file ends in frame {frame} of {frames}; it was cut off")
-            _check_columns(lines, place)
-            place += JOINTS
+            places.setdefault(body, []).append(lines.place)
+            what = f"a joint of frame {frame} ({JOINT_COLUMNS} columns)"
+            for _ in range(JOINTS):
+                lines.words(what, JOINT_COLUMNS)
         valid += count > 0
-    if place < len(lines):
-        raise Unusable("damaged", f"line {place + 1}: text after the last of {frames} frames: {lines[place][:40]!r}")
-    return [_body(starts[body], rows[body]) for body in rows], valid
+    if lines.place < len(lines.all):
+        raise Unusable(
+            "damaged",
+            f"line {lines.place + 1}: text after the last of {frames} frames: {_shown(lines.all[lines.place])}",
+        )
+    coordinates = [(starts[body], _coordinates(lines.all, places[body])) for body in places]
+    return [Body(start, joints, _motion(joints)) for start, joints in coordinates], valid
 
 
-def _check_columns(lines: list[bytes], place: int) -> None:
-    for number, line in enumerate(lines[place : place + JOINTS], place + 1):
-        if line.count(b" ") != JOINT_COLUMNS - 1 and len(line.split()) != JOINT_COLUMNS:
-            raise Unusable("damaged", f"line {number}: a joint has {len(line.split())} columns, wanted {JOINT_COLUMNS}")
+class _Lines:
+    """The lines of a file, taken one after the other; what does not fit is Unusable, with the line's number."""
+
+    def __init__(self, text: bytes) -> None:
+        self.all = text.rstrip().splitlines()
+        self.place = 0  # of the next one
+
+    def damaged(self, reason: str) -> Unusable:
+        """What is wrong with the line that was taken last."""
+        return Unusable("damaged", f"line {self.place}: {reason}")
+
+    def words(self, what: str, columns: int) -> list[bytes]:
+        """The next line's words."""
+        if self.place >= len(self.all):
+            raise Unusable("damaged", f"the file was cut off after line {self.place}, where {what} should follow")
+        words = self.all[self.place].split()
+        self.place += 1
+        if len(words) != columns:
+            found = f"{len(words)} columns, {_shown(self.all[self.place - 1])}"
+            raise self.damaged(f"expected {what}, found {found}; is a count wrong?")
+        return words
+
+    def number(self, what: str) -> int:
+        """The next line, a whole number."""
+        (word,) = self.words(what, 1)
+        if not word.isdigit() or len(word) > MAX_DIGITS:
+            raise self.damaged(f"expected {what}, found {_shown(word)}")
+        return int(word)
 
 
-def _body(start: int, rows: list[bytes]) -> Body:
+def _shown(line: bytes) -> str:
+    return repr(line[:40].decode("ascii", "replace"))
+
+
+def _coordinates(lines: list[bytes], places: list[int]) -> np.ndarray:
+    """(L, V, C): x y z of a body's joints, which begin at ``places`` among the lines."""
+    numbers = [first + joint for first in places for joint in range(JOINTS)]
+    rows = [lines[number] for number in numbers]
     try:
-        joints = np.loadtxt(rows, dtype=np.float32, usecols=(0, 1, 2), comments=None, ndmin=2).reshape(-1, JOINTS, 3)
-    except ValueError as error:
-        raise Unusable("damaged", f"coordinates that are no numbers: {error}") from error
-    if not np.isfinite(joints).all():
-        raise Unusable("damaged", "NaN or infinite coordinates")
-    return Body(start, joints, _motion(joints))
+        joints = _numbers(rows)
+    except ValueError:
+        joints = np.array([_numbers_or_nan(row) for row in rows])
+    wrong = np.flatnonzero(~np.isfinite(joints).all(axis=1))
+    if len(wrong):
+        raise Unusable(
+            "damaged",
+            f"line {numbers[wrong[0]] + 1}: x y z are not finite numbers: {_shown(rows[wrong[0]])} "
+            f"({len(wrong)} such lines)",
+        )
+    return joints.reshape(-1, JOINTS, 3)
+
+
+def _numbers(rows: list[bytes]) -> np.ndarray:
+    return np.loadtxt(rows, dtype=np.float32, usecols=(0, 1, 2), comments=None, ndmin=2)
+
+
+def _numbers_or_nan(row: bytes) -> np.ndarray:
+    try:
+        return _numbers([row])[0]
+    except ValueError:
+        return np.full(3, np.nan, np.float32)
 
 
 def _motion(joints: np.ndarray) -> float:

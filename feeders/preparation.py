@@ -13,13 +13,15 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
+import threading
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from .store import DataError, Sample, SkeletonStore, StoreWriter
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"
+MARK = "source"  # in the folder of the work in progress: the fingerprint of what it is made from
+REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
 FILES_PER_TASK = 16
 TASKS_PER_PROCESS = 4  # under way or waiting to be written
 
@@ -37,12 +41,24 @@ LeftOut = dict[str, dict[str, str]]  # kind of problem -> file or sequence -> re
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Where a member lies in its archive, so that no process needs the archive's whole directory in memory."""
+
+    offset: int  # of its header
+    packed_size: int
+    size: int
+    checksum: int
+    method: int
+
+
+@dataclass(frozen=True)
 class Source:
-    """One source file: ``path``, or ``member`` of the archive ``path``; ``stamp`` changes with its contents."""
+    """One source file: ``path``, or ``member`` of the zip archive ``path``; ``stamp`` changes with its contents."""
 
     path: str
-    member: str
     stamp: str
+    member: str = ""
+    packed: Packed | None = None
 
     @property
     def name(self) -> str:
@@ -55,8 +71,8 @@ class Source:
     def read(self) -> bytes:
         """Its contents. DataError where they cannot be read."""
         try:
-            return _archive(self.path).read(self.member) if self.member else Path(self.path).read_bytes()
-        except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]
+            return _unpack(self.path, self.packed) if self.packed is not None else Path(self.path).read_bytes()
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"damaged: {self} cannot be read: {error}") from error
 
 
@@ -91,22 +107,38 @@ def _look(place: Path) -> Iterator[Source]:
         raise DataError(f"{place} does not exist; name folders or .zip archives")
     elif place.suffix == ".zip":
         try:
-            members = _archive(str(place)).infolist()
-        except (OSError, zipfile.BadZipFile) as error:
+            with zipfile.ZipFile(place) as archive:
+                members = archive.infolist()
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise DataError(f"archive {place} cannot be opened ({error}); download it again") from error
-        yield from (
-            Source(str(place), member.filename, f"{member.file_size}-{member.CRC}")
-            for member in members
-            if not member.is_dir()
-        )
+        for member in members:
+            if not member.is_dir():
+                packed = Packed(
+                    member.header_offset, member.compress_size, member.file_size, member.CRC, member.compress_type
+                )
+                yield Source(str(place), f"{member.file_size}-{member.CRC}", member.filename, packed)
     else:
         status = place.stat()
-        yield Source(str(place), "", f"{status.st_size}-{status.st_mtime_ns}")
+        yield Source(str(place), f"{status.st_size}-{status.st_mtime_ns}")
 
 
-@lru_cache(maxsize=8)
-def _archive(path: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def _unpack(archive: str, member: Packed) -> bytes:
+    """Contents of one member of a zip archive, by the format's specification (PKWARE's APPNOTE, 4.3.7)."""
+    with open(archive, "rb") as file:
+        file.seek(member.offset)
+        header = file.read(30)
+        if len(header) < 30 or not header.startswith(b"PK\3\4"):
+            raise zipfile.BadZipFile("it is not where the archive's directory says")
+        flags, name_size, extra_size = (int.from_bytes(header[place : place + 2], "little") for place in (6, 26, 28))
+        if flags & 1 or member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(f"it is encrypted or packed by method {member.method}; unpack the archive")
+        file.seek(name_size + extra_size, os.SEEK_CUR)
+        content = file.read(member.packed_size)
+    if member.method == zipfile.ZIP_DEFLATED:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
+    if len(content) != member.size or zlib.crc32(content) != member.checksum:
+        raise zipfile.BadZipFile("its checksum is wrong")
+    return content
 
 
 def prepare(
@@ -138,25 +170,28 @@ def prepare(
         DataError: ``out`` holds something else, nothing can be used, or ``strict`` and something was left out.
     """
     fingerprint = hashlib.blake2b(repr([name, *map(repr, sources)]).encode(), digest_size=8).hexdigest()
+    out = out.resolve() if out.is_symlink() else out
     if (out / "meta.json").is_file():
         store = SkeletonStore(out)
         if store.meta.get("source") == fingerprint and (out / REPORT).is_file():
             log.info("%s is prepared already, from these files", out)
-            report = json.loads((out / REPORT).read_text())
-            return store, _checked(report, out / REPORT, strict)
+            _clear_away(out)
+            return store, _checked(out / REPORT, strict)
         if not overwrite:
             raise DataError(f"{out} holds a store of other files; choose another --out, or --overwrite it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} holds something else; choose another --out")
     partial = out.with_name(f"{out.name}.partial")
-    mark = partial / "source"
+    mark = partial / MARK
     if partial.is_dir() and any(partial.iterdir()):
         if not mark.is_file():
             raise DataError(f"{partial}, where the work in progress would lie, holds something else; remove it")
         if mark.read_text() != fingerprint:
+            log.info("the work in progress in %s was of other files; starting anew", partial)
             shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    mark.write_text(fingerprint)
+    if not mark.is_file():
+        partial.mkdir(parents=True, exist_ok=True)
+        mark.write_text(fingerprint)
     if not (partial / "meta.json").is_file():
         with StoreWriter(partial) as writer:
             done = len(writer.entries)
@@ -167,15 +202,21 @@ def prepare(
                 writer.add(sample)
             report = _report(name, writer.entries, left_out)
             (partial / REPORT).write_text(json.dumps(report, indent=1))
-            _checked(report, partial / REPORT, strict)
+            _checked(partial / REPORT, strict)
             writer.close(name, drop_problems=True, source=fingerprint)
-    old = out.with_name(f"{out.name}.old")
+    report = _checked(partial / REPORT, strict)
     if out.exists():
-        out.rename(old)
+        out.rename(partial / REPLACED)
     partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-    (out / "source").unlink()
-    return SkeletonStore(out), json.loads((out / REPORT).read_text())
+    _clear_away(out)
+    return SkeletonStore(out), report
+
+
+def _clear_away(out: Path) -> None:
+    """Removes what only the making of a store needs; a process killed at its very end leaves it."""
+    shutil.rmtree(out / REPLACED, ignore_errors=True)
+    for name in ("journal.jsonl", MARK):
+        (out / name).unlink(missing_ok=True)
 
 
 def _report(name: str, entries: Sequence[dict[str, Any]], known: LeftOut) -> dict[str, Any]:
@@ -188,7 +229,9 @@ def _report(name: str, entries: Sequence[dict[str, Any]], known: LeftOut) -> dic
     return {"name": name, "used": used, "left_out": dict(sorted(left_out.items()))}
 
 
-def _checked(report: dict[str, Any], file: Path, strict: bool) -> dict[str, Any]:
+def _checked(file: Path, strict: bool) -> dict[str, Any]:
+    """The report that ``file`` holds. DataError for ``strict`` where something was left out."""
+    report: dict[str, Any] = json.loads(file.read_text())
     number = sum(map(len, report["left_out"].values()))
     if strict and number:
         raise DataError(f"{number} files were left out, and --strict forbids that; {file} names them")
@@ -212,9 +255,9 @@ def ordered_map(read: Callable[[Source], Sample], sources: Iterable[Source], job
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([read.__module__])  # imported once, shared by all
+        context.set_forkserver_preload([read.__module__, *_main_module()])  # imported once, shared by all
     remaining, pending = iter(sources), deque[Future[list[Sample]]]()
-    with ProcessPoolExecutor(jobs, context, initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_follow_main) as pool:
         try:
             while True:
                 while len(pending) < TASKS_PER_PROCESS * jobs and (task := list(islice(remaining, FILES_PER_TASK))):
@@ -234,9 +277,23 @@ def _read_all(read: Callable[[Source], Sample], sources: Sequence[Source]) -> li
     return [read(source) for source in sources]
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is the main process's to act on."""
+def _main_module() -> list[str]:
+    """The module that ``python -m`` runs, which every process imports, too."""
+    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "__main__")
+    return [] if name.endswith("__main__") else [name]
+
+
+def _follow_main() -> None:
+    """Ctrl-C is the main process's to act on; where that one is killed, this one ends, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_main, daemon=True).start()
+
+
+def _end_with_main() -> None:
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os._exit(1)
 
 
 def usable_cores() -> int:

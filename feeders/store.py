@@ -66,6 +66,8 @@ class SkeletonStore:
         self.path = path
         try:
             self.meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
+            if self.meta["format"] != FORMAT:
+                raise ValueError(f"it has format {self.meta['format']}, this version reads {FORMAT}")
             self.frames: np.ndarray = np.load(path / "frames.npy", mmap_mode="r")
             self.offsets: np.ndarray = np.load(path / "offsets.npy")
             self.labels: np.ndarray = np.load(path / "labels.npy")
@@ -104,6 +106,15 @@ class SkeletonStore:
         return store
 
     @classmethod
+    def find(cls, folders: Sequence[Path], name: str, fingerprint: str) -> SkeletonStore | None:
+        """The store ``name`` of this fingerprint, if one of the folders has it."""
+        for folder in folders:
+            path = folder / f"{name}.store-{fingerprint}"
+            if (path / "meta.json").is_file():
+                return cls(path)
+        return None
+
+    @classmethod
     def build(
         cls,
         folders: Sequence[Path],
@@ -124,11 +135,10 @@ class SkeletonStore:
         Raises:
             DataError: no folder can be written, or there are no sequences.
         """
-        final_name = f"{name}.store-{fingerprint}"
-        for folder in folders:
-            if (folder / final_name / "meta.json").is_file():
-                return cls(folder / final_name)
-        folder = _writable(folders)
+        found = cls.find(folders, name, fingerprint)
+        if found is not None:
+            return found
+        folder, final_name = _writable(folders), f"{name}.store-{fingerprint}"
         log.info("packing %s into %s", name, folder / final_name)
         beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
         try:
@@ -178,18 +188,26 @@ class StoreWriter:
         self.journal.seek(0)
         whole = 0
         for line in self.journal:
-            if not line.endswith(b"\n"):
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                entry = None
+            if entry is None:
                 break
-            self.entries.append(json.loads(line))
+            self.entries.append(entry)
             whole += len(line)
-        start = 0
-        if any(entry["length"] for entry in self.entries):
-            np.lib.format.read_magic(self.file)
-            self.shape = np.lib.format.read_array_header_1_0(self.file)[0][1:]
-            start = self.file.tell() + sum(entry["length"] for entry in self.entries) * self._frame_bytes
-        if start > self.file.seek(0, os.SEEK_END):  # a power cut took frames that the journal knows of
-            log.warning("%s is damaged; starting anew", self.folder)
-            self.entries, self.shape, start, whole = [], (), 0, 0
+        start, known = 0, sum(entry["length"] for entry in self.entries)
+        if known:
+            try:
+                np.lib.format.read_magic(self.file)
+                self.shape = np.lib.format.read_array_header_1_0(self.file)[0][1:]
+                start = self.file.tell() + known * self._frame_bytes
+                lost = start > self.file.seek(0, os.SEEK_END)
+            except ValueError:
+                lost = True
+            if lost:  # a power cut took frames that the journal knows of
+                log.warning("%s is damaged; starting anew", self.folder)
+                self.entries, self.shape, start, whole = [], (), 0, 0
         self.file.seek(start)
         self.file.truncate()
         self.journal.truncate(whole)
@@ -242,11 +260,11 @@ class StoreWriter:
         self.file.flush()
         os.fsync(self.file.fileno())
         offsets = np.cumsum([0, *lengths], dtype=np.int64)
-        digest, frames = hashlib.blake2b(digest_size=16), np.load(self.folder / "frames.npy", mmap_mode="r")
-        for entry, start in zip(entries, offsets, strict=False):
+        digest = hashlib.blake2b(digest_size=16)
+        for entry in entries:  # in the order of the frames, which lie after the header where the file stands now
             known = "".join(f"/{key}={value}" for key, value in sorted(entry["columns"].items()))
             digest.update(f"{entry['id']}/{entry['label']}/{entry['length']}{known}\n".encode())
-            digest.update(frames[start : start + entry["length"]].data)
+            digest.update(self.file.read(entry["length"] * self._frame_bytes))
         np.save(self.folder / "offsets.npy", offsets)
         np.save(self.folder / "labels.npy", np.array([entry["label"] for entry in entries], dtype=np.int64))
         np.save(self.folder / "ids.npy", np.array([entry["id"] for entry in entries]))

@@ -39,14 +39,15 @@ def draw(options: argparse.Namespace) -> tuple[str, list[str], list[int]]:
     dataset = options.dataset or dataset
     if f"{dataset}_{options.split}" not in PROTOCOLS:
         raise DataError(f"no protocol {dataset}_{options.split}; there are {', '.join(PROTOCOLS)}")
-    protocol, columns = PROTOCOLS[f"{dataset}_{options.split}"], parse_names(names)
+    protocol, columns = PROTOCOLS[f"{dataset}_{options.split}"], parse_names(names, options.store or options.names)
     rows = protocol.rows(columns, train=True)
     labels = columns["action"][rows] - 1
-    wanted = PROFILES[options.profile](options.n_max or protocol.n_max, options.imbalance, protocol.num_class)
+    n_max = protocol.n_max if options.n_max is None else options.n_max
+    wanted = PROFILES[options.profile](n_max, options.imbalance, protocol.num_class)
     drawn = rows[long_tailed_subset(labels, wanted, options.seed, options.allow_fewer)]
     counts = np.bincount(columns["action"][drawn] - 1, minlength=protocol.num_class).tolist()
     file = f"{dataset.upper()}_{options.split}_{options.profile}_{options.imbalance:g}"
-    file += f"_max_{options.n_max}" if options.n_max else ""
+    file += f"_max_{n_max}" if n_max != protocol.n_max else ""
     file += f"_seed_{options.seed}" if options.seed else ""
     return f"{file}.txt", [names[row] for row in drawn], counts
 

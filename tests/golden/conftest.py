@@ -16,7 +16,7 @@ FOLDER = Path(os.environ.get("SHAPMIX_GOLDEN") or Path(__file__).parents[3] / "s
 
 def _present(name: str) -> Path:
     path = FOLDER / name
-    if not path.is_file():
+    if not path.exists():
         pytest.skip(f"golden file {name} is not in {FOLDER}; set SHAPMIX_GOLDEN to the folder that has it")
     return path
 
@@ -30,6 +30,12 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
             return dict(file)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def golden_path() -> Callable[[str], Path]:
+    """Path of a golden file or folder by its whole name."""
+    return _present
 
 
 @pytest.fixture
