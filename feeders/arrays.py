@@ -54,6 +54,7 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
             for number, row in enumerate(bar):
                 there = np.flatnonzero(row.any(axis=1))
                 frames = row[: there[-1] + 1 if len(there) else 0].reshape(-1, row.shape[1] // ACTOR, ACTOR // 3, 3)
+                frames = frames.astype(np.float32, copy=False)
                 yield Sample(f"{split}_{number}", int(wanted[number]), frames, columns={"test": int(split == "test")})
 
     for split in ("train", "test"):

@@ -74,7 +74,7 @@ class StoreFeeder:
         self.store = store
         self.layout = layout
         self.class_names = class_names
-        self.train = split == "train"
+        self.train = "train" in split
         self.split = split
         self.stream = stream
         self.window_size = window_size
@@ -100,6 +100,9 @@ class StoreFeeder:
         self.num_person, self.num_joints, self.in_channels = store.frames.shape[1:]
         if self.num_joints != layout.num_joints:
             raise DataError(f"{store.path} has {self.num_joints} joints, layout {layout.name!r} {layout.num_joints}")
+
+    num_clips = 1
+    """Q, views of one sample that a test batch holds in turn."""
 
     def __len__(self) -> int:
         return len(self.members)

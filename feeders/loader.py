@@ -27,11 +27,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batch:
-    """One process's slice: x (N, C, T, V, M), y (N,) int64 on the device; rows (N,) of the split, on the CPU."""
+    """One process's slice: x (N, C, T, V, M), y (N,) int64 on the device; rows (N,) of the split, on the CPU.
+
+    At test time x may hold ``clips`` views of each sample in turn: (N * clips, C, T, V, M).
+    """
 
     x: Tensor
     y: Tensor
     rows: Tensor
+    clips: int = 1
 
 
 class Loader:
@@ -142,8 +146,8 @@ class Loader:
             yield from rows.split(batch_size)
 
     def _to_device(self, x: Tensor, rows: Tensor) -> Batch:
-        y = self.labels[rows]
-        return Batch(x.to(self.device, self.dtype, non_blocking=True), y.to(self.device, non_blocking=True), rows)
+        x, y = x.to(self.device, self.dtype, non_blocking=True), self.labels[rows].to(self.device, non_blocking=True)
+        return Batch(x, y, rows, len(x) // len(rows))
 
 
 class StoreLoader(Loader):

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import threading
 import zipfile
 import zlib
@@ -24,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -37,6 +36,7 @@ REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
 FILES_PER_TASK = 16
 TASKS_PER_PROCESS = 4  # under way or waiting to be written
 
+T = TypeVar("T")
 LeftOut = dict[str, dict[str, str]]  # kind of problem -> file or sequence -> reason
 
 
@@ -144,24 +144,28 @@ def _unpack(archive: str, member: Packed) -> bytes:
 def prepare(
     out: Path,
     name: str,
-    sources: Sequence[Source],
-    read: Callable[[Source], Sample],
+    sources: Sequence[T],
+    read: Callable[[T], Sample],
     left_out: LeftOut,
     jobs: int,
     strict: bool = False,
     overwrite: bool = False,
+    fingerprint: str | None = None,
+    **meta: Any,
 ) -> tuple[SkeletonStore, dict[str, Any]]:
     """Reads every source into the store ``out``; sequences with a problem are left out and reported.
 
     Args:
         out: folder of the store.
         name: of the data set.
-        sources: in the order in which the store holds them.
+        sources: files, or whatever ``read`` takes, in the order in which the store holds them.
         read: source -> sequence; a function of a module. What cannot be used comes as ``problem``, "kind: reason".
         left_out: what is known to be left out already.
         jobs: processes.
         strict: refuse where anything is left out.
         overwrite: replace what ``out`` holds.
+        fingerprint: of the sources; by default of their names and stamps.
+        meta: what ``meta.json`` is to hold besides.
 
     Returns:
         the store, and the report that lies in it as ``report.json``: counts and, kind by kind, what was left out.
@@ -169,7 +173,7 @@ def prepare(
     Raises:
         DataError: ``out`` holds something else, nothing can be used, or ``strict`` and something was left out.
     """
-    fingerprint = hashlib.blake2b(repr([name, *map(repr, sources)]).encode(), digest_size=8).hexdigest()
+    fingerprint = fingerprint or hashlib.blake2b(repr([name, *sources]).encode(), digest_size=8).hexdigest()
     out = out.resolve() if out.is_symlink() else out
     if (out / "meta.json").is_file():
         store = SkeletonStore(out)
@@ -203,7 +207,7 @@ def prepare(
             report = _report(name, writer.entries, left_out)
             (partial / REPORT).write_text(json.dumps(report, indent=1))
             _checked(partial / REPORT, strict)
-            writer.close(name, drop_problems=True, source=fingerprint)
+            writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
     if out.exists():
         out.rename(partial / REPLACED)
@@ -247,7 +251,7 @@ def report_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def ordered_map(read: Callable[[Source], Sample], sources: Iterable[Source], jobs: int) -> Iterator[Sample]:
+def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) -> Iterator[Sample]:
     """``map`` over ``jobs`` processes, in order, with a bounded number of results in memory."""
     if jobs == 1:
         yield from map(read, sources)
@@ -255,7 +259,7 @@ def ordered_map(read: Callable[[Source], Sample], sources: Iterable[Source], job
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([read.__module__, *_main_module()])  # imported once, shared by all
+        context.set_forkserver_preload([read.__module__])  # imported once, shared by all
     remaining, pending = iter(sources), deque[Future[list[Sample]]]()
     with ProcessPoolExecutor(jobs, context, initializer=_follow_main) as pool:
         try:
@@ -273,14 +277,8 @@ def ordered_map(read: Callable[[Source], Sample], sources: Iterable[Source], job
             pool.shutdown(cancel_futures=True)
 
 
-def _read_all(read: Callable[[Source], Sample], sources: Sequence[Source]) -> list[Sample]:
+def _read_all(read: Callable[[T], Sample], sources: Sequence[T]) -> list[Sample]:
     return [read(source) for source in sources]
-
-
-def _main_module() -> list[str]:
-    """The module that ``python -m`` runs, which every process imports, too."""
-    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "__main__")
-    return [] if name.endswith("__main__") else [name]
 
 
 def _follow_main() -> None:

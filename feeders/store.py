@@ -1,9 +1,9 @@
 """SkeletonStore: variable-length sequences packed end to end in memory-mapped ``.npy`` files.
 
-A store is a folder of ``frames.npy`` (F, M, V, C) float32, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,), ``ids.npy``
-(n,), ``columns.npz`` (whatever else is known of each sequence, such as its subject) and ``meta.json``. It is written
-into a folder of its own beside the final one and renamed, and its name or ``meta.json`` holds a fingerprint of its
-source, so that a changed source gives a new store and a crash leaves the old one whole.
+A store is a folder of ``frames.npy`` (F, M, V, C) float32 or 16, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,),
+``ids.npy`` (n,), ``columns.npz`` (whatever else is known of each sequence, such as its subject) and ``meta.json``. It
+is written into a folder of its own beside the final one and renamed, and its name or ``meta.json`` holds a fingerprint
+of its source, so that a changed source gives a new store and a crash leaves the old one whole.
 
 Shapes: F frames of all sequences, L frames of one, M people, V joints, C coordinates.
 """
@@ -52,7 +52,7 @@ class SkeletonStore:
     """Sequences of one data set, opened from a folder; frames stay on disk until they are asked for.
 
     Attributes:
-        frames: (F, M, V, C) float32, memory-mapped, read-only.
+        frames: (F, M, V, C) float32 or float16, memory-mapped, read-only.
         offsets: (n + 1,) int64; sequence i is ``frames[offsets[i]:offsets[i + 1]]``.
         labels: (n,) int64.
         ids: n names.
@@ -172,6 +172,7 @@ class StoreWriter:
         self.folder = folder
         self.entries: list[dict[str, Any]] = []
         self.shape: tuple[int, ...] = ()
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self.files, frames = contextlib.ExitStack(), folder / "frames.npy"
         self.file: BinaryIO = self.files.enter_context(frames.open("r+b" if frames.is_file() else "w+b"))
         self.journal: BinaryIO = self.files.enter_context((folder / "journal.jsonl").open("a+b"))
@@ -200,7 +201,8 @@ class StoreWriter:
         if known:
             try:
                 np.lib.format.read_magic(self.file)
-                self.shape = np.lib.format.read_array_header_1_0(self.file)[0][1:]
+                shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
+                self.shape = shape[1:]
                 start = self.file.tell() + known * self._frame_bytes
                 lost = start > self.file.seek(0, os.SEEK_END)
             except ValueError:
@@ -214,20 +216,25 @@ class StoreWriter:
 
     @property
     def _frame_bytes(self) -> int:
-        return 4 * int(np.prod(self.shape))
+        return self.dtype.itemsize * int(np.prod(self.shape))
 
     def add(self, sample: Sample) -> None:
-        """Appends one sequence. DataError where its frames have another shape than those before."""
+        """Appends one sequence; the first one's frames say whether all are stored in half precision.
+
+        Raises:
+            DataError: its frames have another shape than those before.
+        """
         problem = sample.problem
         if not problem and len(sample.frames) == 0:
             problem = "has 0 frames"
         if not problem and not np.isfinite(sample.frames).all():
             problem = "has NaN or infinite coordinates"
-        frames = np.ascontiguousarray(sample.frames[: 0 if problem else None], dtype=np.float32)
+        if not problem and not self.shape:
+            self.shape = sample.frames.shape[1:]
+            self.dtype = np.dtype(np.float16 if sample.frames.dtype == np.float16 else np.float32)
+            _write_header(self.file, self.dtype, (0, *self.shape))
+        frames = np.ascontiguousarray(sample.frames[: 0 if problem else None], dtype=self.dtype)
         if len(frames):
-            if not self.shape:
-                self.shape = frames.shape[1:]
-                _write_header(self.file, (0, *self.shape))
             if frames.shape[1:] != self.shape:
                 raise DataError(f"{sample.id}: frames of shape {frames.shape[1:]}, the others have {self.shape}")
             self.file.write(frames.data)
@@ -256,7 +263,7 @@ class StoreWriter:
         entries = [entry for entry in self.entries if not (drop_problems and entry["problem"])]
         lengths = [entry["length"] for entry in entries]
         self.file.seek(0)
-        _write_header(self.file, (sum(lengths), *self.shape))
+        _write_header(self.file, self.dtype, (sum(lengths), *self.shape))
         self.file.flush()
         os.fsync(self.file.fileno())
         offsets = np.cumsum([0, *lengths], dtype=np.int64)
@@ -307,6 +314,6 @@ def _writable(folders: Sequence[Path]) -> Path:
     raise DataError(f"none of {', '.join(map(str, folders))} can be written; name a folder with cache_dir")
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The header of a float32 array; numpy leaves room in it for the first dimension to grow."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """The header of an array; numpy leaves room in it for the first dimension to grow."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})

@@ -102,6 +102,54 @@ def motion(x: Tensor) -> Tensor:
     return moved
 
 
+def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
+    """Exchanges left and right, joints and picture, of the samples ``which`` (N,) bool of x (N, C, T, V, M).
+
+    Raises:
+        ValueError: the layout has no joints called left_... and right_...
+    """
+    names = layout.joint_names
+    sides = {"left": "right", "right": "left"}
+    other = [f"{sides[side]}_{joint}" if (side := name.partition("_")[0]) in sides else name
+             for name in names for joint in [name.partition("_")[2]]]  # fmt: skip
+    if other == list(names) or not set(other) <= set(names):
+        raise ValueError(
+            f"layout {layout.name!r} has no joints called left_... and right_..., so it cannot be mirrored"
+        )
+    mirrored = x[:, :, :, [names.index(name) for name in other]]
+    mirrored[:, 0] = -mirrored[:, 0]
+    return torch.where(which[:, None, None, None, None], mirrored, x)
+
+
+def turn_and_scale(x: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
+    """Turns the picture of x (N, C, T, V, M) by angles (N,) in radians, then scales x and y by factors (N, 2)."""
+    cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
+    right, up = x[:, 0], x[:, 1]
+    turned = torch.stack([cos * right - sin * up, sin * right + cos * up], dim=1)
+    return torch.cat([turned * scale[:, :, None, None, None], x[:, 2:]], dim=1)
+
+
+def pose_stream(x: Tensor, following: Tensor | None, layout: SkeletonLayout, stream: str) -> Tensor:
+    """2D joints with scores to one of the four streams, as PYSKL has them.
+
+    A bone's score is the mean of its two joints' scores; a motion's that of the two frames' (METHOD 1).
+
+    Args:
+        x: (N, 3, T, V, M): x, y, score.
+        following: for a motion stream the frames after those of x, same shape.
+    """
+    if stream.startswith("bone"):
+        x, following = _bones(x, layout), None if following is None else _bones(following, layout)
+    if following is None:
+        return x
+    return torch.cat([following[:, :2] - x[:, :2], (following[:, 2:] + x[:, 2:]) / 2], dim=1)
+
+
+def _bones(x: Tensor, layout: SkeletonLayout) -> Tensor:
+    nearer = x[:, :, :, layout.parents()]
+    return torch.cat([x[:, :2] - nearer[:, :2], (x[:, 2:] + nearer[:, 2:]) / 2], dim=1)
+
+
 def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
     """Joints to one of the four streams: joint, bone, joint_motion, bone_motion. Same shape."""
     if stream not in STREAMS:

@@ -61,7 +61,9 @@ def class_contributions(
     parts = torch.zeros(mixer.num_class, layout.num_parts)
     players = [*table.coalitions, *((part,) for part in range(layout.num_parts))]
     for batch in loader.test(batch_size):
-        values = exact_contributions(network, batch.x, batch.y, mixer.baseline, layout, players).float().cpu()
+        y = batch.y.repeat_interleave(batch.clips)
+        values = exact_contributions(network, batch.x, y, mixer.baseline, layout, players)
+        values = values.view(len(batch.y), batch.clips, -1).mean(1).float().cpu()
         coalitions, single = values.split([len(table.coalitions), layout.num_parts], dim=1)
         exact.index_add_(0, batch.y.cpu(), coalitions.clamp(min=0) * gain)
         parts.index_add_(0, batch.y.cpu(), single)

@@ -39,6 +39,13 @@ OFFICIAL_FEEDER_ARGS: dict[str, str] = {
     "bone": "stream: bone or bone_motion where true",
     "vel": "stream: joint_motion or bone_motion where true",
     "label_path": "split: test where it says val or test, else train",
+    "class_prob": NO_EFFECT + "classes are sampled as they occur",
+    "clip_len": "window_size",
+    "data_prefix": NO_EFFECT + "ann_file is the whole path",
+    "memcached": NO_EFFECT + "data is always memory-mapped",
+    "mc_cfg": NO_EFFECT + "data is always memory-mapped",
+    "pipeline": "window_size and num_clips of its UniformSample, stream of its GenSkeFeat; the rest has no effect",
+    "test_mode": NO_EFFECT + "a split whose name holds train is seen as in training",
     "debug": NO_EFFECT + "take fewer samples with the feeder's own arguments",
     "normalization": NO_EFFECT + "the network normalises its input (data_bn)",
     "random_choose": NO_EFFECT + "frames are cropped or sampled as the data set's recipe has it",
@@ -55,6 +62,9 @@ OFFICIAL_UCLA_STREAMS = {  # CTR-GCN's UCLA configs name the stream in data_path
 }
 # Arguments of our feeders that hold subjects out of training for a validation split.
 HOLD_OUT = ("val_subjects", "val_fraction")
+# Class paths of official feeders -> ours, and PYSKL's names of the streams.
+OFFICIAL_FEEDERS = {"pyskl_datasets.pose_dataset.PoseDataset": "feeders.feeder_pose.Feeder"}
+PYSKL_STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
 # Class paths of the official graphs -> layout.
 OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
 
@@ -279,6 +289,9 @@ def _translate(values: dict[str, Any], path: str) -> dict[str, Any]:
             values.setdefault("schedule", "cosine")
         elif key == "test_interval":
             values.setdefault("eval_interval", value)
+    values["feeder"] = OFFICIAL_FEEDERS.get(str(values.get("feeder")), values.get("feeder"))
+    if values["feeder"] is None:
+        del values["feeder"]
     if "mixing" not in values and "loss" not in values:
         log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
     model_args = values.get("model_args")
@@ -319,9 +332,25 @@ def _feeder_args(
         args.setdefault("stream", f"{kind}_motion" if official.get("vel") else kind)
     if config.feeder == "feeders.feeder_ucla.Feeder" and args.get("data_path") in OFFICIAL_UCLA_STREAMS:
         args.setdefault("stream", OFFICIAL_UCLA_STREAMS[args.pop("data_path")])
+    if "clip_len" in official:
+        args.setdefault("window_size", official["clip_len"])
+    for name, value in _pipeline_args(official.get("pipeline")).items():
+        args.setdefault(name, value)
     if "label_path" in official:
         held_out = re.search(r"(?<![a-z])(val|test)(?![a-z])", Path(str(official["label_path"])).stem)
         args.setdefault("split", "test" if held_out else "train")
+    return args
+
+
+def _pipeline_args(pipeline: Any) -> dict[str, Any]:
+    """Our arguments for what a PYSKL pipeline, a list of steps, says of clips and stream."""
+    args: dict[str, Any] = {}
+    for step in pipeline if isinstance(pipeline, list) else []:
+        kind = step.get("type") if isinstance(step, dict) else None
+        if kind in ("UniformSample", "UniformSampleFrames"):
+            args |= {"window_size": step.get("clip_len", 100), "num_clips": step.get("num_clips", 1)}
+        elif kind == "GenSkeFeat" and len(step.get("feats", ["j"])) == 1:
+            args["stream"] = PYSKL_STREAMS.get(step.get("feats", ["j"])[0], "joint")
     return args
 
 

@@ -5,6 +5,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, n sampl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -184,7 +185,7 @@ def evaluate(
     for batch in batches:
         with autocast():
             scores = model(batch.x)
-        logits.append(scores if scores.dtype == torch.float64 else scores.float())
+        logits.append(over_clips(scores if scores.dtype == torch.float64 else scores.float(), batch.clips))
         rows.append(batch.rows)
         after_batch()
     empty = torch.zeros(0, len(loader.class_names), dtype=loader.dtype, device=loader.device)
@@ -198,6 +199,13 @@ def evaluate(
         names = ", ".join(loader.ids[row] for row in bad[:5])
         raise NotFinite(f"the network's scores are not finite for {len(bad)} samples: {names}; lower base_lr")
     return Scores(joined, F.cross_entropy(joined, loader.labels).item())
+
+
+def over_clips(logits: Tensor, clips: int) -> Tensor:
+    """Logits (N * clips, K) of the clips of each sample in turn -> (N, K): the logarithm of their mean probability."""
+    if clips == 1:
+        return logits
+    return logits.log_softmax(1).view(-1, clips, logits.shape[1]).logsumexp(1) - math.log(clips)
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ from feeders.ntu_data import read_list
 from feeders.ntu_raw import choose_sources, read_source
 from feeders.preparation import find_sources, prepare, report_table, usable_cores
 from feeders.store import DataError
-from processor.log import open_log
 
 SUFFIX = ".skeleton"
 
@@ -35,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     options.add_argument("--overwrite", action="store_true", help="replace what --out holds")
     arguments = options.parse_args(words)
-    open_log(None, console=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         if arguments.jobs < 1:
             raise DataError(f"--jobs must be at least 1, got {arguments.jobs}")
@@ -52,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
             strict=arguments.strict,
             overwrite=arguments.overwrite,
         )
-        logging.getLogger(__name__).info("%s\n%s", arguments.out, report_table(report))
+        print(f"{arguments.out}\n{report_table(report)}")
         for name, protocol in PROTOCOLS.items():
             if arguments.npz and protocol.dataset == arguments.dataset:
                 write_arrays(arguments.out / f"{protocol.arrays}.npz", store, name)

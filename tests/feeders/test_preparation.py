@@ -312,13 +312,14 @@ def test_killed_process_is_said(tmp_path):
 # --- an --out that is there ------------------------------------------------------------------------------------------
 
 
-def test_prepared_already(raw, tmp_path, capsys, monkeypatch):
+def test_prepared_already(raw, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
     out = tmp_path / "out"
     assert run(raw, out) == 0
     before = contents(out)
     monkeypatch.setattr(prepare_ntu, "read_source", lambda source: pytest.fail("read again"))
     assert run(raw, out) == 0
-    assert "is prepared already" in capsys.readouterr().out
+    assert "is prepared already" in caplog.text
     assert contents(out) == before
 
 
@@ -463,14 +464,15 @@ def test_frames_lost_in_a_power_cut(raw, unfinished, missing, caplog):
     assert contents(out) == whole
 
 
-def test_sources_that_changed_meanwhile(raw, unfinished, tmp_path, capsys):
+def test_sources_that_changed_meanwhile(raw, unfinished, tmp_path, caplog):
     """Other files than before: what was done is no part of this."""
+    caplog.set_level("INFO")
     out, _, _ = unfinished
     other = tmp_path / "other"
     shutil.copytree(raw, other)
     shutil.copy(other / f"{NAMES[7]}.skeleton", other / f"{NAMES[0]}.skeleton")
     assert run(other, out) == 0
-    assert "the work in progress in" in capsys.readouterr().out
+    assert "the work in progress in" in caplog.text
     store = SkeletonStore(out)
     np.testing.assert_array_equal(store.sequence(0), store.sequence(7))
 

@@ -1,0 +1,115 @@
+"""A made-up set of 2D poses: the bodies of ``feeders.synthetic`` before a camera, as a detector would report them.
+
+Joints are those of COCO. A detector's noise grows with its doubt, which is its score; now and then it is far off, or
+misses a joint (score 0, place 0).
+
+Pictures: x to the right, y down, in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from shapmix.skeleton import SkeletonLayout
+
+from .feeder_pose import PoseFeeder
+from .longtail import exponential_counts
+from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
+from .synthetic import ACTIONS, SPLITS, synthesize
+from .synthetic import LAYOUT as DEPTH_LAYOUT
+
+VERSION = 1  # of the generator; another one means that cached sets are made anew
+LAYOUT = SkeletonLayout.get("coco17")
+HEIGHT, WIDTH, FOCAL = 480, 640, 380.0  # pixels
+FACE = {  # place in the frame of the head: to the person's left, up, forward; metres
+    "nose": (0.0, -0.02, 0.11),
+    "left_eye": (0.035, 0.02, 0.09),
+    "right_eye": (-0.035, 0.02, 0.09),
+    "left_ear": (0.075, 0.0, 0.0),
+    "right_ear": (-0.075, 0.0, 0.0),
+}
+MISSED, FAR_OFF = 0.02, 0.02  # shares of the joints in all frames
+NOISE = 2.0, 25.0  # pixels, standard deviation where the detector is sure, and where it is far off
+
+
+def coco_joints(seen: np.ndarray) -> np.ndarray:
+    """Joints of the depth camera (T, 25, 3) -> COCO's (T, 17, 3): the limbs' own, and a face before the head."""
+    at = {name: seen[:, number] for number, name in enumerate(DEPTH_LAYOUT.joint_names)}
+    left = _unit(at["left_shoulder"] - at["right_shoulder"])
+    up = _unit(at["head"] - at["neck"])
+    forward = _unit(np.cross(left, up))
+    side = np.cross(up, forward)
+    for name, (sideways, upwards, ahead) in FACE.items():
+        at[name] = at["head"] + sideways * side + upwards * up + ahead * forward
+    return np.stack([at[name] for name in LAYOUT.joint_names], axis=1)
+
+
+def detect(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Joints (T, V, 3) in camera coordinates -> what a detector reports, (T, 1, V, 3): x, y in pixels, score 0 .. 1."""
+    x = WIDTH / 2 - FOCAL * joints[..., 0] / joints[..., 2]
+    y = HEIGHT / 2 - FOCAL * joints[..., 1] / joints[..., 2]
+    luck = rng.random(x.shape)
+    missed, far_off = luck < MISSED, (luck >= MISSED) & (luck < MISSED + FAR_OFF)
+    score = np.where(far_off, rng.uniform(0.05, 0.3, x.shape), np.clip(rng.normal(0.85, 0.07, x.shape), 0.4, 1.0))
+    spread = np.where(far_off, NOISE[1], NOISE[0] * (1.5 - score))
+    seen = np.stack([x + spread * rng.normal(size=x.shape), y + spread * rng.normal(size=y.shape), score], axis=-1)
+    seen[missed] = 0
+    return seen[:, None].astype(np.float16)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+class Feeder(PoseFeeder):
+    """The made-up set of 2D poses: training counts fall exponentially, the other splits are balanced.
+
+    Args:
+        split: train (long-tailed), val or test (balanced, other people).
+        n_max: training samples of the most frequent action.
+        imbalance: how many times fewer the rarest has.
+        num_test: samples of every action in the other splits.
+        seed: of the set.
+        stream, window_size, num_clips, flip, random_scale, random_rot, repeat: see PoseFeeder.
+        cache_dir: where the packed store lies; by default work_dir/cache.
+    """
+
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"] = "train",
+        stream: str = "joint",
+        window_size: int = 48,
+        num_clips: int = 1,
+        flip: float = 0.0,
+        random_scale: float = 0.0,
+        random_rot: float = 0.0,
+        n_max: int = 200,
+        imbalance: float = 50,
+        num_test: int = 20,
+        seed: int = 0,
+        repeat: int = 1,
+        cache_dir: str | None = None,
+    ) -> None:
+        if split not in SPLITS:
+            raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        counts = [num_test] * len(ACTIONS)
+        if split == "train":
+            counts = exponential_counts(n_max, imbalance, len(ACTIONS))
+
+        def read() -> Iterator[Sample]:
+            for label, count in enumerate(counts):
+                for number in range(count):
+                    rng = np.random.default_rng([len(SPLITS) * seed + SPLITS.index(split), label, number])
+                    frames = detect(coco_joints(synthesize(label, rng)[:, 0]), rng)
+                    name = f"{ACTIONS[label].name}_{number:04d}"
+                    yield Sample(name, label, frames, columns={"height": HEIGHT, "width": WIDTH})
+
+        name = f"synthetic_pose_{split}_" + "-".join(map(str, [*counts, seed]))
+        store = SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
+        super().__init__(
+            store, np.arange(len(store)), LAYOUT, [action.name for action in ACTIONS], split, stream, window_size,
+            num_clips, flip, random_scale, random_rot, repeat,
+        )  # fmt: skip

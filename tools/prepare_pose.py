@@ -1,0 +1,117 @@
+"""PYSKL's annotation pickle -> a store of 2D poses: ``python -m tools.prepare_pose k400_hrnet.pkl --out data/k400``
+
+The pickle is read by a reader that admits arrays and plain containers and runs nothing. Two people at most are kept,
+by score. What cannot be used is left out, and named in ``report.json`` and in a table at the end. Cut off, the same
+command goes on where it was. From then on no pickle is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from feeders.preparation import prepare, report_table, usable_cores
+from feeders.pyskl import Recipe, read_pose, read_poses
+from feeders.store import DataError, SkeletonStore, fingerprint_files
+from shapmix.skeleton import LAYOUTS, SkeletonLayout
+
+
+def read_layout(word: str) -> SkeletonLayout:
+    """A layout by name, or from a YAML file."""
+    if word in LAYOUTS:
+        return LAYOUTS[word]
+    if not Path(word).is_file():
+        raise DataError(f"--layout {word}: there are {', '.join(LAYOUTS)}, or a YAML file of a layout")
+    try:
+        return SkeletonLayout.get(yaml.safe_load(Path(word).read_text(encoding="utf-8")))
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise DataError(f"--layout {word}: {error}") from error
+
+
+def split_table(store: SkeletonStore, splits: list[str]) -> str:
+    """Sequences and classes of each split, as text."""
+    lines = [f"{'split':<28}{'sequences':>10}{'classes':>9}{'largest':>9}{'smallest':>9}"]
+    for split in splits:
+        counts = Counter(store.labels[store.columns[f"in {split}"] == 1].tolist()) or Counter({-1: 0})
+        total = sum(counts.values())
+        largest, smallest = max(counts.values()), min(counts.values())
+        lines.append(f"{split:<28}{total:>10}{len(counts) if total else 0:>9}{largest:>9}{smallest:>9}")
+    return "\n".join(lines)
+
+
+def class_names(path: Path | None) -> list[str] | None:
+    """Names, one a line."""
+    if path is None:
+        return None
+    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(set(names)) < len(names):
+        raise DataError(f"--classes {path}: a name occurs twice")
+    return names
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("annotations", type=Path, metavar="ANNOTATIONS.pkl")
+    options.add_argument("--out", type=Path, required=True, help="folder of the store")
+    options.add_argument("--layout", default="coco17", help=f"{', '.join(LAYOUTS)} or a YAML file")
+    options.add_argument(
+        "--raw_folder", type=Path, help="of the raw files that annotations name; by default the pickle's"
+    )
+    options.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, in the labels' order")
+    options.add_argument("--box_thr", type=float, default=0.0, help="leave out boxes with a lower score (0 .. 1)")
+    options.add_argument(
+        "--valid_ratio",
+        type=float,
+        default=0.0,
+        help="leave out training sequences in which a smaller share of the frames has a box (0 .. 1)",
+    )
+    options.add_argument(
+        "--img_shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="where an annotation has none"
+    )
+    options.add_argument("--strict", action="store_true", help="refuse where any sequence cannot be used")
+    options.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
+    options.add_argument("--overwrite", action="store_true", help="replace the store in --out")
+    arguments = options.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        if arguments.jobs < 1 or not 0 <= arguments.box_thr <= 1 or not 0 <= arguments.valid_ratio <= 1:
+            raise DataError("--jobs must be at least 1, --box_thr and --valid_ratio shares in 0 .. 1")
+        run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Reads the pickle, prepares the store, prints what came of it."""
+    recipe = Recipe(
+        read_layout(arguments.layout),
+        arguments.box_thr,
+        arguments.valid_ratio,
+        tuple(arguments.img_shape) if arguments.img_shape else None,
+        str(arguments.raw_folder or arguments.annotations.parent),
+    )
+    names = class_names(arguments.classes)
+    poses = read_poses(arguments.annotations, recipe, None if names is None else len(names))
+    meta: dict[str, Any] = poses.meta(recipe, names)
+    fingerprint = fingerprint_files([arguments.annotations], recipe, names)
+    store, report = prepare(
+        arguments.out, arguments.annotations.stem, poses.poses, read_pose, {}, arguments.jobs,
+        strict=arguments.strict, overwrite=arguments.overwrite, fingerprint=fingerprint, **meta,
+    )  # fmt: skip
+    print(f"{arguments.out}\n{report_table(report)}\n{split_table(store, poses.splits)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
