@@ -69,6 +69,8 @@ class PoseFeeder(StoreFeeder):
             store, members, layout, class_names, split, stream, window_size,
             random_rot=False, repeat=repeat, on_bad_sample=on_bad_sample,
         )  # fmt: skip
+        if flip:
+            layout.mirrored()  # says what is wrong with a layout that has no sides
         self.num_clips = 1 if self.train else num_clips
         self.flip, self.random_scale, self.turn = flip, random_scale, random_rot
         self.half_size = np.stack([store.columns["width"], store.columns["height"]], axis=1) / 2

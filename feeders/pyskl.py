@@ -10,6 +10,7 @@ Shapes: M people, T or L frames, V joints, B boxes, C = 3: x, y in pixels and sc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -99,9 +100,9 @@ def read_poses(path: Path, recipe: Recipe, num_class: int | None = None) -> Pose
         if not isinstance(annotation, dict) or not {"frame_dir", "label"} <= annotation.keys():
             raise DataError(f"{path}: annotation {number} has no frame_dir or no label")
         names.append(str(annotation["frame_dir"]))
-    if len(set(names)) < len(names):
-        again = sorted({name for name in names if names.count(name) > 1}) if len(names) < 10_000 else []
-        raise DataError(f"{path}: {len(names) - len(set(names))} names occur twice: {', '.join(again[:5])}")
+    again = [name for name, number in Counter(names).items() if number > 1]
+    if again:
+        raise DataError(f"{path}: {len(again)} names occur twice: {', '.join(again[:5])}")
     members = {str(split): {str(name) for name in listed} for split, listed in splits.items()}
     known = set(names)
     for split, listed in members.items():

@@ -103,20 +103,8 @@ def motion(x: Tensor) -> Tensor:
 
 
 def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
-    """Exchanges left and right, joints and picture, of the samples ``which`` (N,) bool of x (N, C, T, V, M).
-
-    Raises:
-        ValueError: the layout has no joints called left_... and right_...
-    """
-    names = layout.joint_names
-    sides = {"left": "right", "right": "left"}
-    other = [f"{sides[side]}_{joint}" if (side := name.partition("_")[0]) in sides else name
-             for name in names for joint in [name.partition("_")[2]]]  # fmt: skip
-    if other == list(names) or not set(other) <= set(names):
-        raise ValueError(
-            f"layout {layout.name!r} has no joints called left_... and right_..., so it cannot be mirrored"
-        )
-    mirrored = x[:, :, :, [names.index(name) for name in other]]
+    """Exchanges left and right, joints and picture, of the samples ``which`` (N,) bool of x (N, C, T, V, M)."""
+    mirrored = x[:, :, :, layout.mirrored()]
     mirrored[:, 0] = -mirrored[:, 0]
     return torch.where(which[:, None, None, None, None], mirrored, x)
 

@@ -91,6 +91,19 @@ class SkeletonLayout:
             nearer[joint] = neighbour
         return nearer
 
+    def mirrored(self) -> list[int]:
+        """For each joint its counterpart on the other side, by names left_... and right_...; others: itself.
+
+        Raises:
+            ValueError: no joint has a counterpart, or one of them has none.
+        """
+        sides = {"left": "right", "right": "left"}
+        split = [name.partition("_") for name in self.joint_names]
+        names = [f"{sides[side]}_{joint}" if side in sides else side + bar + joint for side, bar, joint in split]
+        if names == list(self.joint_names) or not set(names) <= set(self.joint_names):
+            raise ValueError(f"layout {self.name!r} has no pairs of joints called left_... and right_... to exchange")
+        return [self.joint(name) for name in names]
+
     def membership(self) -> torch.Tensor:
         """(P, V) bool: does part p hold joint v?"""
         rows = torch.zeros(self.num_parts, self.num_joints, dtype=torch.bool)

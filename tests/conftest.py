@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import pickle
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -155,3 +156,32 @@ def write_ntu_store(folder: Path, sequences: Mapping[str, np.ndarray], dataset: 
             writer.add(Sample(name, columns["action"] - 1, frames, columns={**columns, "actors": actors}))
         writer.close(dataset)
     return folder
+
+
+def annotations(number: int = 12, boxes: bool = False, people: int = 2, seed: int = 0) -> dict:
+    """What a PYSKL pickle holds: made-up sequences of 17 joints in 3 classes, the first two thirds for training.
+
+    ``boxes`` gives the compressed form of Kinetics-400, with 0 to ``people + 1`` boxes a frame.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    for index in range(number):
+        frames = int(rng.integers(20, 140))
+        one = {"frame_dir": f"video_{index:03d}", "label": index % 3, "img_shape": (240, 320), "total_frames": frames}
+        if boxes:
+            place = np.repeat(np.arange(frames), rng.integers(0, people + 2, frames)).astype(np.int16)
+            keypoint = np.concatenate([rng.random((len(place), 17, 2)) * 200, rng.random((len(place), 17, 1))], axis=-1)
+            one |= {"frame_inds": place, "box_score": rng.random(len(place)), "keypoint": keypoint.astype(np.float16)}
+        else:
+            one["keypoint"] = (rng.random((people, frames, 17, 2)) * 200).astype(np.float16)
+            one["keypoint_score"] = rng.random((people, frames, 17)).astype(np.float16)
+        made.append(one)
+    names = [one["frame_dir"] for one in made]
+    return {"split": {"train": names[: 2 * number // 3], "val": names[2 * number // 3 :]}, "annotations": made}
+
+
+def write_pickle(path: Path, content: object) -> Path:
+    """A pickle, as other programs write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return path
