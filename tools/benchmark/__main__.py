@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from . import feeder, mixing
+from . import feeder, feeder_pose, mixing
 
-COMMANDS = {"mixing": mixing, "feeder": feeder}
+COMMANDS = {"mixing": mixing, "feeder": feeder, "feeder_pose": feeder_pose}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -7,12 +7,8 @@ samples a second it then delivers as training batches.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -30,7 +26,7 @@ from feeders.store import Sample, SkeletonStore
 from feeders.synthetic import ACTIONS, synthesize
 from feeders.transforms import rotate, rotation_matrices
 
-from .measure import memory
+from .startup import fresh, run, startup_table
 
 SIZES = {"ntu60_lt": ("ntu60_xsub", 7892, 16487), "ntu120": ("ntu120_xsub", 63026, 50919)}
 PERFORMANCES = 64  # different ones; the rest are copies, at other speeds
@@ -118,28 +114,6 @@ def start_ours(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]
     return len(feeder), StoreLoader(feeder, batch, 0, torch.device("cpu")).train(0)
 
 
-def run(
-    start: Callable[[Path, int, int], tuple[int, Iterator[Any]]], path: Path, options: argparse.Namespace
-) -> dict[str, float]:
-    """Figures of one variant, in this process."""
-    torch.set_num_threads(options.threads)
-    before, begun = memory(), perf_counter()
-    size, batches = start(path, options.batch, options.workers)
-    ready = perf_counter() - begun
-    next(batches)
-    begun = perf_counter()
-    delivered = sum(1 for _ in islice(batches, options.batches))
-    seconds = perf_counter() - begun
-    after = memory()
-    return {
-        "samples": size,
-        "ready_s": ready,
-        "own_mb": after["own"] - before["own"],
-        "shared_mb": after["shared"] - before["shared"],
-        "samples_per_s": delivered * options.batch / seconds,
-    }
-
-
 def check(path: Path) -> None:
     """AssertionError where the two do not deliver the same for the same draws."""
     plain, ours = PlainDataset(path), Feeder(str(path), p_interval=[0.5, 1], random_rot=True)
@@ -163,34 +137,20 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         "ours, from then on": start_ours,
     }
     for name, start in variants.items():
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-            figures[name] = fresh.submit(run, start, path, options).result()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        fresh.submit(check, path).result()
+        figures[name] = fresh(run, start, path, options)
+    fresh(check, path)
     store = next(path.parent.glob("*.store-*"))
     figures["on disk"] = {"npz_mb": _size([path]), "store_mb": _size(store.iterdir())}
     return figures
 
 
-def _size(files: Any) -> float:
+def _size(files: Iterable[Path]) -> float:
     return sum(file.stat().st_size for file in files) / 2**20
 
 
 def table(figures: dict[str, dict[str, float]], options: argparse.Namespace) -> str:
-    """One line for each variant."""
-    lines = [f"{'variant':<22}{'ready after':>12}{'own memory':>12}{'shared':>10}{'samples/s':>11}"]
+    """One line for each variant, and the sizes on disk."""
     variants = {name: row for name, row in figures.items() if name != "on disk"}
-    for name, row in variants.items():
-        lines.append(
-            f"{name:<22}{row['ready_s']:>10.2f} s{row['own_mb']:>9.0f} MB{row['shared_mb']:>7.0f} MB"
-            f"{row['samples_per_s']:>11.0f}"
-        )
-    plain, ours = variants[".npz read whole"], variants["ours, from then on"]
-    lines.append(
-        f"from the second start on: {plain['ready_s'] / ours['ready_s']:.0f} times sooner ready, "
-        f"{ours['own_mb'] / plain['own_mb']:.3f} of the own memory, "
-        f"{ours['samples_per_s'] / plain['samples_per_s']:.1f} times the samples/s"
-    )
     disk = figures["on disk"]
-    lines.append(f"on disk: .npz {disk['npz_mb']:.0f} MB, store {disk['store_mb']:.0f} MB")
-    return "\n".join(lines)
+    sizes = f"on disk: .npz {disk['npz_mb']:.0f} MB, store {disk['store_mb']:.0f} MB"
+    return f"{startup_table(variants, '.npz read whole', 'ours, from then on')}\n{sizes}"

@@ -1,0 +1,61 @@
+"""What feeders cost: time until ready, memory, samples a second; each variant in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from .measure import memory
+
+
+def fresh(function: Callable[..., Any], *arguments: object) -> Any:
+    """What a function of a module returns, called in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def run(
+    start: Callable[[Path, int, int], tuple[int, Iterator[Any]]], path: Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """Figures of one variant, in this process."""
+    torch.set_num_threads(options.threads)
+    before, begun = memory(), perf_counter()
+    size, batches = start(path, options.batch, options.workers)
+    ready = perf_counter() - begun
+    next(batches)
+    begun = perf_counter()
+    delivered = sum(1 for _ in islice(batches, options.batches))
+    seconds = perf_counter() - begun
+    after = memory()
+    return {
+        "samples": size,
+        "ready_s": ready,
+        "own_mb": after["own"] - before["own"],
+        "shared_mb": after["shared"] - before["shared"],
+        "samples_per_s": delivered * options.batch / seconds,
+    }
+
+
+def startup_table(figures: dict[str, dict[str, float]], plain: str, ours: str) -> str:
+    """One line for each variant, and the ratios of ``ours`` to ``plain``."""
+    lines = [f"{'variant':<22}{'ready after':>12}{'own memory':>12}{'shared':>10}{'samples/s':>11}"]
+    for name, row in figures.items():
+        lines.append(
+            f"{name:<22}{row['ready_s']:>10.2f} s{row['own_mb']:>9.0f} MB{row['shared_mb']:>7.0f} MB"
+            f"{row['samples_per_s']:>11.0f}"
+        )
+    first, second = figures[plain], figures[ours]
+    lines.append(
+        f"{ours} against {plain}: {first['ready_s'] / second['ready_s']:.0f} times sooner ready, "
+        f"{second['own_mb'] / first['own_mb']:.3f} of the own memory, "
+        f"{second['samples_per_s'] / first['samples_per_s']:.1f} times the samples/s"
+    )
+    return "\n".join(lines)
