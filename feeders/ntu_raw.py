@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .ntu import COLUMNS, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, parse_names
-from .preparation import LeftOut, Source
+from .preparation import FOREIGN, LeftOut, Source
 from .store import DataError, Sample
 
 NUM_ACTORS = 2
@@ -68,7 +68,7 @@ def choose_sources(sources: Sequence[Source], dataset: str, missing: Collection[
         if not number:
             left_out.setdefault("bad name", {})[str(source)] = "not SsssCcccPpppRrrrAaaa"
         elif not 1 <= number["action"] <= NUM_CLASS[dataset] or (dataset == "ntu60" and number["setup"] > NTU60_SETUPS):
-            left_out.setdefault(f"not of {dataset}", {})[source.name] = "by its set-up or action number"
+            left_out.setdefault(f"{FOREIGN}{dataset}", {})[source.name] = "by its set-up or action number"
         elif source.name in missing:
             left_out.setdefault("on the missing list", {})[source.name] = "its skeletons are missing or wrong"
         else:

@@ -31,6 +31,7 @@ from .store import DataError, Sample, SkeletonStore, StoreWriter
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"
+FOREIGN = "not of "  # begins the kind of files that were left out because they belong to another data set
 MARK = "source"  # in the folder of the work in progress: the fingerprint of what it is made from
 REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
 FILES_PER_TASK = 16
@@ -162,7 +163,7 @@ def prepare(
         read: source -> sequence; a function of a module. What cannot be used comes as ``problem``, "kind: reason".
         left_out: what is known to be left out already.
         jobs: processes.
-        strict: refuse where anything is left out.
+        strict: refuse where anything is left out, except what is of another data set.
         overwrite: replace what ``out`` holds.
         fingerprint: of the sources; by default of their names and stamps.
         meta: what ``meta.json`` is to hold besides.
@@ -206,7 +207,6 @@ def prepare(
                 writer.add(sample)
             report = _report(name, writer.entries, left_out)
             (partial / REPORT).write_text(json.dumps(report, indent=1))
-            _checked(partial / REPORT, strict)
             writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
     if out.exists():
@@ -236,7 +236,7 @@ def _report(name: str, entries: Sequence[dict[str, Any]], known: LeftOut) -> dic
 def _checked(file: Path, strict: bool) -> dict[str, Any]:
     """The report that ``file`` holds. DataError for ``strict`` where something was left out."""
     report: dict[str, Any] = json.loads(file.read_text())
-    number = sum(map(len, report["left_out"].values()))
+    number = sum(len(files) for kind, files in report["left_out"].items() if not kind.startswith(FOREIGN))
     if strict and number:
         raise DataError(f"{number} files were left out, and --strict forbids that; {file} names them")
     return report

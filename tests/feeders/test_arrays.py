@@ -141,7 +141,7 @@ ONE_HOT = np.eye(60)[LABELS["train"]]
 BAD = {
     "other keys": ({"x_train": None, "data": np.zeros(3)}, "has the arrays y_train, x_test, y_test, data, but no x_"),
     "no labels": ({"y_test": None}, "has the arrays x_train, y_train, x_test, but no y_test; CTR-GCN's files"),
-    "two ones": ({"y_train": ONE_HOT + np.eye(60)[[0, 1, 2, 3]]}, "y_train of shape (4, 60) is not one-hot (N, K)"),
+    "two ones": ({"y_train": ONE_HOT + np.eye(60)[[5, 6, 7, 8]]}, "y_train of shape (4, 60) is not one-hot (N, K)"),
     "second row is none": ({"y_train": ONE_HOT * [[1], [0], [1], [0]]}, "not one-hot (N, K); the first is row 1"),
     "shares": ({"y_train": np.full((4, 60), 1 / 60)}, "not one-hot (N, K); the first is row 0"),
     "twos": ({"y_train": 2 * ONE_HOT}, "not one-hot (N, K); the first is row 0"),
