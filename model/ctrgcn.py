@@ -5,7 +5,6 @@ Shapes: N batch, C channels, T frames, V joints, M people, K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 
 from shapmix.skeleton import SkeletonLayout
 
-from .graph import spatial_adjacency
-from .layers import MultiScaleTemporalConv, TemporalConv, init_conv, init_norm
+from .layers import Backbone, MultiScaleTemporalConv, init_conv, init_norm
 
 RAW_CHANNELS = 9  # a layer with at most so many inputs sees coordinates, not features
 
@@ -69,35 +67,11 @@ class GraphConv(nn.Module):
         return self.relu(self.bn(total) + self.down(x))
 
 
-class Block(nn.Module):
-    """Graph convolution, temporal convolution, residual: (N, C, T, V) -> (N, C', ceil(T / stride), V)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        adjacency: Tensor,
-        stride: int = 1,
-        residual: bool = True,
-        adaptive: bool = True,
-    ) -> None:
-        super().__init__()
-        self.gcn1 = GraphConv(in_channels, out_channels, adjacency, adaptive)
-        self.tcn1 = MultiScaleTemporalConv(out_channels, out_channels, stride=stride)
-        self.has_residual = residual
-        if residual and (in_channels != out_channels or stride != 1):
-            self.residual: nn.Module = TemporalConv(in_channels, out_channels, 1, stride)
-        else:
-            self.residual = nn.Identity()
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.tcn1(self.gcn1(x))
-        return self.relu(features + self.residual(x) if self.has_residual else features)
-
-
-class Model(nn.Module):
+class Model(Backbone):
     """CTR-GCN: x (N, C, T, V, M) -> logits (N, K). Ten blocks of widths 1, 1, 1, 1, 2, 2, 2, 4, 4, 4 x base_channel.
+
+    Cost at full width (in_channels 3, num_person 2): 1.436 M parameters with coco17 and 60 classes, 1.524 M with 400;
+    1.75 G multiply-adds for a sample (3, 100, 17, 2), 1.77 G for (3, 64, 25, 2).
 
     Args:
         num_class: K.
@@ -124,37 +98,11 @@ class Model(nn.Module):
         adaptive: bool = True,
         num_point: int | None = None,
     ) -> None:
-        super().__init__()
-        self.layout = SkeletonLayout.get(layout)
         if base_channel < 4 or base_channel % 4:
             raise ValueError(f"base_channel must be a multiple of 4, got {base_channel}")
-        if num_point not in (None, self.layout.num_joints):
-            raise ValueError(
-                f"num_point {num_point}, but layout {self.layout.name!r} has {self.layout.num_joints} joints"
-            )
-        adjacency = torch.from_numpy(spatial_adjacency(self.layout)).float()
-        width = base_channel
-        self.data_bn = nn.BatchNorm1d(num_person * in_channels * self.layout.num_joints)
-        self.l1 = Block(in_channels, width, adjacency, residual=False, adaptive=adaptive)
-        self.l2 = Block(width, width, adjacency, adaptive=adaptive)
-        self.l3 = Block(width, width, adjacency, adaptive=adaptive)
-        self.l4 = Block(width, width, adjacency, adaptive=adaptive)
-        self.l5 = Block(width, 2 * width, adjacency, stride=2, adaptive=adaptive)
-        self.l6 = Block(2 * width, 2 * width, adjacency, adaptive=adaptive)
-        self.l7 = Block(2 * width, 2 * width, adjacency, adaptive=adaptive)
-        self.l8 = Block(2 * width, 4 * width, adjacency, stride=2, adaptive=adaptive)
-        self.l9 = Block(4 * width, 4 * width, adjacency, adaptive=adaptive)
-        self.l10 = Block(4 * width, 4 * width, adjacency, adaptive=adaptive)
-        self.drop_out = nn.Dropout(drop_out)
-        self.fc = nn.Linear(4 * width, num_class)
-        nn.init.normal_(self.fc.weight, 0, math.sqrt(2.0 / num_class))
-        init_norm(self.data_bn)
+        self.adaptive = adaptive
+        super().__init__(num_class, layout, num_person, in_channels, base_channel, drop_out, num_point)
 
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, t, v, m = x.shape
-        x = x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t)  # batch norm by person, joint and coordinate
-        x = self.data_bn(x).view(n, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(n * m, c, t, v)
-        for block in (self.l1, self.l2, self.l3, self.l4, self.l5, self.l6, self.l7, self.l8, self.l9, self.l10):
-            x = block(x)
-        x = x.view(n, m, x.shape[1], -1).mean((1, 3))  # over people, frames and joints
-        return self.fc(self.drop_out(x))
+    def units(self, in_channels: int, out_channels: int, stride: int, adjacency: Tensor) -> tuple[nn.Module, nn.Module]:
+        gcn = GraphConv(in_channels, out_channels, adjacency, self.adaptive)
+        return gcn, MultiScaleTemporalConv(out_channels, out_channels, stride=stride)

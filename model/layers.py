@@ -1,12 +1,24 @@
-"""Building blocks that the networks share.
+"""Building blocks that the networks share, and the frame of ten blocks that all of them fill.
 
-Shapes: N batch (here samples times people), C channels, T frames, V joints.
+Shapes: N batch (in a block: samples times people), C channels, T frames, V joints, M people, S = 3 subsets of the
+graph, K classes.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from shapmix.skeleton import SkeletonLayout
+
+from .graph import spatial_adjacency
+
+# Width of each block in units of base_channel, and its stride in time (Yan et al., AAAI 2018).
+PLAN = ((1, 1),) * 4 + ((2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
 
 
 def init_conv(conv: nn.Conv2d) -> None:
@@ -43,6 +55,28 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x))
+
+
+def shortcut(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
+    """What a residual adds: the input, or a 1x1 convolution with batch norm where width or length changes."""
+    if in_channels == out_channels and stride == 1:
+        return nn.Identity()
+    return TemporalConv(in_channels, out_channels, 1, stride)
+
+
+def aggregate(values: Tensor, topology: Tensor) -> Tensor:
+    """out[n, c, t, v] = sum over subsets s and joints w of values[n, s C + c, t, w] * topology[s, v, w].
+
+    Args:
+        values: (N, S C, T, V), the subsets one after the other.
+        topology: (S, V, V), entry [s, target, source], or (N, S, V, V) with one for each sample.
+
+    Returns:
+        (N, C, T, V).
+    """
+    n, _, t, v = values.shape
+    subsets = topology.shape[-3]
+    return torch.matmul(values.reshape(n, subsets, -1, v), topology.transpose(-1, -2)).sum(1).view(n, -1, t, v)
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -85,3 +119,87 @@ class MultiScaleTemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+class Block(nn.Module):
+    """Graph convolution, temporal convolution, residual, ReLU: (N, C, T, V) -> (N, C', ceil(T / stride), V).
+
+    The names are those of CTR-GCN's published weights.
+    """
+
+    def __init__(self, gcn: nn.Module, tcn: nn.Module, residual: nn.Module | None) -> None:
+        super().__init__()
+        self.gcn1 = gcn
+        self.tcn1 = tcn
+        self.residual = residual
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.tcn1(self.gcn1(x))
+        return self.relu(features if self.residual is None else features + self.residual(x))
+
+
+class Backbone(nn.Module):
+    """What the networks have in common: x (N, C, T, V, M) -> logits (N, K).
+
+    Batch norm of the input by person, joint and coordinate; every person through ten blocks (``l1`` .. ``l10``, see
+    PLAN; the first has no residual); the mean over people, frames and joints; dropout; a linear classifier ``fc``.
+    A network defines ``units``, the two convolutions of a block.
+
+    Args:
+        num_class: K.
+        layout: skeleton layout: a name, a dict or a SkeletonLayout.
+        num_person: M.
+        in_channels: C, 3 for 3D coordinates.
+        base_channel: width of the first block, at least 4; 64 as published.
+        drop_out: dropout before the classifier, 0 .. 1.
+        num_point: V, only to be checked against the layout (CTR-GCN's configs name it).
+
+    Raises:
+        ValueError: a width under 4, or num_point that is not the layout's.
+    """
+
+    def __init__(
+        self,
+        num_class: int,
+        layout: str | Mapping[str, Any] | SkeletonLayout = "ntu25",
+        num_person: int = 2,
+        in_channels: int = 3,
+        base_channel: int = 64,
+        drop_out: float = 0.0,
+        num_point: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout = SkeletonLayout.get(layout)
+        if base_channel < 4:
+            raise ValueError(f"base_channel must be at least 4, got {base_channel}")
+        if num_point not in (None, self.layout.num_joints):
+            raise ValueError(
+                f"num_point {num_point}, but layout {self.layout.name!r} has {self.layout.num_joints} joints"
+            )
+        adjacency = torch.from_numpy(spatial_adjacency(self.layout)).float()
+        self.data_bn = nn.BatchNorm1d(num_person * in_channels * self.layout.num_joints)
+        before = in_channels
+        for number, (multiple, stride) in enumerate(PLAN, start=1):
+            width = multiple * base_channel
+            gcn, tcn = self.units(before, width, stride, adjacency)
+            residual = shortcut(before, width, stride) if number > 1 else None
+            self.add_module(f"l{number}", Block(gcn, tcn, residual))
+            before = width
+        self.drop_out = nn.Dropout(drop_out)
+        self.fc = nn.Linear(before, num_class)
+        nn.init.normal_(self.fc.weight, 0, math.sqrt(2.0 / num_class))
+        init_norm(self.data_bn)
+
+    def units(self, in_channels: int, out_channels: int, stride: int, adjacency: Tensor) -> tuple[nn.Module, nn.Module]:
+        """Graph convolution over ``adjacency`` (S, V, V), and the temporal convolution after it, with the stride."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, v, m = x.shape
+        x = x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t)
+        x = self.data_bn(x).view(n, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(n * m, c, t, v)
+        for number in range(1, len(PLAN) + 1):
+            x = getattr(self, f"l{number}")(x)
+        x = x.view(n, m, x.shape[1], -1).mean((1, 3))
+        return self.fc(self.drop_out(x))
