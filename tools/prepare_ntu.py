@@ -30,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("--dataset", required=True, choices=["ntu60", "ntu120"])
     options.add_argument("--missing", type=Path, nargs="+", default=[], help="NTU's lists of missing skeletons")
     options.add_argument("--npz", action="store_true", help="also write CTR-GCN's arrays, NTU60_CS.npz and so on")
-    options.add_argument("--strict", action="store_true", help="refuse where any file is left out, but of another data set")
+    options.add_argument("--strict", action="store_true", help="refuse where any file is left out")
     options.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     options.add_argument("--overwrite", action="store_true", help="replace what --out holds")
     arguments = options.parse_args(words)
