@@ -24,7 +24,6 @@ from .synthetic import LAYOUT as DEPTH_LAYOUT
 VERSION = 1  # of the generator; another one means that cached sets are made anew
 LAYOUT = SkeletonLayout.get("coco17")
 HEIGHT, WIDTH, FOCAL = 480, 640, 380.0  # pixels
-ASIDE = 35.0  # degrees by which the camera stands aside, so that it sees what moves to and fro
 FACE = {  # place in the frame of the head: to the person's left, up, forward; metres
     "nose": (0.0, -0.02, 0.11),
     "left_eye": (0.035, 0.02, 0.09),
@@ -34,13 +33,6 @@ FACE = {  # place in the frame of the head: to the person's left, up, forward; m
 }
 MISSED, FAR_OFF = 0.02, 0.02  # shares of the joints in all frames
 NOISE = 2.0, 25.0  # pixels, standard deviation where the detector is sure, and where it is far off
-
-
-def from_aside(seen: np.ndarray, degrees: float) -> np.ndarray:
-    """Joints (T, V, 3) in camera coordinates as a camera sees them that stands so far aside, at the same distance."""
-    centre = seen[:, DEPTH_LAYOUT.joint("spine_base")].mean(axis=0)
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return (seen - centre) @ np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]]) + centre
 
 
 def coco_joints(seen: np.ndarray) -> np.ndarray:
@@ -111,7 +103,7 @@ class Feeder(PoseFeeder):
             for label, count in enumerate(counts):
                 for number in range(count):
                     rng = np.random.default_rng([len(SPLITS) * seed + SPLITS.index(split), label, number])
-                    frames = detect(coco_joints(from_aside(synthesize(label, rng)[:, 0], ASIDE)), rng)
+                    frames = detect(coco_joints(synthesize(label, rng)[:, 0]), rng)
                     name = f"{ACTIONS[label].name}_{number:04d}"
                     yield Sample(name, label, frames, columns={"height": HEIGHT, "width": WIDTH})
 

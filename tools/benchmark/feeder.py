@@ -104,7 +104,14 @@ def make(options: argparse.Namespace) -> Path:
 def start_plain(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]]:
     """The arrays read whole, a DataLoader over them."""
     dataset = PlainDataset(path)
-    loader = DataLoader(dataset, batch, shuffle=True, num_workers=workers, drop_last=True)
+    loader = DataLoader(
+        dataset,
+        batch,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        multiprocessing_context="fork" if workers else None,
+    )
     return len(dataset), iter(loader)
 
 

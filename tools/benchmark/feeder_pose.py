@@ -95,7 +95,16 @@ def make(options: argparse.Namespace) -> Path:
 def start_plain(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]]:
     """All sequences read into memory, a DataLoader over them."""
     dataset = PlainDataset(path)
-    return len(dataset), iter(DataLoader(dataset, batch, shuffle=True, num_workers=workers, drop_last=True))
+    return len(dataset), iter(
+        DataLoader(
+            dataset,
+            batch,
+            shuffle=True,
+            num_workers=workers,
+            drop_last=True,
+            multiprocessing_context="fork" if workers else None,
+        )
+    )
 
 
 def start_ours(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]]:
