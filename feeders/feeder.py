@@ -146,8 +146,7 @@ class StoreFeeder:
     def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
         """Joints (N, C, T, V, M) of stored sequences before the stream is taken: crop, resize, rotation."""
         left, right, weight = self.taps(self.store.lengths[members], draws)
-        first = self.store.offsets[members][:, None]
-        near, far = self.read(first + left, device), self.read(first + right, device)
+        near, far = self.read(members, np.concatenate([left, right], axis=1), device).chunk(2, dim=2)
         x = torch.lerp(near, far, torch.from_numpy(weight).to(device)[:, None, :, None, None])
         if draws is not None and self.random_rot:
             angles = (draws[:, 2:5].to(device) * 2 - 1) * self.rotation
@@ -165,16 +164,17 @@ class StoreFeeder:
         low, high = self.p_interval
         return random_crop(lengths, (low, high), self.min_crop, draws[:, :2].double().numpy())
 
-    def read(self, frames: np.ndarray, device: torch.device) -> Tensor:
-        """Stored frames (N, T) -> (N, C, T, V, M) on the device."""
-        return torch.from_numpy(self.store.frames[frames]).to(device, non_blocking=True).permute(0, 4, 1, 3, 2)
+    def read(self, members: np.ndarray, frames: np.ndarray, device: torch.device) -> Tensor:
+        """Frames (N, T) of stored sequences -> (N, C, T, V, M) on the device; a copy of one's own."""
+        stored = torch.from_numpy(self.store.gather(members, frames))
+        return stored.to(device, non_blocking=True).permute(0, 4, 1, 3, 2)
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
         """(N, C, T, V, M): the first T stored frames of each sequence, then zeros; joints, whatever the stream."""
         members = self.members[rows]
         place = np.arange(self.window_size)[None]
         inside = place < self.store.lengths[members][:, None]
-        x = self.read(np.where(inside, self.store.offsets[members][:, None] + place, 0), torch.device("cpu"))
+        x = self.read(members, np.where(inside, place, 0), torch.device("cpu"))
         return x * torch.from_numpy(inside)[:, None, :, None, None]
 
     def _usable(self, members: np.ndarray, on_bad_sample: str) -> np.ndarray:

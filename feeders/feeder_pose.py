@@ -104,7 +104,7 @@ class PoseFeeder(StoreFeeder):
 
     def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
         """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: -1 .. 1 over the image, augmented."""
-        x = self.read(self.store.offsets[members][:, None] + frames, device).float()  # float32 already: a copy of ours
+        x = self.read(members, frames, device).contiguous().float()
         half = torch.from_numpy(self.half_size[members]).to(device, x.dtype)[:, :, None, None, None]
         x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
         if draws is not None:

@@ -110,7 +110,7 @@ class Feeder(StoreFeeder):
         lengths = self.store.lengths[members]
         place = np.arange(lengths.max())[None]
         valid = torch.from_numpy(place < lengths[:, None]).to(device)
-        x = self.read(self.store.offsets[members][:, None] + np.minimum(place, lengths[:, None] - 1), device)
+        x = self.read(members, np.minimum(place, lengths[:, None] - 1), device)
         x = x - x[:, :, :1, CENTRE : CENTRE + 1]
         if draws is not None and self.random_rot:
             degrees = (draws[:, :2].double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
