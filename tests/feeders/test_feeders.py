@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -38,6 +39,26 @@ def test_store_packs_and_maps(tmp_path):
     assert np.load(store.path / "frames.npy").shape == (9, 2, 25, 3), "a plain .npy file"
     again = SkeletonStore.build([tmp_path], "set", "f1", lambda: pytest.fail("read again"))
     assert again.checksum == store.checksum
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_gather_is_indexing(tmp_path, half):
+    def read():
+        for sample in samples((3, 5, 1, 9)):
+            yield Sample(sample.id, sample.label, sample.frames.astype(np.float16 if half else np.float64))
+
+    store = SkeletonStore.build([tmp_path], "set", "f", read)
+    assert store.frames.dtype == (np.float16 if half else np.float32)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 4, 30)
+    frames = np.floor(rng.random((30, 7)) * store.lengths[rows][:, None]).astype(int)
+    wanted = np.stack([store.sequence(row)[own] for row, own in zip(rows, frames, strict=True)])
+    np.testing.assert_array_equal(store.gather(rows, frames), wanted)
+    np.testing.assert_array_equal(store.in_memory().gather(rows, frames), wanted)
+    assert not isinstance(store.in_memory().frames, np.memmap)
+    os.truncate(store.path / "frames.npy", (store.path / "frames.npy").stat().st_size - 4)
+    with pytest.raises(DataError, match=r"frames\.npy is cut off; delete the folder"):
+        store.gather(np.array([3]), np.array([[0, 8]]))
 
 
 def test_changed_source_replaces_the_store(tmp_path):

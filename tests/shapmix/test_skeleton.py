@@ -211,3 +211,21 @@ def test_missing_key(key):
     del values[key]
     with pytest.raises(ValueError, match=rf"missing keys \['{key}'\]"):
         SkeletonLayout.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["ntu25", "ucla20", "coco17"])
+def test_mirrored(name):
+    layout = LAYOUTS[name]
+    other = layout.mirrored()
+    assert [other[joint] for joint in other] == list(range(layout.num_joints)), "twice is once"
+    for joint, counterpart in enumerate(other):
+        names = layout.joint_names[joint], layout.joint_names[counterpart]
+        assert names[0].replace("left", "right") == names[1].replace("left", "right")
+        assert (joint == counterpart) == (not names[0].startswith(("left", "right")))
+
+
+def test_one_side_alone_cannot_be_mirrored():
+    values = {"name": "x", "bones": [[1, 0]], "parts": {"a": [0], "b": [1]}}
+    for joints in (["left_hand", "hip"], ["a", "b"]):
+        with pytest.raises(ValueError, match="no pairs of joints called left_"):
+            SkeletonLayout.from_dict({**values, "joint_names": joints}).mirrored()
