@@ -26,7 +26,7 @@ from feeders.store import Sample, SkeletonStore
 from feeders.synthetic import ACTIONS, synthesize
 from feeders.transforms import rotate, rotation_matrices
 
-from .startup import fresh, run, startup_table
+from .startup import common_options, fresh, run, startup_table
 
 SIZES = {"ntu60_lt": ("ntu60_xsub", 7892, 16487), "ntu120": ("ntu120_xsub", 63026, 50919)}
 PERFORMANCES = 64  # different ones; the rest are copies, at other speeds
@@ -36,10 +36,7 @@ MEDIAN_FRAMES, SPREAD, SHORTEST, LONGEST = 74, 0.35, 40, 300  # of a log-normal 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``python -m tools.benchmark feeder``."""
     command.add_argument("--size", choices=sorted(SIZES), default="ntu60_lt", help="of the made-up set")
-    command.add_argument("--folder", type=Path, default=Path("work_dir/cache/benchmark"), help="for the made-up set")
-    command.add_argument("--batch", type=int, default=64, help="samples")
-    command.add_argument("--batches", type=int, default=50, help="timed batches of each variant")
-    command.add_argument("--workers", type=int, default=2, help="loading processes of the plain variant")
+    common_options(command)
 
 
 class PlainDataset(Dataset):

@@ -22,7 +22,7 @@ from feeders.loader import StoreLoader
 from feeders.store import Sample, SkeletonStore
 from feeders.uniform import published_clips, training_clips
 
-from .startup import fresh, run, startup_table
+from .startup import common_options, fresh, run, startup_table
 
 FRAMES = 60, 300  # of a sequence
 HEIGHT, WIDTH, CLASSES, WINDOW = 256, 340, 400, 100
@@ -31,10 +31,7 @@ HEIGHT, WIDTH, CLASSES, WINDOW = 256, 340, 400, 100
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``python -m tools.benchmark feeder_pose``."""
     command.add_argument("--clips", type=int, default=240_000, help="sequences of the made-up set")
-    command.add_argument("--folder", type=Path, default=Path("work_dir/cache/benchmark"), help="for the made-up set")
-    command.add_argument("--batch", type=int, default=64, help="samples")
-    command.add_argument("--batches", type=int, default=50, help="timed batches of each variant")
-    command.add_argument("--workers", type=int, default=2, help="loading processes of the plain variant")
+    common_options(command)
 
 
 class PlainDataset(Dataset):

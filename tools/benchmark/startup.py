@@ -16,6 +16,14 @@ import torch
 from .measure import memory
 
 
+def common_options(command: argparse.ArgumentParser) -> None:
+    """Options of all benchmarks of feeders."""
+    command.add_argument("--folder", type=Path, default=Path("work_dir/cache/benchmark"), help="for the made-up set")
+    command.add_argument("--batch", type=int, default=64, help="samples")
+    command.add_argument("--batches", type=int, default=50, help="timed batches of each variant")
+    command.add_argument("--workers", type=int, default=2, help="loading processes of the plain variant")
+
+
 def fresh(function: Callable[..., Any], *arguments: object) -> Any:
     """What a function of a module returns, called in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
