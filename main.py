@@ -9,6 +9,7 @@ from signal import SIGINT
 from typing import Any
 
 from processor.config import ConfigError, choices, holds_many, is_text, load_config, parse_value, schema_keys
+from processor.distributed import leave
 from processor.log import open_log
 from processor.processor import Processor
 
@@ -76,4 +77,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -528,6 +528,17 @@ def processes_with(mark):
     return found
 
 
+SLOWLY = """
+import sys, time
+from feeders.store import StoreWriter
+from tools.prepare_ntu import main
+add = StoreWriter.add
+StoreWriter.add = lambda self, sample: (time.sleep(0.005), add(self, sample))
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
 def test_killed_again_and_again(tmp_path):
     """SIGKILL and Ctrl-C at several moments, on one process and two; what the main one leaves behind ends, too."""
     names = ntu_names(setups=range(1, 21), actions=range(1, 6))  # 900
@@ -538,7 +549,7 @@ def test_killed_again_and_again(tmp_path):
             archive.writestr(f"{name}.skeleton", texts[number % 10])
     out, mark = tmp_path / "out", uuid.uuid4().hex
     journal = tmp_path / "out.partial" / "journal.jsonl"
-    words = [sys.executable, "-m", "tools.prepare_ntu", "--raw", str(raw), "--out", str(out), "--dataset", "ntu120"]
+    words = [sys.executable, "-c", SLOWLY, "--raw", str(raw), "--out", str(out), "--dataset", "ntu120"]
     environment = {**os.environ, "SHAPMIX_TEST": mark, "OMP_NUM_THREADS": "1"}
 
     def start(jobs):

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from feeders.loader import StoreLoader
 from feeders.synthetic import Feeder
-from processor.distributed import gather_rows, set_up, sum_over_ranks, tear_down
+from processor.distributed import gather_rows, leave, set_up, sum_over_ranks, tear_down
 from processor.engine import Trainer, evaluate, mean_sequence
 from shapmix import LogitAdjustedLoss, ShapMix
 from shapmix.distributed import world
@@ -88,3 +88,4 @@ def main(out: str, cache: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave(0)
