@@ -529,9 +529,10 @@ def processes_with(mark):
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
 from feeders.store import StoreWriter
 from tools.prepare_ntu import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 add = StoreWriter.add
 StoreWriter.add = lambda self, sample: (time.sleep(0.005), add(self, sample))
 if __name__ == "__main__":
