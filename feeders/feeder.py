@@ -101,9 +101,6 @@ class StoreFeeder:
         if self.num_joints != layout.num_joints:
             raise DataError(f"{store.path} has {self.num_joints} joints, layout {layout.name!r} {layout.num_joints}")
 
-    num_clips = 1
-    """Q, views of one sample that a test batch holds in turn."""
-
     def __len__(self) -> int:
         return len(self.members)
 

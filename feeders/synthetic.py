@@ -332,6 +332,17 @@ CENTRE = LAYOUT.joint("spine_mid")
 SPLITS = ("train", "val", "test")
 
 
+def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> list[int]:
+    """Samples of each action: falling exponentially in training, ``num_test`` each in the other splits.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return exponential_counts(n_max, imbalance, len(ACTIONS)) if split == "train" else [num_test] * len(ACTIONS)
+
+
 class Feeder(StoreFeeder):
     """The synthetic set; NTU's view of it (crop, resize, rotation), centred on the first frame's spine_mid.
 
@@ -361,11 +372,7 @@ class Feeder(StoreFeeder):
         repeat: int = 1,
         cache_dir: str | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        counts = [num_test] * len(ACTIONS)
-        if split == "train":
-            counts = exponential_counts(n_max, imbalance, len(ACTIONS))
+        counts = split_counts(split, n_max, imbalance, num_test)
 
         def read() -> Iterator[Sample]:
             for name, label, frames in zip(*make_set(counts, len(SPLITS) * seed + SPLITS.index(split)), strict=True):

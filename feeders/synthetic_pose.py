@@ -16,9 +16,8 @@ import numpy as np
 from shapmix.skeleton import SkeletonLayout
 
 from .feeder_pose import PoseFeeder
-from .longtail import exponential_counts
-from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
-from .synthetic import ACTIONS, SPLITS, synthesize
+from .store import Sample, SkeletonStore, cache_folders, fingerprint_files
+from .synthetic import ACTIONS, SPLITS, split_counts, synthesize
 from .synthetic import LAYOUT as DEPTH_LAYOUT
 
 VERSION = 1  # of the generator; another one means that cached sets are made anew
@@ -93,11 +92,7 @@ class Feeder(PoseFeeder):
         repeat: int = 1,
         cache_dir: str | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        counts = [num_test] * len(ACTIONS)
-        if split == "train":
-            counts = exponential_counts(n_max, imbalance, len(ACTIONS))
+        counts = split_counts(split, n_max, imbalance, num_test)
 
         def read() -> Iterator[Sample]:
             for label, count in enumerate(counts):

@@ -8,7 +8,6 @@ same command goes on where it was.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from feeders.arrays import write_arrays
 from feeders.ntu import PROTOCOLS
 from feeders.ntu_data import read_list
 from feeders.ntu_raw import choose_sources, read_source
-from feeders.preparation import find_sources, prepare, report_table, usable_cores
-from feeders.store import DataError
+from feeders.preparation import find_sources, prepare, report_table
+
+from .preparing import add_options, carry_out
 
 SUFFIX = ".skeleton"
 
@@ -30,38 +30,29 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("--dataset", required=True, choices=["ntu60", "ntu120"])
     options.add_argument("--missing", type=Path, nargs="+", default=[], help="NTU's lists of missing skeletons")
     options.add_argument("--npz", action="store_true", help="also write CTR-GCN's arrays, NTU60_CS.npz and so on")
-    options.add_argument("--strict", action="store_true", help="refuse where any file is left out")
-    options.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
-    options.add_argument("--overwrite", action="store_true", help="replace what --out holds")
-    arguments = options.parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        if arguments.jobs < 1:
-            raise DataError(f"--jobs must be at least 1, got {arguments.jobs}")
-        missing = {name for path in arguments.missing for name in read_list(path)}
-        found, others = find_sources(arguments.raw, SUFFIX)
-        sources, left_out = choose_sources(found, arguments.dataset, missing)
-        store, report = prepare(
-            arguments.out,
-            arguments.dataset,
-            sources,
-            read_source,
-            {**others, **left_out},
-            arguments.jobs,
-            strict=arguments.strict,
-            overwrite=arguments.overwrite,
-        )
-        print(f"{arguments.out}\n{report_table(report)}")
-        for name, protocol in PROTOCOLS.items():
-            if arguments.npz and protocol.dataset == arguments.dataset:
-                write_arrays(arguments.out / f"{protocol.arrays}.npz", store, name)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    add_options(options)
+    return carry_out(run, options.parse_args(words))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Finds the files, prepares the store, prints what came of it."""
+    missing = {name for path in arguments.missing for name in read_list(path)}
+    found, others = find_sources(arguments.raw, SUFFIX)
+    sources, left_out = choose_sources(found, arguments.dataset, missing)
+    store, report = prepare(
+        arguments.out,
+        arguments.dataset,
+        sources,
+        read_source,
+        {**others, **left_out},
+        arguments.jobs,
+        strict=arguments.strict,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{arguments.out}\n{report_table(report)}")
+    for name, protocol in PROTOCOLS.items():
+        if arguments.npz and protocol.dataset == arguments.dataset:
+            write_arrays(arguments.out / f"{protocol.arrays}.npz", store, name)
 
 
 if __name__ == "__main__":

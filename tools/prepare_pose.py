@@ -8,7 +8,6 @@ command goes on where it was. From then on no pickle is read.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,10 +15,12 @@ from typing import Any
 
 import yaml
 
-from feeders.preparation import prepare, report_table, usable_cores
+from feeders.preparation import prepare, report_table
 from feeders.pyskl import Recipe, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore, fingerprint_files
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
+
+from .preparing import add_options, carry_out
 
 
 def read_layout(word: str) -> SkeletonLayout:
@@ -75,26 +76,14 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument(
         "--img_shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="where an annotation has none"
     )
-    options.add_argument("--strict", action="store_true", help="refuse where any sequence cannot be used")
-    options.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
-    options.add_argument("--overwrite", action="store_true", help="replace the store in --out")
-    arguments = options.parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        if arguments.jobs < 1 or not 0 <= arguments.box_thr <= 1 or not 0 <= arguments.valid_ratio <= 1:
-            raise DataError("--jobs must be at least 1, --box_thr and --valid_ratio shares in 0 .. 1")
-        run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    add_options(options)
+    return carry_out(run, options.parse_args(words))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Reads the pickle, prepares the store, prints what came of it."""
+    if not 0 <= arguments.box_thr <= 1 or not 0 <= arguments.valid_ratio <= 1:
+        raise DataError("--box_thr and --valid_ratio must be shares in 0 .. 1")
     recipe = Recipe(
         read_layout(arguments.layout),
         arguments.box_thr,

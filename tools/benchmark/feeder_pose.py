@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from feeders.feeder_pose import MIN_SCORE, Feeder
@@ -22,7 +22,7 @@ from feeders.loader import StoreLoader
 from feeders.store import Sample, SkeletonStore
 from feeders.uniform import published_clips, training_clips
 
-from .startup import common_options, fresh, run, startup_table
+from .startup import common_options, fresh, plain_batches, run, startup_table
 
 FRAMES = 60, 300  # of a sequence
 HEIGHT, WIDTH, CLASSES, WINDOW = 256, 340, 400, 100
@@ -92,16 +92,7 @@ def make(options: argparse.Namespace) -> Path:
 def start_plain(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]]:
     """All sequences read into memory, a DataLoader over them."""
     dataset = PlainDataset(path)
-    return len(dataset), iter(
-        DataLoader(
-            dataset,
-            batch,
-            shuffle=True,
-            num_workers=workers,
-            drop_last=True,
-            multiprocessing_context="fork" if workers else None,
-        )
-    )
+    return len(dataset), plain_batches(dataset, batch, workers)
 
 
 def start_ours(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]]:

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from .measure import memory
 
@@ -50,6 +51,15 @@ def run(
         "shared_mb": after["shared"] - before["shared"],
         "samples_per_s": delivered * options.batch / seconds,
     }
+
+
+def plain_batches(dataset: Dataset, batch: int, workers: int) -> Iterator[Any]:
+    """Shuffled batches of a plain variant, through torch's DataLoader; its processes share the data's memory."""
+    context = "fork" if workers else None
+    loader: DataLoader[Any] = DataLoader(
+        dataset, batch, shuffle=True, num_workers=workers, drop_last=True, multiprocessing_context=context
+    )
+    return iter(loader)
 
 
 def startup_table(figures: dict[str, dict[str, float]], plain: str, ours: str) -> str:
