@@ -289,9 +289,9 @@ def _translate(values: dict[str, Any], path: str) -> dict[str, Any]:
             values.setdefault("schedule", "cosine")
         elif key == "test_interval":
             values.setdefault("eval_interval", value)
-    values["feeder"] = OFFICIAL_FEEDERS.get(str(values.get("feeder")), values.get("feeder"))
-    if values["feeder"] is None:
-        del values["feeder"]
+    ours = OFFICIAL_FEEDERS.get(str(values.get("feeder")))
+    if ours is not None:
+        values["feeder"] = ours
     if "mixing" not in values and "loss" not in values:
         log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
     model_args = values.get("model_args")
@@ -349,8 +349,9 @@ def _pipeline_args(pipeline: Any) -> dict[str, Any]:
         kind = step.get("type") if isinstance(step, dict) else None
         if kind in ("UniformSample", "UniformSampleFrames"):
             args |= {"window_size": step.get("clip_len", 100), "num_clips": step.get("num_clips", 1)}
-        elif kind == "GenSkeFeat" and len(step.get("feats", ["j"])) == 1:
-            args["stream"] = PYSKL_STREAMS.get(step.get("feats", ["j"])[0], "joint")
+        elif kind == "GenSkeFeat":
+            feats = " ".join(map(str, step.get("feats", ["j"])))
+            args["stream"] = PYSKL_STREAMS.get(feats, feats)  # the feeder refuses what is none of its streams
     return args
 
 

@@ -302,6 +302,14 @@ weight_decay: 0.0005
 """
 
 
+@pytest.mark.parametrize(("feats", "named"), [("[x]", "'x'"), ("[j, b]", "'j b'")])
+def test_streams_that_are_not_offered(pickled, tmp_path, feats, named, capsys):
+    path = tmp_path / "official.yaml"
+    path.write_text(OFFICIAL.replace("ANN", pickled).replace("feats: [b]", f"feats: {feats}"))
+    assert main.main(["--config", str(path), "--work_dir", str(tmp_path / "run")]) == 2
+    assert f"stream must be one of joint, bone, joint_motion, bone_motion, got {named}" in capsys.readouterr().err
+
+
 def test_official_yaml(pickled, tmp_path, caplog):
     path = tmp_path / "official.yaml"
     path.write_text(OFFICIAL.replace("ANN", pickled))
