@@ -7,11 +7,13 @@ graph, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from shapmix.skeleton import SkeletonLayout
 
@@ -34,6 +36,84 @@ def init_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d, scale: float = 1.0) -> None
     nn.init.zeros_(norm.bias)
 
 
+class _InMemory(torch.autograd.Function):
+    """A tensor in one of the two memory layouts; its gradient in the other, as the layer before it wants it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, channels_last: bool) -> Tensor:
+        ctx.channels_last = channels_last
+        return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        before = torch.contiguous_format if ctx.channels_last else torch.channels_last
+        return grads[0].contiguous(memory_format=before), None
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """x (N, C, T, V) with joints next to each other in memory, as products over joints want it."""
+    return _InMemory.apply(x, False)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x (N, C, T, V) with channels next to each other in memory: batch norm and pooling are several times faster."""
+    return _InMemory.apply(x, True)
+
+
+def is_fixed(norm: nn.Module) -> TypeGuard[_BatchNorm]:
+    """Is it a batch norm that is an affine map now, because it uses running statistics?"""
+    return isinstance(norm, _BatchNorm) and not norm.training and norm.running_var is not None
+
+
+def affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) of a fixed batch norm."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def folded(conv: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does what ``conv`` and a fixed ``norm`` do; of the present weights."""
+    scale, shift = affine(norm)
+    return conv.weight * scale.view(-1, 1, 1, 1), shift if conv.bias is None else torch.addcmul(shift, conv.bias, scale)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(conv(x))``; one convolution where the norm is fixed."""
+    if is_fixed(norm):
+        return F.conv2d(x, *folded(conv, norm), conv.stride, conv.padding, conv.dilation, conv.groups)
+    return norm(conv(x))
+
+
+def conv_norms(convs: Sequence[nn.Conv2d], norms: Sequence[Any], x: Tensor) -> Tensor:
+    """The outputs of several 1x1 convolutions of x, each with its norm, along the channels: one convolution."""
+    fixed = all(is_fixed(norm) for norm in norms)
+    pairs = [folded(*pair) if fixed else (pair[0].weight, pair[0].bias) for pair in zip(convs, norms, strict=True)]
+    weights, biases = zip(*pairs, strict=True)
+    y = F.conv2d(x, torch.cat(weights), torch.cat(biases))
+    return y if fixed else batch_norms(norms, y)
+
+
+def batch_norms(norms: Sequence[Any], x: Tensor) -> Tensor:
+    """Each norm on its own channels of x (N, C, T, V), one after the other along C; in one call in training.
+
+    SyncBatchNorm, which talks to other processes, and norms of which some are fixed are called one by one.
+    """
+    widths = [norm.num_features for norm in norms]
+    if not all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms):
+        return torch.cat([norm(part) for norm, part in zip(norms, x.split(widths, 1), strict=True)], 1)
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, var, weight, bias = (torch.cat([getattr(norm, name) for norm in norms]) for name in names)
+    y = F.batch_norm(x, mean, var, weight, bias, True, norms[0].momentum, norms[0].eps)
+    with torch.no_grad():
+        for norm, *statistics in zip(norms, mean.split(widths), var.split(widths), strict=True):
+            norm.running_mean.copy_(statistics[0])
+            norm.running_var.copy_(statistics[1])
+            norm.num_batches_tracked.add_(1)
+    return y
+
+
 class TemporalConv(nn.Module):
     """Convolution over time and batch norm, (N, C, T, V) -> (N, C', ceil(T / stride), V), without activation."""
 
@@ -54,7 +134,7 @@ class TemporalConv(nn.Module):
         init_norm(self.bn)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        return conv_norm(self.conv, self.bn, x)
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
@@ -82,7 +162,8 @@ def aggregate(values: Tensor, topology: Tensor) -> Tensor:
 class MultiScaleTemporalConv(nn.Module):
     """Four branches over time, concatenated: two dilated convolutions, a max pool, a pointwise convolution.
 
-    After Liu et al., CVPR 2020, as CTR-GCN uses it; every branch has a quarter of the channels.
+    After Liu et al., CVPR 2020, as CTR-GCN uses it; every branch has a quarter of the channels. What the branches have
+    in common is computed in one call: the 1x1 convolutions before the ReLU, and batch norms.
 
     Args:
         in_channels, out_channels: out_channels must divide by the number of branches (dilations + 2).
@@ -118,7 +199,19 @@ class MultiScaleTemporalConv(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        branches: list[Any] = list(self.branches)
+        *dilated, pooled, plain = branches
+        before = [*dilated, pooled]
+        y = conv_norms([branch[0] for branch in before], [branch[1] for branch in before], x).relu_()
+        *parts, last = y.chunk(len(before), 1)
+        pool = pooled[3](last)
+        norms = [*(branch[3].bn for branch in dilated), pooled[4], plain[1]]
+        if not all(is_fixed(norm) for norm in norms):
+            outputs = [branch[3].conv(part) for branch, part in zip(dilated, parts, strict=True)]
+            return batch_norms(norms, torch.cat([*outputs, pool, plain[0](x)], 1))
+        outputs = [branch[3](part) for branch, part in zip(dilated, parts, strict=True)]
+        scale, shift = (value.to(pool.dtype).view(1, -1, 1, 1) for value in affine(pooled[4]))
+        return torch.cat([*outputs, torch.addcmul(shift, pool, scale), conv_norm(plain[0], plain[1], x)], 1)
 
 
 class Block(nn.Module):
@@ -132,11 +225,10 @@ class Block(nn.Module):
         self.gcn1 = gcn
         self.tcn1 = tcn
         self.residual = residual
-        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.tcn1(self.gcn1(x))
-        return self.relu(features if self.residual is None else features + self.residual(x))
+        return features.relu() if self.residual is None else (features + self.residual(x)).relu_()
 
 
 class Backbone(nn.Module):
@@ -201,5 +293,5 @@ class Backbone(nn.Module):
         x = self.data_bn(x).view(n, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(n * m, c, t, v)
         for number in range(1, len(PLAN) + 1):
             x = getattr(self, f"l{number}")(x)
-        x = x.view(n, m, x.shape[1], -1).mean((1, 3))
+        x = x.mean((2, 3)).view(n, m, -1).mean(1)
         return self.fc(self.drop_out(x))

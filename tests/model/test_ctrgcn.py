@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from model.ctrgcn import Model
+from model.layers import is_fixed
 from shapmix import SkeletonLayout
+from tests.plain import PlainCTRGCN
 
 BODY = SkeletonLayout("mine", tuple("abcd"), ((1, 0), (2, 1), (3, 1)), {"low": (0, 1), "high": (2, 3)})
 
@@ -43,3 +46,75 @@ def test_clear_errors():
         Model(5, "ntu25", num_point=20)
     with pytest.raises(ValueError, match="no skeleton layout 'kinect'"):
         Model(5, "kinect")
+
+
+def pair(**args) -> tuple[Model, PlainCTRGCN]:
+    """Our network and the plain one with the same weights, none of them at its initial value, in double precision."""
+    torch.manual_seed(3)
+    ours, plain = Model(6, BODY, 2, **args).double(), PlainCTRGCN(6, BODY, 2, **args).double()
+    for module in ours.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, -1.5, 1.5)
+            nn.init.normal_(module.bias)
+    for number in range(1, 11):
+        nn.init.uniform_(getattr(ours, f"l{number}").gcn1.alpha, 0.2, 0.8)
+    plain.load_state_dict(ours.state_dict())
+    return ours, plain
+
+
+def agree(ours: nn.Module, plain: nn.Module, x: torch.Tensor) -> None:
+    """Logits, gradients of input and weights, and running statistics."""
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    logits = [network(values) for network, values in zip((ours, plain), inputs, strict=True)]
+    torch.testing.assert_close(*logits, rtol=1e-9, atol=1e-9)
+    for values in logits:
+        values.log_softmax(1)[:, 0].sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-7, atol=1e-9)
+    for (name, own), (other, theirs) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
+        assert name == other
+        torch.testing.assert_close(own.grad, theirs.grad, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: name + text)
+    for (name, own), theirs in zip(ours.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_as_the_plain_network(training, adaptive):
+    """Frames that the two strides do not divide; twice, so that statistics and folded weights follow the weights."""
+    ours, plain = pair(base_channel=8, adaptive=adaptive)
+    for network in (ours, plain):
+        network.train(training)
+    for seed in range(2):
+        x = torch.randn(4, 3, 18, 4, 2, dtype=torch.double, generator=torch.Generator().manual_seed(seed))
+        agree(ours, plain, x)
+        with torch.no_grad():
+            for network in (ours, plain):
+                for parameter in network.parameters():
+                    parameter.mul_(1.01).sub_(0.01)
+                    parameter.grad = None
+
+
+def test_some_batch_norms_fixed():
+    """Frozen norms in a network that trains: those of one branch, and of one graph convolution."""
+    ours, plain = pair(base_channel=4)
+    for network in (ours, plain):
+        network.train()
+        network.l2.tcn1.branches[1][1].eval()
+        network.l3.tcn1.branches[0][3].bn.eval()
+        network.l4.gcn1.bn.eval()
+    assert is_fixed(ours.l4.gcn1.bn)
+    agree(ours, plain, torch.randn(3, 3, 16, 4, 2, dtype=torch.double))
+
+
+def test_half_precision_is_close():
+    ours, plain = pair(base_channel=8)
+    ours.float().eval(), plain.eval()
+    x = torch.randn(4, 3, 16, 4, 2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = ours(x)
+        assert half.dtype == torch.bfloat16
+    with torch.no_grad():
+        full = plain(x.double())
+    assert (half.double() - full).norm() < 0.1 * full.norm()
