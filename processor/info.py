@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from feeders.loader import Batch, Loader
+from shapmix import ShapMix
 
 from .engine import Trainer
 
@@ -24,11 +25,29 @@ def multiply_adds(network: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
+def estimate_units(mixer: ShapMix | None) -> float:
+    """Cost of estimating contributions, in forward passes a sample, as a mean over the steps."""
+    if mixer is None or not mixer.guided:
+        return 0.0
+    return 2.0 * mixer.estimate_fraction / mixer.estimate_interval
+
+
+def estimate_line(trainer: Trainer) -> str:
+    """How often contributions are estimated, for which share of the batch, and what that costs of a step."""
+    mixer = trainer.mixer
+    if mixer is None or not mixer.guided:
+        return "none"
+    return (
+        f"every {mixer.estimate_interval} step(s), {100 * mixer.estimate_fraction:.4g} % of the batch: "
+        f"{estimate_units(mixer):.1f} of {forward_units(trainer):.1f} forward units"
+    )
+
+
 def forward_units(trainer: Trainer) -> float:
     """Cost of a training step in forward passes a sample; a backward pass counts as two."""
     if trainer.mixer is None:
         return 3.0
-    return 6.0 + (2.0 / trainer.mixer.estimate_interval if trainer.mixer.guided else 0.0)
+    return 6.0 + estimate_units(trainer.mixer)
 
 
 def step_seconds(trainer: Trainer, batch: Batch) -> float:
@@ -57,6 +76,7 @@ def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) 
         f"network     {type(network).__module__}.{type(network).__name__}: {millions:.3f} M parameters",
         f"sample      {shape} (C, T, V, M): {macs:.1f} M multiply-adds forward",
         f"step        {forward_units(trainer):.1f} forward units a sample (cross-entropy alone: 3)",
+        f"estimate    {estimate_line(trainer)}",
         f"throughput  {1e3 * seconds:.1f} ms a step, {train.batch_size / seconds:.0f} samples/s on {train.device} "
         f"(median of {STEPS} steps, data ready)",
     ]

@@ -30,5 +30,5 @@ def uniform_int(low: int, high: int, rng: torch.Generator) -> int:
 
 def uniform_subset(members: range | list[int], size: int, rng: torch.Generator) -> tuple[int, ...]:
     """``size`` of the members, every subset equally likely, in rising order."""
-    order = torch.randperm(len(members), generator=rng)[:size]
-    return tuple(sorted(members[int(place)] for place in order))
+    order = torch.randperm(len(members), generator=rng)[:size].tolist()
+    return tuple(sorted(members[place] for place in order))

@@ -1,25 +1,25 @@
 """Blend and paste: two samples become one (METHOD 4). Drawing is separate from applying.
 
 ``draw_mix`` makes every random decision of a batch on the CPU; the other functions are pure, work on whole
-batches on any device, and neither synchronise with the device nor touch their arguments.
+batches on any device, and neither synchronise with the device nor touch their arguments. Nothing is differentiated.
 
 Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, P parts, S coalitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .draws import uniform_int, uniform_subset
 
 TIME_UNIT = 4  # frames; networks of this family halve time twice
+Rows = Tensor | Sequence[Tensor]  # a batch (N, ...), or consecutive pieces of it
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,8 @@ def draw_mix(
     target_start = uniform_int(0, units - target, rng)
     source = uniform_int(target, units, rng)
     source_start = uniform_int(0, units - source, rng)
-    coalition = torch.zeros(num_parts, dtype=torch.bool)
     parts = coalition_sizes[uniform_int(0, len(coalition_sizes) - 1, rng)]
-    coalition[list(uniform_subset(range(num_parts), parts, rng))] = True
+    chosen = uniform_subset(range(num_parts), parts, rng)
     return MixDraws(
         shift=shift,
         kind="paste" if chance < paste_probability else "blend",
@@ -89,7 +88,7 @@ def draw_mix(
         target_len=TIME_UNIT * target,
         source_start=TIME_UNIT * source_start,
         source_len=TIME_UNIT * source,
-        coalition=coalition,
+        coalition=torch.tensor([part in chosen for part in range(num_parts)]),
         uniform=torch.rand(size, generator=rng),
     )
 
@@ -113,44 +112,73 @@ def pasted_parts(drawn: Tensor, y: Tensor, y_partner: Tensor, abundance: Tensor)
     """What is written onto each sample, given the parts that must survive of the rarer one.
 
     Args:
-        drawn: (N, P) bool, the coalition drawn from the rarer sample's class.
+        drawn: (N, P) bool, the coalition drawn from the rarer sample's class; or its joints, (N, V).
         y, y_partner: classes (N,).
         abundance: (K,) how common a class is; the smaller is the rarer.
 
     Returns:
-        (N, P) bool: the drawn parts where the partner is the rarer, else (also on a tie) the complement.
+        bool, shaped as drawn: the drawn parts where the partner is the rarer, else (also on a tie) the complement.
     """
     partner_is_rarer = abundance[y_partner] < abundance[y]
     return torch.where(partner_is_rarer.unsqueeze(-1), drawn, ~drawn)
 
 
-def blend(x: Tensor, partner: Tensor, lam: float) -> Tensor:
+def partner_rows(everyone: Tensor, first: int, size: int) -> list[Tensor]:
+    """The ``size`` rows of a global batch (N, ...) from place ``first`` mod N on, in one piece, or two round the end.
+
+    The pieces are views: a roll would move the whole batch through memory once more.
+    """
+    first %= len(everyone)
+    pieces = [everyone[first : first + size], everyone[: max(0, first + size - len(everyone))]]
+    return [piece for piece in pieces if len(piece)]
+
+
+@torch.no_grad()
+def blend(x: Tensor, partner: Rows, lam: float) -> Tensor:
     """Mixup (Zhang et al., ICLR 2018): ``(1 - lam) x + lam partner``; the partner's share is lam."""
-    return (1 - lam) * x + lam * partner
+    mixed = (1 - lam) * x
+    for rows, other in _in_pieces(mixed, partner):
+        rows += lam * other
+    return mixed
 
 
-def paste(x: Tensor, partner: Tensor, joints: Tensor, draws: MixDraws) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def paste(x: Tensor, partner: Rows, joints: Tensor, draws: MixDraws) -> tuple[Tensor, Tensor]:
     """Writes the partner's source segment, resized in time, over the target segment on the given joints (ST-Mix).
 
     Nearest-neighbour in time, index ``floor(t * (src / dst))`` in float32, as torch's interpolate has it.
 
     Args:
-        x, partner: (N, C, T, V, M).
+        x: (N, C, T, V, M).
+        partner: the same shape, as one tensor or as pieces of it.
         joints: (N, V) bool, the joints that are overwritten.
 
     Returns:
         the mixed batch, a new tensor (N, C, T, V, M), and the partner's share (N,) of the pasted samples:
         target length * pasted joints / (T * V).
     """
-    step = torch.arange(draws.target_len, device=x.device, dtype=torch.float32)
-    index = (step * (draws.source_len / draws.target_len)).long().clamp(max=draws.source_len - 1)
-    source = partner.index_select(2, index + draws.source_start)
+    frames = _nearest(draws.source_len, draws.target_len, x.device)
     mixed = x.clone()
     segment = mixed.narrow(2, draws.target_start, draws.target_len)
-    segment.copy_(torch.where(joints[:, None, None, :, None], source, segment))
+    source = torch.empty_like(segment)  # in the memory order of x
+    for rows, other in _in_pieces(source, partner):
+        torch.index_select(other.narrow(2, draws.source_start, draws.source_len), 2, frames, out=rows)
+    torch.where(joints[:, None, None, :, None], source, segment, out=segment)
     pasted = joints.sum(1).to(target_dtype(x))
     share = pasted * (draws.target_len / (x.shape[2] * x.shape[3]))
     return mixed, share
+
+
+def _nearest(source: int, target: int, device: torch.device) -> Tensor:
+    """(target,) frames 0 .. source - 1 that resize a segment to the target length."""
+    step = torch.arange(target, device=device, dtype=torch.float32)
+    return (step * (source / target)).long().clamp(max=source - 1)
+
+
+def _in_pieces(whole: Tensor, partner: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows of ``whole``, the piece of the partner that belongs to them)."""
+    pieces = [partner] if isinstance(partner, Tensor) else partner
+    return zip(whole.split([len(piece) for piece in pieces]), pieces, strict=True)
 
 
 def target_dtype(x: Tensor) -> torch.dtype:
@@ -160,6 +188,5 @@ def target_dtype(x: Tensor) -> torch.dtype:
 
 def soft_target(y: Tensor, y_partner: Tensor, share: Tensor, num_class: int) -> Tensor:
     """(N, K) targets ``(1 - share) onehot(y) + share onehot(y_partner)``, in the dtype of share."""
-    own, other = F.one_hot(y, num_class), F.one_hot(y_partner, num_class)
-    share = share.unsqueeze(-1)
-    return (1 - share) * own + share * other
+    classes, shares = torch.stack([y, y_partner], 1), torch.stack([1 - share, share], 1)
+    return share.new_zeros(len(y), num_class).scatter_add_(1, classes, shares)

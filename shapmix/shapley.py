@@ -86,10 +86,11 @@ def coalition_values(
     parts = torch.zeros(len(present), layout.num_parts, dtype=torch.bool)
     for row, members in zip(parts, present, strict=True):
         row[list(members)] = True
-    joints = (parts.unsqueeze(-1) & layout.membership()).any(1).to(x.device)  # (E, V)
+    joints = (parts.unsqueeze(-1) & layout.membership()).any(1).to(x.device, non_blocking=True)  # (E, V)
     mask = joints[:, None, None, None, :, None]
+    # no inference_mode: tensors that a network makes in its first forward call and keeps could not be trained with
     with _evaluating(model), torch.no_grad():
-        masked = torch.where(mask, x, baseline.to(x)).flatten(0, 1)  # (E * N, C, T, V, M)
+        masked = torch.where(mask, x, baseline.to(x, non_blocking=True)).flatten(0, 1)  # (E * N, C, T, V, M)
         logits = torch.cat([model(chunk) for chunk in masked.split(max_batch or len(masked))])
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
@@ -115,7 +116,7 @@ def contributions(
     values = coalition_values(model, x, target, baseline, layout, present, max_batch)
     weights = torch.tensor([[term.get(parts, 0.0) for term in terms] for parts in present], dtype=values.dtype)
     # no matrix product, which autocast would round to bf16: the difference of two probabilities needs its digits
-    return (values.T.unsqueeze(-1) * weights.to(values.device)).sum(1)
+    return (values.T.unsqueeze(-1) * weights.to(values.device, non_blocking=True)).sum(1)
 
 
 def sampled_contribution(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import gather_batch, own_slice, world
 from .draws import generator, uniform_int
-from .mixing import MixDraws, blend, draw_coalition, draw_mix, paste, pasted_parts, soft_target, target_dtype
+from .mixing import (
+    MixDraws,
+    Rows,
+    blend,
+    draw_coalition,
+    draw_mix,
+    partner_rows,
+    paste,
+    pasted_parts,
+    soft_target,
+    target_dtype,
+)
 from .saliency import SaliencyTable
 from .shapley import draw_context, sampled_contribution
 from .skeleton import SkeletonLayout
@@ -55,6 +67,8 @@ class ShapMix(nn.Module):
         naive_estimate_epoch: first epoch with drawn contexts and with decay; before it contexts are empty and
             each value replaces the last.
         estimate_interval: contributions are estimated every so many steps.
+        estimate_fraction: share of the global batch, above 0 and up to 1, that they are estimated for: the same
+            evenly spaced places of it, rounded up, whatever the number of processes. The batch must be in random order.
         rarity: ``count``: the class with fewer training samples is the rarer. ``index``: the one with the larger
             number, as published.
         update: see :class:`SaliencyTable`; ``sequential`` is as published.
@@ -84,6 +98,7 @@ class ShapMix(nn.Module):
         naive_mix_epoch: int = 5,
         naive_estimate_epoch: int = 5,
         estimate_interval: int = 1,
+        estimate_fraction: float = 1.0,
         rarity: Literal["count", "index"] = "count",
         update: Literal["mean", "sequential"] = "mean",
         decay_start: Literal["guidance", "later"] = "guidance",
@@ -106,6 +121,7 @@ class ShapMix(nn.Module):
         _check(0 <= ema <= 1, f"ema must lie in 0..1, got {ema}")
         _check(scale > 0, f"scale must be above 0, got {scale}")
         _check(estimate_interval >= 1, f"estimate_interval must be at least 1, got {estimate_interval}")
+        _check(0 < estimate_fraction <= 1, f"estimate_fraction must lie above 0 and up to 1, got {estimate_fraction}")
         _check(rarity in ("count", "index"), f"rarity is count or index, got {rarity!r}")
         _check(decay_start in ("guidance", "later"), f"decay_start is guidance or later, got {decay_start!r}")
         coalitions = self.layout.coalitions(coalition_sizes)
@@ -118,22 +134,22 @@ class ShapMix(nn.Module):
         self.naive_mix_epoch = naive_mix_epoch
         self.naive_estimate_epoch = naive_estimate_epoch
         self.estimate_interval = estimate_interval
+        self.estimate_fraction = estimate_fraction
         self.decay_epoch = naive_estimate_epoch + (decay_start == "later")
         self.enabled = enabled
         self.seed = seed
         self.saliency = SaliencyTable(len(counts), self.layout, coalitions, scale, update, reduction)
         abundance = counts if rarity == "count" else torch.arange(len(counts), 0, -1)
-        parts = torch.zeros(len(coalitions), self.layout.num_parts, dtype=torch.bool)
-        for row, coalition in zip(parts, coalitions, strict=True):
-            row[list(coalition)] = True
+        part_joints = self.layout.membership()
+        joints = torch.stack([part_joints[list(coalition)].any(0) for coalition in coalitions])
         self.baseline: Tensor | None
         self.abundance: Tensor
-        self.coalition_parts: Tensor
+        self.coalition_joints: Tensor
         self.part_joints: Tensor
         self.register_buffer("baseline", None if baseline is None else baseline.detach().clone())
         self.register_buffer("abundance", abundance.clone(), persistent=False)  # (K,)
-        self.register_buffer("coalition_parts", parts, persistent=False)  # (S, P)
-        self.register_buffer("part_joints", self.layout.membership(), persistent=False)  # (P, V)
+        self.register_buffer("coalition_joints", joints, persistent=False)  # (S, V)
+        self.register_buffer("part_joints", part_joints, persistent=False)  # (P, V)
         self.start_step(0, 0)
 
     @property
@@ -156,8 +172,9 @@ class ShapMix(nn.Module):
             y: its classes (N,), int64.
 
         Returns:
-            unclipped contributions (N,), or None where nothing was to be estimated (not guided, not enabled, or not a
-            step of ``estimate_interval``). Cost: 2 N samples forward in one call.
+            unclipped contributions (N,), NaN for samples that ``estimate_fraction`` leaves out; or None where nothing
+            was to be estimated (not guided, not enabled, or not a step of ``estimate_interval``). Cost: 2 samples
+            forward for each that is estimated, 2 N by default, in one call; no call where none of this rank's is.
         """
         if not (self.enabled and self.guided) or self.step % self.estimate_interval:
             return None
@@ -172,9 +189,26 @@ class ShapMix(nn.Module):
         context = draw_context(self.layout.num_parts, coalition, self._estimate_rng)
         if self.epoch < self.naive_estimate_epoch:
             context = ()
-        values = sampled_contribution(model, x, y, self.baseline, self.layout, coalition, context)
+        places = self._estimated_places(len(x))
+        if len(places) == len(x):
+            values = sampled_contribution(model, x, y, self.baseline, self.layout, coalition, context)
+        else:
+            values = torch.full_like(y, torch.nan, dtype=target_dtype(x))  # which the table leaves out
+            if places:
+                rows = torch.tensor(places).to(x.device, non_blocking=True)
+                found = sampled_contribution(model, x[rows], y[rows], self.baseline, self.layout, coalition, context)
+                values[rows] = found.to(values)
         self.saliency.update(column, y, values, self.ema if self.epoch >= self.decay_epoch else 0.0)
         return values
+
+    def _estimated_places(self, size: int) -> list[int]:
+        """Places in this rank's batch of ``size``; over all ranks ceil(estimate_fraction * N), evenly spaced."""
+        rank, processes = world()
+        everyone = processes * size
+        count = max(1, ceil(self.estimate_fraction * everyone - 1e-6))  # 0.07 * 100 is 7.000000000000001
+        first = rank * size
+        places = (number * everyone // count - first for number in range(count))
+        return [place for place in places if 0 <= place < size]
 
     @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,14 +241,17 @@ class ShapMix(nn.Module):
             uniform=own_slice(draws.uniform).to(x.device, non_blocking=True),
             coalition=draws.coalition.to(x.device, non_blocking=True),
         )
-        partner = own_slice(everyone.roll(-draws.shift, 0))
-        y_partner = own_slice(classes.roll(-draws.shift, 0))
+        first = world()[0] * len(x) + draws.shift
+        partner = partner_rows(everyone, first, len(x))
+        y_partner = torch.cat(partner_rows(classes, first, len(x)))
         return self.apply_draws(x, y, partner, y_partner, draws)
 
     def apply_draws(
-        self, x: Tensor, y: Tensor, partner: Tensor, y_partner: Tensor, draws: MixDraws
+        self, x: Tensor, y: Tensor, partner: Rows, y_partner: Tensor, draws: MixDraws
     ) -> tuple[Tensor, Tensor]:
         """Mixes x with partner (both (N, C, T, V, M)) as drawn; the draws' tensors are on their device already.
+
+        The partner may come in pieces, see :func:`partner_rows`.
 
         Returns:
             x_mix and soft targets (N, K), both new. No transfer to or from the device, and no loop over samples.
@@ -225,10 +262,9 @@ class ShapMix(nn.Module):
             if self.guided and self.epoch >= self.naive_mix_epoch:
                 rarer = torch.where(self.abundance[y_partner] < self.abundance[y], y_partner, y)
                 column = draw_coalition(self.saliency.table, rarer, draws.uniform, self.temperature)
-                parts = pasted_parts(self.coalition_parts[column], y, y_partner, self.abundance)
+                joints = pasted_parts(self.coalition_joints[column], y, y_partner, self.abundance)  # (N, V)
             else:
-                parts = draws.coalition.expand(len(x), -1)
-            joints = (parts.unsqueeze(-1) & self.part_joints).any(1)  # (N, P), (P, V) -> (N, V)
+                joints = (draws.coalition.unsqueeze(-1) & self.part_joints).any(0).expand(len(x), -1)
             mixed, share = paste(x, partner, joints, draws)
         return mixed, soft_target(y, y_partner, share, self.num_class)
 

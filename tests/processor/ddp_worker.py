@@ -1,4 +1,4 @@
-"""Five Shap-Mix steps in float64 on a small network; ``python tests/processor/ddp_worker.py OUT`` or under torchrun.
+"""Five Shap-Mix steps in float64 on a small network; ``ddp_worker.py OUT CACHE FRACTION``, also under torchrun.
 
 Rank 0 writes an .npz with what every step saw and did, joined over the ranks.
 """
@@ -34,7 +34,7 @@ class Small(nn.Module):
         return self.layers(x)
 
 
-def main(out: str, cache: str) -> None:
+def main(out: str, cache: str, fraction: str) -> None:
     device = set_up("cpu")
     torch.set_num_threads(1)
     rank, processes = world()
@@ -43,7 +43,8 @@ def main(out: str, cache: str) -> None:
     test = StoreLoader(Feeder("test", window_size=16, num_test=3, cache_dir=cache), 12, 7, device, torch.float64)
     network = Small().double()
     baseline = mean_sequence(loader, 8)
-    mixer = ShapMix("ntu25", loader.class_counts, baseline, naive_mix_epoch=0, naive_estimate_epoch=0, seed=7).double()
+    options = {"naive_mix_epoch": 0, "naive_estimate_epoch": 0, "estimate_fraction": float(fraction), "seed": 7}
+    mixer = ShapMix("ntu25", loader.class_counts, baseline, **options).double()
     trainer = Trainer(
         model=DistributedDataParallel(network) if processes > 1 else network,
         mixer=mixer,

@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 import yaml
 
 import main
@@ -26,12 +27,13 @@ def run(words, **more):
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 
 
-def test_five_steps(tmp_path):
+@pytest.mark.parametrize("fraction", ["1.0", "0.4"])  # of 12 samples 5: 2, 2 and 1 of three processes
+def test_five_steps(tmp_path, fraction):
     worker = str(ROOT / "tests" / "processor" / "ddp_worker.py")
     found = {}
     for processes in (1, 2, 3):
         out = tmp_path / f"{processes}.npz"
-        done = run([*TORCHRUN, str(processes), worker, str(out), str(tmp_path / "cache")])
+        done = run([*TORCHRUN, str(processes), worker, str(out), str(tmp_path / "cache"), fraction])
         assert done.returncode == 0, done.stderr
         with np.load(out) as file:
             found[processes] = dict(file)

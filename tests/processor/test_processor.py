@@ -13,8 +13,9 @@ from sklearn.metrics import balanced_accuracy_score
 import main
 from processor.checkpoint import load_checkpoint, load_weights
 from processor.engine import Meter, Trainer
-from processor.info import forward_units
+from processor.info import estimate_line, forward_units
 from processor.metrics import classification_metrics, table
+from shapmix import ShapMix
 from tests.conftest import write_ucla
 
 
@@ -107,7 +108,13 @@ def test_validation_split_chooses_best(write_config, tmp_path, capsys):
 def test_info(write_config, capsys, tmp_path):
     assert main.main(["--config", write_config(), "--phase", "info"]) == 0
     out = capsys.readouterr().out
-    for text in ("M parameters", "M multiply-adds forward", "8.0 forward units", "samples/s on cpu", "3x16x25x1"):
+    for text in (
+        "M parameters",
+        "M multiply-adds forward",
+        "100 % of the batch: 2.0 of 8.0 forward units",
+        "samples/s on cpu",
+        "3x16x25x1",
+    ):
         assert text in out
     assert not (tmp_path / "run").exists(), "info writes nothing"
 
@@ -115,6 +122,13 @@ def test_info(write_config, capsys, tmp_path):
 def test_forward_units():
     trainer = Trainer(None, None, None, None, None)  # type: ignore[arg-type]
     assert forward_units(trainer) == 3
+    assert estimate_line(trainer) == "none"
+    trainer.mixer = ShapMix("ntu25", [3, 1], guided=False)
+    assert forward_units(trainer) == 6
+    assert estimate_line(trainer) == "none"
+    trainer.mixer = ShapMix("ntu25", [3, 1], estimate_interval=2, estimate_fraction=0.25)
+    assert forward_units(trainer) == 6.25
+    assert estimate_line(trainer) == "every 2 step(s), 25 % of the batch: 0.2 of 6.2 forward units"
 
 
 PLUGIN = '''

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from shapmix import ShapMix
 from shapmix.draws import generator
-from shapmix.mixing import MixDraws, blend, default_window, draw_coalition, draw_mix, paste, pasted_parts, soft_target
+from shapmix.mixing import (
+    MixDraws,
+    blend,
+    default_window,
+    draw_coalition,
+    draw_mix,
+    partner_rows,
+    paste,
+    pasted_parts,
+    soft_target,
+)
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -110,6 +120,59 @@ def test_mixer_is_the_reference_loop(problem):
         want, target = reference(mixer, x, y, draws_of(mixer, x))
     assert torch.equal(x_mix, want)
     torch.testing.assert_close(y_mix, target)
+
+
+@quick
+@given(problems(smallest=2), st.permutations(range(5)))
+def test_any_memory_order_gives_the_same_and_is_kept(problem, order):
+    mixer, x, y = problem
+    back = [order.index(axis) for axis in range(5)]
+    permuted = x.permute(order).contiguous().permute(back)
+    x_mix, y_mix = mixer(x, y)
+    mixer.start_step(mixer.epoch, mixer.step)
+    other_mix, other_y = mixer(permuted, y)
+    assert torch.equal(other_mix, x_mix)
+    assert torch.equal(other_y, y_mix)
+    assert other_mix.permute(order).is_contiguous()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8])
+def test_paste_copies_bit_for_bit(dtype):
+    """Also zeros with a sign, infinite numbers and NaN: what is pasted is the partner's, what is not stays."""
+    rng, bits = generator("bits"), {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    x, partner = (torch.randint(256, (3, 2, 16, 5, 2 * dtype.itemsize), generator=rng).byte() for _ in range(2))
+    if dtype.is_floating_point:
+        odd = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1.0]).to(dtype)
+        x = odd[torch.randint(6, (3, 2, 16, 5, 2), generator=rng)].view(torch.uint8)
+        partner = odd[torch.randint(6, (3, 2, 16, 5, 2), generator=rng)].view(torch.uint8)
+    joints = torch.rand(3, 5, generator=rng) < 0.5
+    draws = MixDraws(0, "paste", 0.0, 4, 8, 8, 8, torch.ones(1), torch.ones(1))
+    mixed, _ = paste(x.view(dtype), partner.view(dtype), joints, draws)
+    want = x.view(bits).clone()
+    for i in range(3):
+        for joint in joints[i].nonzero().flatten():
+            want[i, :, 4:12, joint] = partner.view(bits)[i, :, 8:16, joint]
+    assert torch.equal(mixed.view(bits), want)
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_partner_rows_go_round_the_end(size):
+    everyone = torch.arange(6)
+    for first in range(15):
+        pieces = partner_rows(everyone, first, size)
+        assert torch.equal(torch.cat(pieces), everyone.roll(-first)[:size])
+        assert all(piece.untyped_storage().data_ptr() == everyone.untyped_storage().data_ptr() for piece in pieces)
+
+
+def test_pieces_of_the_partner_are_the_partner():
+    rng = generator("pieces")
+    x, partner = torch.randn(2, 5, 2, 16, 4, 1, generator=rng)
+    draws = MixDraws(0, "paste", 0.0, 4, 8, 4, 12, torch.ones(1), torch.ones(1))
+    joints, pieces = torch.rand(5, 4, generator=rng) < 0.5, list(partner.split([2, 3]))
+    for whole, pieced in zip(paste(x, partner, joints, draws), paste(x, pieces, joints, draws), strict=True):
+        assert torch.equal(whole, pieced)
+    assert torch.equal(blend(x, partner, 0.3), blend(x, pieces, 0.3))
+    assert torch.equal(blend(x, partner, 0.3), (1 - 0.3) * x + 0.3 * partner)
 
 
 @quick

@@ -251,6 +251,27 @@ def test_network_is_left_as_it_was(fail):
     assert torch.is_grad_enabled()
 
 
+class Lazy(nn.Module):
+    """Makes its weights and a constant in its first forward call, as networks of others do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.LazyLinear(K, dtype=torch.float64), None
+
+    def forward(self, x):
+        if self.scale is None:
+            self.scale = torch.full((K,), 0.5, dtype=torch.float64)
+        return self.linear(x.flatten(1)) * self.scale
+
+
+def test_network_whose_first_call_this_is_can_be_trained():
+    _, x, target, baseline = problem(THREE)
+    network = Lazy()
+    sampled_contribution(network, x, target, baseline, THREE, (0,), (2,))
+    network(x).logsumexp(1).sum().backward()
+    assert (network.linear.weight.grad != 0).any()
+
+
 def test_running_statistics_are_used():
     """In evaluation mode a sample's values do not depend on its batch."""
     _, x, target, baseline = problem(THREE)

@@ -164,6 +164,48 @@ def test_estimate_interval():
     assert ran == [True, False, False, True, False, False, True]
 
 
+@pytest.mark.parametrize(("fraction", "places"), [(0.5, [0, 2, 4]), (0.4, [0, 2, 4]), (0.05, [0]), (0.99, range(6))])
+@pytest.mark.parametrize("update", ["mean", "sequential"])
+def test_estimate_fraction(fraction, places, update):
+    """Only the chosen samples are evaluated, and the table is that of a batch of them alone."""
+    x, y = batch()
+    places, asked = list(places), []
+
+    def counting(clip):
+        asked.append(len(clip))
+        return network()(clip)
+
+    mixer, alone = make(estimate_fraction=fraction, update=update), make(update=update)
+    for epoch in (0, 7):
+        for each in (mixer, alone):
+            each.start_step(epoch, 3)
+        values = mixer.observe(counting, x, y)
+        want = alone.observe(network(), x[places], y[places])
+        assert asked.pop() == 2 * len(places)
+        assert not asked, "one call"
+        assert values.shape == (6,)
+        assert values.isnan().nonzero().flatten().tolist() == [place for place in range(6) if place not in places]
+        assert torch.equal(values[places], want)
+        assert torch.equal(mixer.saliency.table, alone.saliency.table)
+    assert (mixer.saliency.table > 1e-3).any()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100])
+def test_number_and_spacing_of_the_estimated_places(size):
+    for percent in range(1, 101):
+        places = make(estimate_fraction=percent / 100)._estimated_places(size)
+        assert len(places) == -(-percent * size // 100)
+        gaps = {after - before for before, after in zip(places, [*places[1:], size + places[0]], strict=True)}
+        assert max(gaps) - min(gaps) <= 1
+
+
+def test_whole_batch_is_estimated_by_default():
+    x, y = batch()
+    values = make().observe(network(), x, y)
+    assert values.isfinite().all()
+    assert torch.equal(values, make(estimate_fraction=1.0).observe(network(), x, y))
+
+
 def test_contexts_are_empty_before_naive_estimate_epoch():
     mixer = make(naive_estimate_epoch=2)
     for epoch in (0, 1):
@@ -333,6 +375,9 @@ def test_window_and_paste_probability_are_passed_on():
         ({"ema": -0.5}, "ema .* got -0.5"),
         ({"scale": 0}, "scale .* got 0"),
         ({"estimate_interval": 0}, "estimate_interval .* got 0"),
+        ({"estimate_fraction": 0.0}, "estimate_fraction must lie above 0 and up to 1, got 0.0"),
+        ({"estimate_fraction": 1.5}, "estimate_fraction .* got 1.5"),
+        ({"estimate_fraction": float("nan")}, "estimate_fraction .* got nan"),
         ({"rarity": "size"}, "rarity is count or index, got 'size'"),
         ({"decay_start": "never"}, "decay_start is guidance or later, got 'never'"),
         ({"update": "median"}, "update is mean or sequential"),
@@ -444,6 +489,7 @@ CASES = [
     for reduction in ("evidence", "table")
     for update in ("mean", "sequential")
 ]
+CASES += [{"reduction": "evidence", "estimate_fraction": share} for share in (0.4, 0.1)]  # places 0, 2, 4; place 0
 STEPS = [(0, 0), (0, 1), (5, 0), (5, 1), (6, 0)]
 
 
@@ -488,7 +534,7 @@ def results_of(two_ranks, case):
     return zip(STEPS, zip(*(rank[first : first + len(STEPS)] for rank in two_ranks), strict=True), strict=True)
 
 
-@pytest.mark.parametrize("case", [0, 1], ids=["mean", "sequential"])
+@pytest.mark.parametrize("case", [0, 1, 4, 5], ids=["mean", "sequential", "some", "one rank's"])
 def test_two_ranks_are_one_process_with_the_global_batch(two_ranks, case):
     assert CASES[case]["reduction"] == "evidence"
     mixer = make(**CASES[case])
