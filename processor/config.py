@@ -76,7 +76,7 @@ SET_ELSEWHERE = (
 # Keys that may differ between a run and its resumption: they do not change what is computed.
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "resume", "overwrite", "num_worker", "log_interval", "print_log",
-    "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score", "show_topk", "plugins",
+    "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score", "show_topk", "plugins", "compile",
 }  # fmt: skip
 
 
@@ -146,6 +146,9 @@ class Config(BaseModel):
     batch_size: int = Field(64, ge=1, description="global, over all processes")
     test_batch_size: int = Field(64, ge=1)
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    compile: bool | Literal["reduce-overhead", "max-autotune"] = Field(
+        False, description="torch.compile of the network: true, or one of its modes; needs a C++ compiler on the CPU"
+    )
 
     eval_interval: int = Field(1, ge=1, description="evaluate every so many epochs, and after the last")
     save_interval: int = Field(0, ge=0, description="keep epoch_N.pt every so many epochs; 0: only last.pt, best.pt")

@@ -74,6 +74,7 @@ class Trainer:
     seed: int = 0
     rank: int = 0
     grad_clip: float | None = None
+    read_interval: int = 1  # steps after which the host reads the losses, and so waits for the device
     autocast: Callable[[], AbstractContextManager] = nullcontext
     after_step: Callable[[int, Meter], None] = field(default=lambda step, meter: None)  # may raise Stopped
 
@@ -93,8 +94,17 @@ class Trainer:
             logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
         return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), logits
 
-    def step(self, batch: Batch, epoch: int, step: int) -> tuple[float, float, int]:
-        """One update of the weights; returns the clean loss, the mixed loss and how many samples were right."""
+    def step(self, batch: Batch, epoch: int, step: int) -> Tensor:
+        """One update of the weights.
+
+        Returns:
+            clean loss, mixed loss and how many samples were right (3,), on the device, so that nothing waits for it.
+
+        Raises:
+            NotFinite: a loss is NaN or infinite, on any process, before the weights change; only where every step is
+                read (``read_interval`` 1).
+        """
+        torch.compiler.cudagraph_mark_step_begin()
         torch.manual_seed(derive_seed(self.seed, epoch, step, self.rank, "dropout"))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
@@ -102,14 +112,15 @@ class Trainer:
             self.mixer.start_step(epoch, step)
         loss, mix_loss, logits = self.losses(batch)
         total = loss + mix_loss
-        if any_rank(not bool(total.isfinite()), total.device):
+        figures = torch.stack([loss, mix_loss, (logits.argmax(1) == batch.y).sum().to(loss)]).detach()
+        if self.read_interval == 1 and any_rank(not bool(total.isfinite()), total.device):
             raise NotFinite(f"the loss is not finite ({loss.item()} clean, {mix_loss.item()} mixed)")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         if self.grad_clip is not None:
             clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
-        return loss.item(), mix_loss.item(), int((logits.argmax(1) == batch.y).sum())
+        return figures
 
 
 def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: int, meter: Meter) -> dict[str, float]:
@@ -119,7 +130,8 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
         train_loss, train_mix_loss, train_top1, samples_per_s over the whole epoch.
 
     Raises:
-        NotFinite: a loss is NaN or infinite, on any process; the weights are as before that step.
+        NotFinite: a loss is NaN or infinite, on any process. The weights are as before that step where every step is
+            read; else they are spoilt, but nothing was saved since.
         Stopped: ``after_step`` was asked to stop.
     """
     trainer.model.train()
@@ -128,31 +140,51 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
     )
     with bar:
         begun = perf_counter()
+        unread: list[tuple[Tensor, Tensor]] = []  # rows and figures of steps
         for step, batch in enumerate(loader.train(epoch, first_step), first_step):
             try:
-                loss, mix_loss, correct = trainer.step(batch, epoch, step)
+                unread.append((batch.rows, trainer.step(batch, epoch, step)))
             except NotFinite as error:
-                rows = gather_rows(batch.rows.to(loader.device))
-                names = ", ".join(loader.ids[row] for row in rows.tolist())
-                raise NotFinite(
-                    f"epoch {epoch}, step {step}: {error} for samples {names}. The last good checkpoint is kept; lower "
-                    "base_lr, set grad_clip, or look at these samples"
-                ) from error
+                raise _named(error, loader, epoch, step, batch.rows) from error
+            if (step + 1) % trainer.read_interval and step + 1 < loader.steps:
+                continue
+            for place, (loss, mix_loss, correct, bad) in enumerate(_read([figures for _, figures in unread])):
+                rows = unread[place][0]
+                if bad:
+                    reason = NotFinite(f"the loss is not finite (here {loss} clean, {mix_loss} mixed)")
+                    raise _named(reason, loader, epoch, step + 1 - len(unread) + place, rows)
+                meter.loss += loss * len(rows)
+                meter.mix_loss += mix_loss * len(rows)
+                meter.correct += int(correct)
+                meter.seen += len(rows)
             now = perf_counter()
             meter.steps = step + 1
-            meter.loss += loss * len(batch.y)
-            meter.mix_loss += mix_loss * len(batch.y)
-            meter.correct += correct
-            meter.seen += len(batch.y)
             meter.seconds += now - begun
             begun = now
-            bar.update()
+            bar.update(len(unread))
+            unread.clear()
             rate = meter.seen * loader.processes / meter.seconds
             bar.set_postfix_str(
                 f"loss {loss + mix_loss:.3f}, acc {meter.correct / meter.seen:.3f}, {rate:.0f} samples/s"
             )
             trainer.after_step(epoch, meter)
     return meter.over_ranks(loader.device).figures()
+
+
+def _read(figures: list[Tensor]) -> list[list[float]]:
+    """Figures of some steps on the host, each with the number of processes in which a loss is not finite."""
+    table = torch.stack(figures)
+    bad = sum_over_ranks((~table.isfinite()).any(1).to(table))
+    return torch.cat([table, bad.unsqueeze(1)], 1).tolist()
+
+
+def _named(error: NotFinite, loader: Loader, epoch: int, step: int, rows: Tensor) -> NotFinite:
+    """The error with the samples of its step, of all processes."""
+    names = ", ".join(loader.ids[row] for row in gather_rows(rows.to(loader.device)).tolist())
+    return NotFinite(
+        f"epoch {epoch}, step {step}: {error} for samples {names}. The last good checkpoint is kept; lower base_lr, "
+        "set grad_clip, or look at these samples"
+    )
 
 
 @dataclass(frozen=True)
@@ -170,10 +202,17 @@ def evaluate(
     batch_size: int,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     after_batch: Callable[[], None] = lambda: None,
+    fixed_size: bool = False,
 ) -> Scores:
     """Scores every sample of a split once: shared out over the processes without padding, joined by row.
 
     Cost: n samples forward. The same on every process. The model is left in evaluation mode.
+
+    Args:
+        model: x (N, C, T, V, M) -> logits (N, K).
+        batch_size: samples in a forward pass of a process.
+        after_batch: called after each; may raise Stopped.
+        fixed_size: fill the last batch up with copies, which are not scored: for networks compiled for one size.
 
     Raises:
         NotFinite: a score is NaN or infinite.
@@ -183,9 +222,13 @@ def evaluate(
     logits, rows = [], []
     batches: Iterable[Batch] = tqdm(loader.test(batch_size), desc="evaluate", leave=False, disable=_silent())
     for batch in batches:
+        x, missing = batch.x, batch_size * batch.clips - len(batch.x) if fixed_size else 0
+        if missing:
+            x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
         with autocast():
-            scores = model(batch.x)
-        logits.append(over_clips(scores if scores.dtype == torch.float64 else scores.float(), batch.clips))
+            scores = model(x)[: len(batch.x)]
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32), copy=True)  # a graph may reuse its outputs
+        logits.append(over_clips(scores, batch.clips))
         rows.append(batch.rows)
         after_batch()
     empty = torch.zeros(0, len(loader.class_names), dtype=loader.dtype, device=loader.device)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from math import gcd
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Literal
@@ -245,6 +246,10 @@ class Processor:
         self.network = network.to(self.device, self.dtype)
         if weights is not None:
             load_weights(self.network, Path(weights), config.ignore_weights)
+        if config.compile:
+            mode = None if config.compile is True else config.compile
+            self.network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too
+            log.info("the network is compiled at its first training step and its first evaluation, which take longer")
 
     def build_training(self, mixer_state: dict[str, Any] | None) -> None:
         """Mixer (from its state, where there is one, which spares the pass over the data), loss, optimiser."""
@@ -255,6 +260,7 @@ class Processor:
             log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
         tau = config.tau if config.loss == "logit_adjustment" else 0.0
         optimised = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        fused = True if self.device.type == "cuda" else None  # all weights in one kernel; None: torch's choice
         optimizer: torch.optim.Optimizer
         if config.optimizer == "SGD":
             optimizer = torch.optim.SGD(
@@ -263,9 +269,10 @@ class Processor:
                 config.momentum,
                 weight_decay=config.weight_decay,
                 nesterov=config.nesterov and config.momentum > 0,
+                fused=fused,
             )
         else:
-            optimizer = torch.optim.AdamW(optimised, config.base_lr, weight_decay=config.weight_decay)
+            optimizer = torch.optim.AdamW(optimised, config.base_lr, weight_decay=config.weight_decay, fused=fused)
         model: nn.Module = self.network
         if self.processes > 1:
             model = DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
@@ -278,6 +285,7 @@ class Processor:
             seed=config.seed,
             rank=self.rank,
             grad_clip=config.grad_clip,
+            read_interval=read_interval(config, self.device),
             autocast=self.autocast,
             after_step=self.after_step,
         )
@@ -321,7 +329,8 @@ class Processor:
     def evaluate(self, split: Split) -> Scores:
         """Logits of a split; may raise Stopped."""
         check: Callable[[], None] = self.check_signal if self.processes == 1 else lambda: None
-        return evaluate(self.network, self.loaders[split], self.config.test_batch_size, self.autocast, check)
+        loader, config = self.loaders[split], self.config
+        return evaluate(self.network, loader, config.test_batch_size, self.autocast, check, bool(config.compile))
 
     def figures(self, split: Split, scores: Scores) -> dict[str, Any]:
         """Metrics of a split."""
@@ -434,7 +443,7 @@ class Processor:
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
 
     def after_step(self, epoch: int, meter: Meter) -> None:
-        """Between two steps: log, save, stop."""
+        """Between two steps that were read: log, save, stop."""
         config, steps = self.config, self.loaders["train"].steps
         if meter.steps % config.log_interval == 0 or meter.steps == steps:
             log.debug("epoch %d step %d/%d loss %.4f", epoch, meter.steps, steps, meter.loss / meter.seen)
@@ -447,6 +456,11 @@ class Processor:
         """Stops where a signal came."""
         if self.signals.received is not None:
             raise Stopped
+
+
+def read_interval(config: Config, device: torch.device) -> int:
+    """Steps after which losses are read: every one on the CPU, where that costs nothing, else those that are logged."""
+    return 1 if device.type == "cpu" else gcd(config.log_interval, config.save_steps)
 
 
 def clear_work_dir(work_dir: Path) -> None:

@@ -71,7 +71,7 @@ def main(out: str, cache: str, fraction: str) -> None:
             break
         note("rows", batch.rows)
         note("x", batch.x)
-        losses = torch.tensor(trainer.step(batch, 0, step)[:2], dtype=torch.float64)
+        losses = trainer.step(batch, 0, step)[:2]
         kept.setdefault("loss", []).append((sum_over_ranks(losses) / processes).numpy())
         kept.setdefault("table", []).append(mixer.saliency.table.numpy().copy())
     weights = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])

@@ -69,7 +69,5 @@ def test_recorded_losses(part, pooling, tmp_path, monkeypatch):
     trainer, epoch = processor.trainer, EPOCH[part]
     trainer.model.train()
     batches = processor.loaders["train"].train(epoch)
-    losses = [trainer.step(next(batches), epoch, step)[:2] for step in range(len(recorded))]
-    torch.testing.assert_close(
-        torch.tensor(losses, dtype=torch.double), torch.tensor(recorded, dtype=torch.double), rtol=0, atol=1e-8
-    )
+    losses = torch.stack([trainer.step(next(batches), epoch, step)[:2] for step in range(len(recorded))])
+    torch.testing.assert_close(losses, torch.tensor(recorded, dtype=torch.double), rtol=0, atol=1e-8)
