@@ -50,15 +50,15 @@ def forward_units(trainer: Trainer) -> float:
     return 6.0 + estimate_units(trainer.mixer)
 
 
-def step_seconds(trainer: Trainer, batch: Batch) -> float:
-    """Median duration of a training step with its data ready; the first of four steps is not counted."""
+def step_seconds(trainer: Trainer, batch: Batch) -> tuple[float, float]:
+    """Durations of a training step with its data ready: of the first, which also compiles, and the median of three."""
     trainer.model.train()
     seconds = []
     for step in range(1 + STEPS):
         begun = perf_counter()
         trainer.step(batch, 0, step).tolist()  # waits for the device
         seconds.append(perf_counter() - begun)
-    return float(np.median(seconds[1:]))
+    return seconds[0], float(np.median(seconds[1:]))
 
 
 def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) -> str:
@@ -68,7 +68,7 @@ def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) 
     counts = train.class_counts
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     macs = multiply_adds(network, batch.x[:1]) / 1e6
-    seconds = step_seconds(trainer, batch)
+    first, seconds = step_seconds(trainer, batch)
     lines = [
         f"data        {len(train.ids)} training samples, {len(counts)} classes of {min(counts)} to {max(counts)}, "
         f"{len(test.ids)} test samples",
@@ -78,6 +78,6 @@ def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) 
         f"step        {forward_units(trainer):.1f} forward units a sample (cross-entropy alone: 3)",
         f"estimate    {estimate_line(trainer)}",
         f"throughput  {1e3 * seconds:.1f} ms a step, {train.batch_size / seconds:.0f} samples/s on {train.device} "
-        f"(median of {STEPS} steps, data ready)",
+        f"(median of {STEPS} steps, data ready; the first step took {first:.1f} s)",
     ]
     return "\n".join(lines)

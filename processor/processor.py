@@ -249,7 +249,7 @@ class Processor:
         if config.compile:
             mode = None if config.compile is True else config.compile
             self.network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too
-            log.info("the network is compiled at its first training step and its first evaluation, which take longer")
+            log.info("the network is compiled at its first step and first evaluation: minutes; --phase info tells")
 
     def build_training(self, mixer_state: dict[str, Any] | None) -> None:
         """Mixer (from its state, where there is one, which spares the pass over the data), loss, optimiser."""

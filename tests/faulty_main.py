@@ -1,6 +1,7 @@
 """main.py that kills itself with SIGKILL: ``python -m tests.faulty_main MOMENT NUMBER <main's words>``.
 
-At the NUMBER-th time that MOMENT is reached the process is gone, as in a power cut.
+At the NUMBER-th time that MOMENT is reached the process is gone, as in a power cut. With AS_ON_CUDA in the environment
+the run is one of tests.as_on_cuda.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import main
 from processor import checkpoint, log, processor
 from processor.engine import Trainer
+from tests import as_on_cuda
 
 
 def dies(function, number, half=None):
@@ -56,5 +58,7 @@ def arm(moment: str, number: int) -> None:
 
 
 if __name__ == "__main__":
+    if "AS_ON_CUDA" in os.environ:
+        as_on_cuda.pretend()
     arm(sys.argv[1], int(sys.argv[2]))
     sys.exit(main.main(sys.argv[3:]))

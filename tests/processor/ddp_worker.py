@@ -1,10 +1,11 @@
-"""Five Shap-Mix steps in float64 on a small network; ``ddp_worker.py OUT CACHE FRACTION``, also under torchrun.
+"""Five Shap-Mix steps in float64 on a small network; ``ddp_worker.py OUT CACHE OPTIONS``, also under torchrun.
 
 Rank 0 writes an .npz with what every step saw and did, joined over the ranks.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -34,17 +35,23 @@ class Small(nn.Module):
         return self.layers(x)
 
 
-def main(out: str, cache: str, fraction: str) -> None:
+def main(out: str, cache: str, options: str) -> None:
+    given = json.loads(options)
+    estimate = {name: given[name] for name in ("estimate_interval", "estimate_fraction") if name in given}
     device = set_up("cpu")
     torch.set_num_threads(1)
     rank, processes = world()
     feeder = Feeder("train", window_size=16, n_max=20, imbalance=5, cache_dir=cache)
     loader = StoreLoader(feeder, 12, 7, device, torch.float64)
     test = StoreLoader(Feeder("test", window_size=16, num_test=3, cache_dir=cache), 12, 7, device, torch.float64)
+    if given.get("resident"):
+        feeder.make_resident(device)
     network = Small().double()
+    if given.get("compile"):
+        network.compile(backend="aot_eager", dynamic=False)
     baseline = mean_sequence(loader, 8)
-    options = {"naive_mix_epoch": 0, "naive_estimate_epoch": 0, "estimate_fraction": float(fraction), "seed": 7}
-    mixer = ShapMix("ntu25", loader.class_counts, baseline, **options).double()
+    epochs = {"naive_mix_epoch": 0, "naive_estimate_epoch": 0}
+    mixer = ShapMix("ntu25", loader.class_counts, baseline, seed=7, **epochs, **estimate).double()
     trainer = Trainer(
         model=DistributedDataParallel(network) if processes > 1 else network,
         mixer=mixer,
@@ -52,6 +59,7 @@ def main(out: str, cache: str, fraction: str) -> None:
         optimizer=torch.optim.SGD(network.parameters(), 0.05, 0.9, nesterov=True),
         learning_rate=lambda epoch, step: 0.05,
         rank=rank,
+        read_interval=given.get("read_interval", 1),
     )
     kept: dict[str, list[np.ndarray]] = {}
     mix = mixer.apply_draws

@@ -27,13 +27,20 @@ def run(words, **more):
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 
 
-@pytest.mark.parametrize("fraction", ["1.0", "0.4"])  # of 12 samples 5: 2, 2 and 1 of three processes
-def test_five_steps(tmp_path, fraction):
+OPTIONS = [
+    {},
+    {"estimate_fraction": 0.4},  # of 12 samples 5: 2, 2 and 1 of three processes
+    {"estimate_interval": 2, "compile": True, "resident": True, "read_interval": 3},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_five_steps(tmp_path, options):
     worker = str(ROOT / "tests" / "processor" / "ddp_worker.py")
     found = {}
     for processes in (1, 2, 3):
         out = tmp_path / f"{processes}.npz"
-        done = run([*TORCHRUN, str(processes), worker, str(out), str(tmp_path / "cache"), fraction])
+        done = run([*TORCHRUN, str(processes), worker, str(out), str(tmp_path / "cache"), json.dumps(options)])
         assert done.returncode == 0, done.stderr
         with np.load(out) as file:
             found[processes] = dict(file)
@@ -90,9 +97,11 @@ def test_stopped_under_torchrun_goes_on(tmp_path):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
 
 
-def test_loss_not_finite_on_one_rank_stops_all(tmp_path):
+@pytest.mark.parametrize("start", ["", "from tests import as_on_cuda\nas_on_cuda.pretend()\n"])
+def test_loss_not_finite_on_one_rank_stops_all(tmp_path, start):
+    """At once, and where losses are read at the epoch's end: the step is named, and nothing of it is saved."""
     worker = tmp_path / "worker.py"
-    worker.write_text(NAN_ON_RANK_1)
+    worker.write_text(start + NAN_ON_RANK_1)
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tiny_config(tmp_path, mixing="none")))
     done = run([*TORCHRUN, "2", str(worker), "--config", str(path)])
@@ -100,6 +109,7 @@ def test_loss_not_finite_on_one_rank_stops_all(tmp_path):
     assert done.stderr.count("error: epoch 0, step 1: the loss is not finite") == 2, done.stderr
     assert "Connection closed" not in done.stderr
     assert "the loss is not finite" in (tmp_path / "run" / "log.txt").read_text()
+    assert not (tmp_path / "run" / "last.pt").exists()
 
 
 NAN_ON_RANK_1 = """

@@ -11,11 +11,14 @@ import yaml
 from sklearn.metrics import balanced_accuracy_score
 
 import main
+from processor import processor
 from processor.checkpoint import load_checkpoint, load_weights
+from processor.config import load_config
 from processor.engine import Meter, Trainer
 from processor.info import estimate_line, forward_units
 from processor.metrics import classification_metrics, table
 from shapmix import ShapMix
+from tests import as_on_cuda, small
 from tests.conftest import write_ucla
 
 
@@ -217,3 +220,49 @@ def test_metrics():
 def test_meter():
     figures = Meter(steps=2, loss=6.0, mix_loss=3.0, correct=2, seen=4, seconds=2.0).figures()
     assert figures == {"train_loss": 1.5, "train_mix_loss": 0.75, "train_top1": 0.5, "samples_per_s": 2.0}
+
+
+def test_reading_losses_later_changes_nothing(write_config, tmp_path, monkeypatch):
+    """Sums of an epoch whose losses are read every second step, and at its end."""
+    lines = []
+    for name in ("every", "second"):
+        if name == "second":
+            monkeypatch.setattr(processor, "read_interval", lambda config, device: 2)
+        assert main.main(["--config", write_config(), "--work_dir", str(tmp_path / name)]) == 0
+        text = (tmp_path / name / "metrics.jsonl").read_text()
+        lines.append([json.loads(line) | {"samples_per_s": 0} for line in text.splitlines()])
+    assert lines[0] == lines[1]
+
+
+def test_read_interval(write_config):
+    config = load_config(write_config(log_interval=100, save_steps=40))
+    assert processor.read_interval(config, torch.device("cpu")) == 1
+    assert processor.read_interval(config, torch.device("cuda")) == 20
+    assert processor.read_interval(load_config(write_config(log_interval=30)), torch.device("cuda")) == 30
+
+
+def test_compiled(write_config, tmp_path, monkeypatch):
+    """The same figures as without; all batches of the evaluation have one size, also the last."""
+    as_on_cuda.pretend(monkeypatch.setattr)
+    config = write_config(test_batch_size=10, model="tests.small.Model", model_args=None)
+    words, scores = ["--config", config, "--plugin", "tests"], []
+    for compiled in ("false", "true"):
+        assert main.main([*words, "--compile", compiled, "--work_dir", str(tmp_path / compiled)]) == 0
+        with np.load(tmp_path / compiled / "scores_test.npz") as file:
+            scores.append(file["scores"])
+    np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-4)
+    sizes, forward = [], small.Model.forward
+
+    def noted(self, x):
+        sizes.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(small.Model, "forward", noted)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode, dynamic: None)
+    words += ["--phase", "test", "--weights", str(tmp_path / "true" / "last.pt"), "--work_dir", str(tmp_path / "test")]
+    for compiled, wanted in (("true", [10, 10, 10]), ("false", [10, 10, 4])):
+        assert main.main([*words, "--compile", compiled]) == 0
+        assert sizes == wanted
+        sizes.clear()
+        with np.load(tmp_path / "test" / "scores_test_last.npz") as file:
+            np.testing.assert_allclose(file["scores"], scores[1], rtol=1e-4, atol=1e-4)

@@ -17,6 +17,7 @@ import yaml
 import main
 from processor.checkpoint import load_checkpoint
 from processor.processor import Processor
+from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
 
 EPOCHS = 5
@@ -24,10 +25,19 @@ EPOCHS = 5
 KILLS = [("step", 2), ("step", 5), ("metrics", 1), ("checkpoint", 2), ("evaluation", 2), ("save", 2)]
 
 
-def run_config(folder: Path) -> str:
+QUICK = {  # every option for speed
+    "model": "tests.small.Model",
+    "precision": "bf16",
+    "compile": True,
+    "device_resident": True,
+    "mixing_args": {"estimate_interval": 2, "estimate_fraction": 0.4},
+}
+
+
+def run_config(folder: Path, **options: object) -> str:
     """A tiny run with dropout and everything else that could make a resumed run differ."""
-    values = tiny_config(folder, num_epoch=EPOCHS, save_steps=2, schedule="cosine")
-    values["model_args"] = {"base_channel": 4, "drop_out": 0.3}
+    values = tiny_config(folder, num_epoch=EPOCHS, save_steps=2, schedule="cosine", **options)
+    values["model_args"] = {"drop_out": 0.3} if "model" in options else {"base_channel": 4, "drop_out": 0.3}
     values["train_feeder_args"] = {"n_max": 6, "imbalance": 6}
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -68,14 +78,29 @@ def undisturbed(tmp_path_factory):
     return outcome(folder)
 
 
-def test_killed_at_six_moments(tmp_path, undisturbed):
-    path = run_config(tmp_path)
+@pytest.fixture(scope="module")
+def undisturbed_and_quick(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quick")
+    with pytest.MonkeyPatch.context() as patch:
+        as_on_cuda.pretend(patch.setattr)
+        assert main.main(["--config", run_config(folder, **QUICK), "--plugin", "tests"]) == 0
+    return outcome(folder)
+
+
+@pytest.mark.parametrize(("kills", "options"), [(KILLS, {}), ([("step", 5), ("evaluation", 1)], QUICK)])
+def test_killed_at_any_moment(tmp_path, request, monkeypatch, kills, options):
+    """The second of two steps is saved; with all options for speed it is also the one whose losses are read."""
+    undisturbed = request.getfixturevalue("undisturbed_and_quick" if options else "undisturbed")
+    path = run_config(tmp_path, **options)
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    for moment, number in KILLS:
-        words = [sys.executable, "-m", "tests.faulty_main", moment, str(number), "--config", path]
+    if options:
+        as_on_cuda.pretend(monkeypatch.setattr)
+        environment["AS_ON_CUDA"] = "1"
+    for moment, number in kills:
+        words = [sys.executable, "-m", "tests.faulty_main", moment, str(number), "--config", path, "--plugin", "tests"]
         killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
-    assert main.main(["--config", path]) == 0
+    assert main.main(["--config", path, "--plugin", "tests"]) == 0
     ours, theirs = outcome(tmp_path), undisturbed
     assert [line["epoch"] for line in ours[1]] == list(range(EPOCHS))
     assert_same(ours[0], theirs[0])
