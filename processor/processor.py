@@ -30,6 +30,7 @@ from .config import Config, ConfigError, import_class, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
 from .info import describe
+from .memory import keep_freed_memory
 from .metrics import classification_metrics, table
 from .schedule import learning_rate
 from .scores import ScoreFile
@@ -53,6 +54,8 @@ class Processor:
         self.config = config
         self.work_dir = Path(config.work_dir)
         self.device = set_up(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.rank, self.processes = world()
         self.dtype = DTYPES[config.precision]
         self.signals = StopSignals()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from . import feeder, feeder_pose, mixing
+from . import feeder, feeder_pose, mixing, parts
 
-COMMANDS = {"mixing": mixing, "feeder": feeder, "feeder_pose": feeder_pose}
+COMMANDS = {"mixing": mixing, "feeder": feeder, "feeder_pose": feeder_pose, "parts": parts}
 
 
 def main(words: list[str] | None = None) -> int:

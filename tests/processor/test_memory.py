@@ -1,0 +1,48 @@
+"""Freed memory is kept where it was asked for, and given back by default."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from processor.memory import keep_freed_memory
+
+COUNT = """
+import ctypes
+import resource
+
+from processor.memory import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+
+def faults(megabytes):
+    for number in range(4):
+        if number == 1:
+            begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(megabytes * 2**20)))
+        libc.memset(block, 1, ctypes.c_size_t(megabytes * 2**20))
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun
+
+print(faults(40), keep_freed_memory(), faults(40), keep_freed_memory(False), faults(200))
+"""
+
+
+def test_page_faults():
+    """After the return to the default, blocks that do not fit into what is kept already come from the kernel again."""
+    if not keep_freed_memory(False):
+        pytest.skip("no glibc")
+    words = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True).stdout.split()
+    assert words[1::2] == ["True", "True"]
+    before, kept, after = map(int, words[::2])
+    assert before > 1000
+    assert kept < 0.05 * before
+    assert after > 4 * before
+
+
+def test_without_glibc(monkeypatch):
+    monkeypatch.setattr("processor.memory.ctypes.CDLL", lambda name: object())
+    assert keep_freed_memory() is False
