@@ -15,12 +15,23 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
+from .resident import ResidentFrames
 from .store import DataError, SkeletonStore
-from .transforms import STREAMS, centre_crop, random_crop, resize_taps, rotate, rotation_matrices, to_stream
+from .transforms import (
+    STREAMS,
+    centre_crop,
+    random_crop,
+    resize_taps,
+    rotate,
+    rotation_matrices,
+    to_device,
+    to_stream,
+)
 
 log = logging.getLogger(__name__)
 Sampler = Literal["instance", "class_balanced", "over_sampling"]
 TEST_CROP = 0.95
+CACHED = 16  # samples whose frames a processor's cache holds while they are read, resized and rotated
 
 
 class StoreFeeder:
@@ -97,6 +108,7 @@ class StoreFeeder:
                 f"sample {self.ids[worst]} has label {self.labels[worst]}, outside the {self.num_class} classes 0.."
                 f"{self.num_class - 1}"
             )
+        self.resident: ResidentFrames | None = None
         self.num_person, self.num_joints, self.in_channels = store.frames.shape[1:]
         if self.num_joints != layout.num_joints:
             raise DataError(f"{store.path} has {self.num_joints} joints, layout {layout.name!r} {layout.num_joints}")
@@ -141,13 +153,25 @@ class StoreFeeder:
         return to_stream(joints, self.layout, self.stream)
 
     def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
-        """Joints (N, C, T, V, M) of stored sequences before the stream is taken: crop, resize, rotation."""
+        """Joints (N, C, T, V, M) of stored sequences before the stream is taken: crop, resize, rotation.
+
+        In memory they lie as (N, C, T, M, V).
+        """
         left, right, weight = self.taps(self.store.lengths[members], draws)
-        near, far = self.read(members, np.concatenate([left, right], axis=1), device).chunk(2, dim=2)
-        x = torch.lerp(near, far, torch.from_numpy(weight).to(device)[:, None, :, None, None])
+        frames, far_weight = np.concatenate([left, right], axis=1), to_device(weight, device)[:, None, :, None, None]
+        memory = len(members), self.in_channels, self.window_size, self.num_person, self.num_joints
+        x = torch.empty(memory, device=device).transpose(3, 4)
+        matrices = None
         if draws is not None and self.random_rot:
-            angles = (draws[:, 2:5].to(device) * 2 - 1) * self.rotation
-            x = rotate(x, rotation_matrices(angles))
+            matrices = rotation_matrices((to_device(draws[:, 2:5], device) * 2 - 1) * self.rotation)
+        at_once = CACHED if device.type == "cpu" else len(members)
+        for some in (slice(first, first + at_once) for first in range(0, len(members), at_once)):
+            near, far = self.read(members[some], frames[some], device).chunk(2, dim=2)
+            if matrices is None:
+                torch.lerp(near, far, far_weight[some], out=x[some])
+            else:
+                between = torch.lerp(near, far, far_weight[some], out=torch.empty_like(x[some]))
+                rotate(between, matrices[some], out=x[some])
         return x
 
     def taps(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,8 +187,21 @@ class StoreFeeder:
 
     def read(self, members: np.ndarray, frames: np.ndarray, device: torch.device) -> Tensor:
         """Frames (N, T) of stored sequences -> (N, C, T, V, M) on the device; a copy of one's own."""
-        stored = torch.from_numpy(self.store.gather(members, frames))
+        if self.resident is not None and self.resident.frames.device.type == device.type:
+            return self.resident.read(members, frames)
+        pieces, places = (torch.from_numpy(array) for array in self.store.pieces(members, frames))
+        shape = *places.shape, *pieces.shape[1:]
+        stored = torch.empty(shape, dtype=pieces.dtype, pin_memory=device.type == "cuda")
+        torch.index_select(pieces.flatten(1), 0, places.flatten(), out=stored.view(places.numel(), -1))
         return stored.to(device, non_blocking=True).permute(0, 4, 1, 3, 2)
+
+    def make_resident(self, device: torch.device) -> None:
+        """Holds this split's frames in the memory of the device, from where batches for it are made from now on.
+
+        Raises:
+            DataError: they do not fit.
+        """
+        self.resident = ResidentFrames(self.store, self.members, device)
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
         """(N, C, T, V, M): the first T stored frames of each sequence, then zeros; joints, whatever the stream."""

@@ -18,7 +18,7 @@ from .feeder import Sampler, StoreFeeder
 from .ntu import LAYOUT, PROTOCOLS
 from .ntu_data import NTUData
 from .store import DataError, SkeletonStore
-from .transforms import move
+from .transforms import move, to_device
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
@@ -163,12 +163,12 @@ class Feeder(StoreFeeder):
         """Crop, resize, rotation, the second actor, and the options."""
         x = self._with_second_actor(super().joint_view(members, device, draws), members)
         if draws is not None and self.random_shift:
-            inside = torch.from_numpy(self._placed(self.store.lengths[members], draws)[1])
-            x = x * inside.to(device)[:, None, :, None, None]
+            inside = to_device(self._placed(self.store.lengths[members], draws)[1], device)
+            x = x * inside[:, None, :, None, None]
         if draws is not None and self.random_move:
             x = move(x, draws[:, 6:14])
         if self.statistics is not None:
-            mean, deviation = (value.to(device) for value in self.statistics)
+            mean, deviation = (to_device(value, device) for value in self.statistics)
             x = (x - mean) / deviation
         return x
 
@@ -179,7 +179,7 @@ class Feeder(StoreFeeder):
     def _with_second_actor(self, x: Tensor, members: np.ndarray) -> Tensor:
         """Where a sequence has one actor, NTU 120's second one is a copy of the first (METHOD 10)."""
         if self.single is not None:
-            alone = torch.from_numpy(self.single[members]).to(x.device)
+            alone = to_device(self.single[members], x.device)
             x[..., 1] = torch.where(alone[:, None, None, None], x[..., 0], x[..., 1])
         return x
 

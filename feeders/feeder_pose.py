@@ -18,7 +18,7 @@ from shapmix.skeleton import SkeletonLayout
 from .feeder import StoreFeeder
 from .pyskl import Recipe, read_pose, read_poses
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
-from .transforms import mirror, pose_stream, turn_and_scale
+from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform import test_clips, training_clips
 
 MIN_SCORE = 0.01  # joints that a detector is less sure of are put at 0
@@ -92,7 +92,7 @@ class PoseFeeder(StoreFeeder):
         last = self.store.lengths[members][:, None] - 1
         both = np.concatenate([frames, np.minimum(frames + 1, last)], axis=1)
         now, following = self.poses(members, both, device, draws).chunk(2, dim=2)
-        moving = torch.from_numpy(frames < last).to(device)
+        moving = to_device(frames < last, device)
         return pose_stream(now, following, self.layout, self.stream) * moving[:, None, :, None, None]
 
     def sample(self, members: np.ndarray, draws: Tensor | None) -> np.ndarray:
@@ -105,10 +105,10 @@ class PoseFeeder(StoreFeeder):
     def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
         """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: -1 .. 1 over the image, augmented."""
         x = self.read(members, frames, device).contiguous().float()
-        half = torch.from_numpy(self.half_size[members]).to(device, x.dtype)[:, :, None, None, None]
+        half = to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device)[:, :, None, None, None]
         x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
         if draws is not None:
-            own = draws[:, self.window_size + 1 :].to(device)
+            own = to_device(draws[:, self.window_size + 1 :], device)
             if self.flip:
                 x = mirror(x, own[:, 0] < self.flip, self.layout)
             if self.random_scale or self.turn:

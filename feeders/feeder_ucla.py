@@ -21,7 +21,7 @@ from shapmix.skeleton import SkeletonLayout
 from .feeder import StoreFeeder
 from .longtail import exponential_counts, held_out_subjects, long_tailed_subset
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
-from .transforms import rotate, rotation_matrices, scale_to_unit
+from .transforms import rotate, rotation_matrices, scale_to_unit, to_device
 
 LAYOUT = SkeletonLayout.get("ucla20")
 CENTRE = LAYOUT.joint("spine")
@@ -109,19 +109,19 @@ class Feeder(StoreFeeder):
         """Centre, turn, scale over the whole sequence, then choose T frames."""
         lengths = self.store.lengths[members]
         place = np.arange(lengths.max())[None]
-        valid = torch.from_numpy(place < lengths[:, None]).to(device)
+        valid = to_device(place < lengths[:, None], device)
         x = self.read(members, np.minimum(place, lengths[:, None] - 1), device)
         x = x - x[:, :, :1, CENTRE : CENTRE + 1]
         if draws is not None and self.random_rot:
             degrees = (draws[:, :2].double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
             angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
-            x = rotate(x, rotation_matrices(angles.to(x.dtype).to(device)))
+            x = rotate(x, rotation_matrices(to_device(angles.to(x.dtype), device)))
         x = scale_to_unit(x, valid)
         if draws is None:
             frames = torch.from_numpy(np.linspace(0, lengths - 1, self.window_size, axis=1).astype(np.int64))
         else:
             frames = (draws[:, 2:].double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
-        index = frames.to(device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])
+        index = to_device(frames, device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])
         return x.gather(2, index)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from shapmix.draws import derive_seed, generator
 
 from .feeder import Sampler, StoreFeeder
 from .store import DataError
+from .transforms import to_device
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,37 @@ class Batch:
     y: Tensor
     rows: Tensor
     clips: int = 1
+
+
+def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches, each made by a thread while the caller works on the one before; an error comes in its turn.
+
+    On a GPU they are made on a stream of their own, which the caller's stream waits for. A caller who stops early waits
+    for the one batch that is under way.
+    """
+    cuda = device.type == "cuda"
+    side = torch.cuda.Stream(device) if cuda else None
+    if side is not None:
+        side.wait_stream(torch.cuda.current_stream(device))
+
+    def make() -> tuple[Batch | None, torch.cuda.Event | None]:
+        with torch.cuda.stream(side) if cuda else nullcontext():
+            batch = next(batches, None)
+            return batch, None if side is None else side.record_event()
+
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        ahead = thread.submit(make)
+        while True:
+            batch, made = ahead.result()
+            if batch is None:
+                return
+            ahead = thread.submit(make)
+            if made is not None:
+                stream = torch.cuda.current_stream(device)
+                stream.wait_event(made)
+                batch.x.record_stream(stream)
+                batch.y.record_stream(stream)
+            yield batch
 
 
 class Loader:
@@ -146,12 +180,15 @@ class Loader:
             yield from rows.split(batch_size)
 
     def _to_device(self, x: Tensor, rows: Tensor) -> Batch:
-        x, y = x.to(self.device, self.dtype, non_blocking=True), self.labels[rows].to(self.device, non_blocking=True)
-        return Batch(x, y, rows, len(x) // len(rows))
+        x = x.to(self.device, self.dtype, non_blocking=True)
+        return Batch(x, to_device(self.labels[rows], self.device), rows, len(x) // len(rows))
 
 
 class StoreLoader(Loader):
-    """Batches of a :class:`StoreFeeder`, transformed as a whole on the device."""
+    """Batches of a :class:`StoreFeeder`, transformed as a whole on the device.
+
+    Where they are read from disk for a GPU, the next one is made while the GPU works on the one before.
+    """
 
     def __init__(
         self, feeder: StoreFeeder, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
@@ -170,14 +207,21 @@ class StoreLoader(Loader):
         self.feeder = feeder
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        yield from self._ahead(self._train(epoch, first_step))
+
+    def test(self, batch_size: int) -> Iterator[Batch]:
+        views = (self._to_device(self.feeder.batch(rows, self.device), rows) for rows in self._shares(batch_size))
+        yield from self._ahead(views)
+
+    def _train(self, epoch: int, first_step: int) -> Iterator[Batch]:
         for step, batch in enumerate(self.plan(epoch)[first_step:], first_step):
             draws = self.feeder.draw(len(batch), generator(self.seed, epoch, step, "augment"))
             rows = self.own(batch)
             yield self._to_device(self.feeder.batch(rows, self.device, self.own(draws)), rows)
 
-    def test(self, batch_size: int) -> Iterator[Batch]:
-        for rows in self._shares(batch_size):
-            yield self._to_device(self.feeder.batch(rows, self.device), rows)
+    def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        reads = self.device.type == "cuda" and self.feeder.resident is None
+        return prefetch(batches, self.device) if reads else batches
 
     def raw(self, batch_size: int) -> Iterator[Tensor]:
         for rows in self._shares(batch_size):

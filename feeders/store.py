@@ -93,21 +93,29 @@ class SkeletonStore:
         return self.frames[self.offsets[number] : self.offsets[number + 1]]
 
     def gather(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """Frames (N, T), counted from the first of each of the sequences ``rows`` (N,), as (N, T, M, V, C).
+        """Frames (N, T), counted from the first of each of the sequences ``rows`` (N,), as (N, T, M, V, C)."""
+        pieces, places = self.pieces(rows, frames)
+        return pieces[places]
+
+    def pieces(self, rows: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An array (P, M, V, C) that holds frames (N, T) of the sequences ``rows`` (N,), and their places (N, T) in it.
 
         Each sequence is read from its file in one piece, which costs less than the page faults of a memory map.
         """
-        if not isinstance(self.frames, np.memmap) or not hasattr(os, "preadv"):
-            return self.frames[self.offsets[rows][:, None] + frames]
+        places = self.offsets[rows][:, None] + frames
+        if not isinstance(self.frames, np.memmap):
+            return self.frames, places
+        if not hasattr(os, "preadv"):
+            return self.frames[places.ravel()], np.arange(places.size).reshape(places.shape)
         low, high = frames.min(axis=1), frames.max(axis=1) + 1
         starts = np.concatenate([[0], np.cumsum(high - low)])
         pieces = np.empty((starts[-1], *self.frames.shape[1:]), self.frames.dtype)
         content, size = pieces.data.cast("B"), pieces[:1].nbytes
-        places = self.frames.offset + (self.offsets[rows] + low) * size
-        for place, begin, end in zip(places.tolist(), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-            if os.preadv(self._file.fileno(), [content[begin * size : end * size]], place) < (end - begin) * size:
+        positions = self.frames.offset + (self.offsets[rows] + low) * size
+        for position, begin, end in zip(positions.tolist(), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            if os.preadv(self._file.fileno(), [content[begin * size : end * size]], position) < (end - begin) * size:
                 raise DataError(f"{self.path / 'frames.npy'} is cut off; delete the folder {self.path}")
-        return pieces[(starts[:-1] - low)[:, None] + frames]
+        return pieces, (starts[:-1] - low)[:, None] + frames
 
     @cached_property
     def _file(self) -> BinaryIO:

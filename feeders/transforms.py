@@ -5,6 +5,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import radians
 
 import numpy as np
@@ -14,6 +15,18 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+
+
+def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    """A copy on the device, or the values themselves on the CPU; the host does not wait for a GPU."""
+    found = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    return (found.pin_memory() if device.type == "cuda" else found).to(device, non_blocking=True)
+
+
+@lru_cache
+def _index(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """An index on the device. Made once: the host waits for it, as it would for a list in an index."""
+    return torch.tensor(numbers, device=device)
 
 
 def centre_crop(lengths: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -70,9 +83,17 @@ def rotation_matrices(angles: Tensor) -> Tensor:
     return about_z @ about_y @ about_x
 
 
-def rotate(x: Tensor, matrices: Tensor) -> Tensor:
-    """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3)."""
-    return torch.einsum("ndc,nctvm->ndtvm", matrices, x)
+def rotate(x: Tensor, matrices: Tensor, out: Tensor | None = None) -> Tensor:
+    """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3).
+
+    Quickest where they lie as (N, 3, T, M, V) in memory, as the result does; ``out``, where there is one, has to.
+    """
+    samples, channels, frames, joints, people = x.shape
+    if out is None:
+        out = x.new_empty(samples, channels, frames, people, joints).transpose(3, 4)
+    coordinates = x.transpose(3, 4).reshape(samples, channels, -1)
+    torch.bmm(matrices, coordinates, out=out.transpose(3, 4).view(samples, channels, -1))
+    return out
 
 
 def move(x: Tensor, draws: Tensor) -> Tensor:
@@ -85,7 +106,7 @@ def move(x: Tensor, draws: Tensor) -> Tensor:
         draws: (N, 8) uniform numbers: angle, scale, shift in x and in y, each at the first and the last frame.
     """
     time = torch.linspace(0, 1, x.shape[2], device=x.device, dtype=x.dtype)
-    ends = draws.to(x.device, x.dtype).view(-1, 4, 2, 1)
+    ends = to_device(draws.to(x.dtype), x.device).view(-1, 4, 2, 1)
     angle, scale, right, up = (ends[:, :, 0] + (ends[:, :, 1] - ends[:, :, 0]) * time).unbind(1)
     angle, scale = (angle * 2 - 1) * radians(10), 0.9 + 0.2 * scale
     cos, sin = ((scale * f)[:, :, None, None] for f in (angle.cos(), angle.sin()))
@@ -104,7 +125,7 @@ def motion(x: Tensor) -> Tensor:
 
 def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
     """Exchanges left and right, joints and picture, of the samples ``which`` (N,) bool of x (N, C, T, V, M)."""
-    mirrored = x[:, :, :, layout.mirrored()]
+    mirrored = x[:, :, :, _index(tuple(layout.mirrored()), x.device)]
     mirrored[:, 0] = -mirrored[:, 0]
     return torch.where(which[:, None, None, None, None], mirrored, x)
 
@@ -134,7 +155,7 @@ def pose_stream(x: Tensor, following: Tensor | None, layout: SkeletonLayout, str
 
 
 def _bones(x: Tensor, layout: SkeletonLayout) -> Tensor:
-    nearer = x[:, :, :, layout.parents()]
+    nearer = x[:, :, :, _index(tuple(layout.parents()), x.device)]
     return torch.cat([x[:, :2] - nearer[:, :2], (x[:, 2:] + nearer[:, 2:]) / 2], dim=1)
 
 
@@ -143,7 +164,7 @@ def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
     if stream not in STREAMS:
         raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
     if stream.startswith("bone"):
-        x = x - x[:, :, :, layout.parents()]
+        x = x - x[:, :, :, _index(tuple(layout.parents()), x.device)]
     return motion(x) if stream.endswith("motion") else x
 
 

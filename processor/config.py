@@ -75,8 +75,9 @@ SET_ELSEWHERE = (
 
 # Keys that may differ between a run and its resumption: they do not change what is computed.
 NOT_IDENTITY = {
-    "config", "phase", "work_dir", "device", "resume", "overwrite", "num_worker", "log_interval", "print_log",
-    "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score", "show_topk", "plugins", "compile",
+    "config", "phase", "work_dir", "device", "device_resident", "compile", "resume", "overwrite", "num_worker",
+    "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
+    "show_topk", "plugins",
 }  # fmt: skip
 
 
@@ -102,6 +103,9 @@ class Config(BaseModel):
     work_dir: str = Field("", description="where the run writes; by default work_dir/<the config's path>")
     seed: int = Field(1, ge=0, description="of initialisation, order, augmentation and mixing")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device_resident: Literal["auto"] | bool = Field(
+        "auto", description="training holds all frames on the device; auto: on a GPU where a third of its memory does"
+    )
     resume: str = Field("auto", description="auto: go on where last.pt ends; none; or a checkpoint file")
     overwrite: bool = Field(False, description="replace what work_dir holds")
     weights: str | None = Field(None, description="checkpoint or bare state dict to start from or to test")
@@ -166,6 +170,13 @@ class Config(BaseModel):
         if isinstance(value, (int, list)):
             log.info("device: %s means auto here; choose GPUs with CUDA_VISIBLE_DEVICES or torchrun", value)
             return "auto"
+        return value
+
+    @field_validator("device_resident", mode="before")
+    @classmethod
+    def _auto_or_not(cls, value: Any) -> Any:
+        if value not in ("auto", True, False):
+            raise ValueError("must be auto, true or false")
         return value
 
     @field_validator("ignore_weights", "step", "show_topk", "plugins", mode="before")

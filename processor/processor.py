@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from feeders.feeder import StoreFeeder
 from feeders.loader import DatasetLoader, Loader, StoreLoader
 from feeders.longtail import shot_groups
+from feeders.resident import make_resident
 from shapmix import LogitAdjustedLoss, ShapMix, SkeletonLayout
 from shapmix.distributed import world
 from shapmix.draws import derive_seed
@@ -212,6 +213,9 @@ class Processor:
                 absent,
             )
         self.groups = shot_groups(self.class_counts, config.groups.many, config.groups.few)
+        if config.phase == "train":  # the others show a sequence once
+            ours = {split: feeder for split, feeder in self.feeders.items() if isinstance(feeder, StoreFeeder)}
+            make_resident(ours, self.device, config.device_resident)
 
     def loader(self, feeder: Any) -> Loader:
         """Batches of one feeder: ours by the batch, a user's Dataset through a DataLoader."""

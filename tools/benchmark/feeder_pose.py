@@ -22,7 +22,7 @@ from feeders.loader import StoreLoader
 from feeders.store import Sample, SkeletonStore
 from feeders.uniform import published_clips, training_clips
 
-from .startup import common_options, fresh, plain_batches, run, startup_table
+from .startup import common_options, fresh, own_batches, plain_batches, run, startup_table
 
 FRAMES = 60, 300  # of a sequence
 HEIGHT, WIDTH, CLASSES, WINDOW = 256, 340, 400, 100
@@ -98,7 +98,7 @@ def start_plain(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any
 def start_ours(path: Path, batch: int, workers: int) -> tuple[int, Iterator[Any]]:
     """The feeder."""
     feeder = Feeder(str(path), window_size=WINDOW)
-    return len(feeder), StoreLoader(feeder, batch, 0, torch.device("cpu")).train(0)
+    return len(feeder), own_batches(StoreLoader(feeder, batch, 0, torch.device("cpu")))
 
 
 def check(path: Path) -> None:
