@@ -1,26 +1,24 @@
 """Durations of our own parts, each beside a plain way to do the same: ``python -m tools.benchmark mixing``.
 
-The variants of one comparison are first checked to give the same result.
+The variants of one comparison are first checked to give the same result. ``all`` runs every part.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 from pathlib import Path
 
 import torch
 
-from . import feeder, feeder_pose, mixing, parts
+from . import everything, parts
+from .measure import failed, settings, write_json
 
-COMMANDS = {"mixing": mixing, "feeder": feeder, "feeder_pose": feeder_pose, "parts": parts}
+COMMANDS = {**everything.PARTS, "parts": parts, "all": everything}
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs one subcommand; returns 1 where the variants do not agree."""
+    """Runs one subcommand; returns 1 where the variants do not agree, or one of them cannot run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
@@ -32,18 +30,14 @@ def main(words: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         figures = COMMANDS[options.command].measure(options)
-    except (AssertionError, ValueError, OSError) as error:
+    except (AssertionError, ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    settings = {name: value for name, value in vars(options).items() if name != "json"}
-    device = str(getattr(options, "device", "cpu"))
-    machine = torch.cuda.get_device_name(device) if "cuda" in device else platform.machine()
-    settings |= {"machine": f"{machine}, {os.cpu_count()} cores", "torch": torch.__version__}
-    print(", ".join(f"{name} {value}" for name, value in settings.items()))
+    print(", ".join(f"{name} {value}" for name, value in settings(options).items()))
     print(COMMANDS[options.command].table(figures, options))
     if options.json:
-        options.json.write_text(json.dumps({"settings": settings, "figures": figures}, indent=2, default=str) + "\n")
-    return 0
+        write_json(options.json, options, figures)
+    return int(failed(figures))
 
 
 if __name__ == "__main__":

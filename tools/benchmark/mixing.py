@@ -15,8 +15,14 @@ from shapmix.shapmix import ShapMix
 from shapmix.skeleton import LAYOUTS
 
 from .measure import interleaved
+from .measure import table as measure_table
 
 CLASSES = 60
+COLUMNS = {
+    "seconds": ("ms per batch", 1e3, ".3f"),
+    "samples_per_s": ("samples/s", 1, ".0f"),
+    "ratio": ("ratio", 1, ".2f"),
+}
 
 
 def plain_mixing(mixer: ShapMix, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,10 +88,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def table(seconds: dict[str, float], options: argparse.Namespace) -> str:
     """One line for each variant; the ratio is to the first."""
     first = next(iter(seconds.values()))
-    lines = [f"{'variant':<20}{'ms per batch':>14}{'samples/s':>12}{'ratio':>8}"]
-    for name, value in seconds.items():
-        lines.append(f"{name:<20}{1e3 * value:>14.3f}{options.batch / value:>12.0f}{value / first:>8.2f}")
-    return "\n".join(lines)
+    rows = {
+        name: {"seconds": value, "samples_per_s": options.batch / value, "ratio": value / first}
+        for name, value in seconds.items()
+    }
+    return measure_table(rows, COLUMNS)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
