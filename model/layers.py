@@ -79,11 +79,25 @@ def folded(conv: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.view(-1, 1, 1, 1), shift if conv.bias is None else torch.addcmul(shift, conv.bias, scale)
 
 
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """``conv(x)``, or with another weight and bias.
+
+    A 1x1 convolution with a stride sees only the frames that it uses: oneDNN's gradient of a strided one with 8 input
+    channels or fewer in channels last writes outside its memory (torch 2.13).
+    """
+    if weight is None:
+        weight, bias = conv.weight, conv.bias
+    stride = conv.stride
+    if conv.kernel_size == (1, 1):
+        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+    return F.conv2d(x, weight, bias, stride, conv.padding, conv.dilation, conv.groups)
+
+
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """``norm(conv(x))``; one convolution where the norm is fixed."""
     if is_fixed(norm):
-        return F.conv2d(x, *folded(conv, norm), conv.stride, conv.padding, conv.dilation, conv.groups)
-    return norm(conv(x))
+        return convolve(conv, x, *folded(conv, norm))
+    return norm(convolve(conv, x))
 
 
 def conv_norms(convs: Sequence[nn.Conv2d], norms: Sequence[Any], x: Tensor) -> Tensor:
@@ -208,7 +222,7 @@ class MultiScaleTemporalConv(nn.Module):
         norms = [*(branch[3].bn for branch in dilated), pooled[4], plain[1]]
         if not all(is_fixed(norm) for norm in norms):
             outputs = [branch[3].conv(part) for branch, part in zip(dilated, parts, strict=True)]
-            return batch_norms(norms, torch.cat([*outputs, pool, plain[0](x)], 1))
+            return batch_norms(norms, torch.cat([*outputs, pool, convolve(plain[0], x)], 1))
         outputs = [branch[3](part) for branch, part in zip(dilated, parts, strict=True)]
         scale, shift = (value.to(pool.dtype).view(1, -1, 1, 1) for value in affine(pooled[4]))
         return torch.cat([*outputs, torch.addcmul(shift, pool, scale), conv_norm(plain[0], plain[1], x)], 1)

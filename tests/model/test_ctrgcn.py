@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +14,7 @@ from torch import nn
 from model.ctrgcn import Model
 from model.layers import is_fixed
 from shapmix import SkeletonLayout
+from tests.conftest import ROOT
 from tests.plain import PlainCTRGCN
 
 BODY = SkeletonLayout("mine", tuple("abcd"), ((1, 0), (2, 1), (3, 1)), {"low": (0, 1), "high": (2, 3)})
@@ -118,3 +124,27 @@ def test_half_precision_is_close():
     with torch.no_grad():
         full = plain(x.double())
     assert (half.double() - full).norm() < 0.1 * full.norm()
+
+
+NARROW = """
+import torch
+from model import aagcn, ctrgcn, stgcn, stgcnpp
+
+torch.set_num_threads(1)
+for network in (ctrgcn, stgcn, stgcnpp, aagcn):
+    for width in (4, 8):
+        network.Model(5, "ntu25", 1, base_channel=width)(torch.randn(3, 3, 64, 25, 1)).sum().backward()
+print("done")
+"""
+
+
+def test_narrow_networks_stay_within_their_memory():
+    """glibc's checks of its heap: oneDNN's gradient of a strided 1x1 convolution writes outside (torch 2.13)."""
+    try:
+        ctypes.CDLL("libc_malloc_debug.so.0")
+    except OSError:
+        pytest.skip("no libc_malloc_debug.so.0")
+    checks = {"LD_PRELOAD": "libc_malloc_debug.so.0", "GLIBC_TUNABLES": "glibc.malloc.check=3"}
+    words = [sys.executable, "-c", NARROW]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, **checks}, capture_output=True, text=True, check=False)
+    assert done.stdout == "done\n", done.stderr
