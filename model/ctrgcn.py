@@ -79,16 +79,16 @@ class GraphConv(nn.Module):
         return list(self.convs)
 
     def relations(self, x: Tensor) -> tuple[Tensor, ...]:
-        """x (N, C, T, V) -> for each subset tanh of target minus source, (N, R, V V)."""
+        """x (N, C, T, V) -> for each subset tanh of target minus source, (N, R, V V), targets next to each other."""
         convs = [subset.conv1 for subset in self.subsets] + [subset.conv2 for subset in self.subsets]
         weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
         to, of = F.conv1d(x.mean(2), weight.squeeze(-1), bias).chunk(2, 1)
-        return torch.tanh(to.unsqueeze(-1) - of.unsqueeze(-2)).flatten(2).chunk(len(self.convs), 1)
+        return torch.tanh(to.unsqueeze(-2) - of.unsqueeze(-1)).flatten(2).chunk(len(self.convs), 1)
 
     def topology(self, relation: Tensor, conv: Any, adjacency: Tensor) -> Tensor:
-        """alpha * conv(relation) + adjacency as one product: relation (N, R, V V) -> (N C', V, V) [target, source]."""
+        """alpha * conv(relation) + adjacency as one product: relation (N, R, V V) -> (N C', V, V) [source, target]."""
         n, joints = len(relation), len(adjacency)
-        constant = (adjacency.flatten() + (conv.bias * self.alpha).unsqueeze(1)).to(relation.dtype)
+        constant = (adjacency.t().flatten() + (conv.bias * self.alpha).unsqueeze(1)).to(relation.dtype)
         weight = (conv.weight * self.alpha).flatten(1)
         product = torch.baddbmm(constant.expand(n, -1, -1), weight.expand(n, -1, -1), relation)
         return product.view(-1, joints, joints)
@@ -111,7 +111,7 @@ class GraphConv(nn.Module):
         for subset, adjacency, relation, values in zip(
             self.subsets, self.PA, self.relations(first), self.values(first, scale), strict=True
         ):
-            topology = self.topology(relation, subset.conv4, adjacency).transpose(1, 2)
+            topology = self.topology(relation, subset.conv4, adjacency)
             if total is not None:
                 total = total.baddbmm_(values, topology)
             elif shift is None:

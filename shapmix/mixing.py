@@ -163,7 +163,9 @@ def paste(x: Tensor, partner: Rows, joints: Tensor, draws: MixDraws) -> tuple[Te
     source = torch.empty_like(segment)  # in the memory order of x
     for rows, other in _in_pieces(source, partner):
         torch.index_select(other.narrow(2, draws.source_start, draws.source_len), 2, frames, out=rows)
-    torch.where(joints[:, None, None, :, None], source, segment, out=segment)
+    # of one whole frame, in the memory order of x: a mask that is broadcast within a frame is read number by number
+    mask = torch.empty_like(segment[:, :, :1], dtype=torch.bool).copy_(joints[:, None, None, :, None])
+    torch.where(mask, source, segment, out=segment)
     pasted = joints.sum(1).to(target_dtype(x))
     share = pasted * (draws.target_len / (x.shape[2] * x.shape[3]))
     return mixed, share
