@@ -20,7 +20,8 @@ STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """A copy on the device, or the values themselves on the CPU; the host does not wait for a GPU."""
     found = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    return (found.pin_memory() if device.type == "cuda" else found).to(device, non_blocking=True)
+    pinned = found.pin_memory() if device.type == "cuda" and found.device.type == "cpu" else found
+    return pinned.to(device, non_blocking=True)
 
 
 @lru_cache

@@ -62,7 +62,9 @@ def channels_last(x: Tensor) -> Tensor:
 
 def is_fixed(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Is it a batch norm that is an affine map now, because it uses running statistics?"""
-    return isinstance(norm, _BatchNorm) and not norm.training and norm.running_var is not None
+    return (
+        isinstance(norm, _BatchNorm) and not norm.training and norm.running_var is not None and norm.weight is not None
+    )
 
 
 def affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -109,13 +111,22 @@ def conv_norms(convs: Sequence[nn.Conv2d], norms: Sequence[Any], x: Tensor) -> T
     return y if fixed else batch_norms(norms, y)
 
 
+def _is_plain(norm: nn.Module) -> bool:
+    """Does it train as nn.BatchNorm2d does by default?"""
+    if type(norm) is not nn.BatchNorm2d or not norm.training or not norm.track_running_stats:
+        return False
+    return norm.running_mean is not None and norm.weight is not None and norm.momentum is not None
+
+
 def batch_norms(norms: Sequence[Any], x: Tensor) -> Tensor:
     """Each norm on its own channels of x (N, C, T, V), one after the other along C; in one call in training.
 
-    SyncBatchNorm, which talks to other processes, and norms of which some are fixed are called one by one.
+    SyncBatchNorm, which talks to other processes, and norms that differ or are not as nn.BatchNorm2d makes them are
+    called one by one.
     """
     widths = [norm.num_features for norm in norms]
-    if not all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms):
+    kind = norms[0].momentum, norms[0].eps
+    if not all(_is_plain(norm) and (norm.momentum, norm.eps) == kind for norm in norms):
         return torch.cat([norm(part) for norm, part in zip(norms, x.split(widths, 1), strict=True)], 1)
     names = ("running_mean", "running_var", "weight", "bias")
     mean, var, weight, bias = (torch.cat([getattr(norm, name) for norm in norms]) for name in names)

@@ -104,7 +104,8 @@ class Config(BaseModel):
     seed: int = Field(1, ge=0, description="of initialisation, order, augmentation and mixing")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     device_resident: Literal["auto"] | bool = Field(
-        "auto", description="training holds all frames on the device; auto: on a GPU where a third of its memory does"
+        "auto",
+        description="training holds frames on the device; auto: on a GPU the splits that fit a third of what is free",
     )
     resume: str = Field("auto", description="auto: go on where last.pt ends; none; or a checkpoint file")
     overwrite: bool = Field(False, description="replace what work_dir holds")

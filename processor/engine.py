@@ -75,6 +75,8 @@ class Trainer:
     rank: int = 0
     grad_clip: float | None = None
     read_interval: int = 1  # steps after which the host reads the losses, and so waits for the device
+    reads_also: Callable[[int], bool] = field(default=lambda steps: False)  # and after so many steps of the epoch
+    compiled: bool = False
     autocast: Callable[[], AbstractContextManager] = nullcontext
     after_step: Callable[[int, Meter], None] = field(default=lambda step, meter: None)  # may raise Stopped
 
@@ -104,7 +106,8 @@ class Trainer:
             NotFinite: a loss is NaN or infinite, on any process, before the weights change; only where every step is
                 read (``read_interval`` 1).
         """
-        torch.compiler.cudagraph_mark_step_begin()
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
         torch.manual_seed(derive_seed(self.seed, epoch, step, self.rank, "dropout"))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
@@ -146,7 +149,8 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
                 unread.append((batch.rows, trainer.step(batch, epoch, step)))
             except NotFinite as error:
                 raise _named(error, loader, epoch, step, batch.rows) from error
-            if (step + 1) % trainer.read_interval and step + 1 < loader.steps:
+            done = step + 1
+            if done < loader.steps and done % trainer.read_interval and not trainer.reads_also(done):
                 continue
             for place, (loss, mix_loss, correct, bad) in enumerate(_read([figures for _, figures in unread])):
                 rows = unread[place][0]
@@ -223,7 +227,7 @@ def evaluate(
     batches: Iterable[Batch] = tqdm(loader.test(batch_size), desc="evaluate", leave=False, disable=_silent())
     for batch in batches:
         x, missing = batch.x, batch_size * batch.clips - len(batch.x) if fixed_size else 0
-        if missing:
+        if fixed_size:  # also a full batch, so that all lie alike in memory
             x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
         with autocast():
             scores = model(x)[: len(batch.x)]

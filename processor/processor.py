@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from math import gcd
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Literal
@@ -42,6 +41,7 @@ log = logging.getLogger(__name__)
 Split = Literal["train", "val", "test"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 BEST_METRIC = "top1"
+SHARED_READS = 20  # steps after which several processes on GPUs agree on whether to stop, at the latest
 
 
 class Processor:
@@ -293,6 +293,8 @@ class Processor:
             rank=self.rank,
             grad_clip=config.grad_clip,
             read_interval=read_interval(config, self.device),
+            reads_also=self.reads_also,
+            compiled=bool(config.compile),
             autocast=self.autocast,
             after_step=self.after_step,
         )
@@ -443,11 +445,20 @@ class Processor:
         if state.get("data", self.data_checksum) != self.data_checksum:
             raise ConfigError(f"the data has changed since {self.work_dir} was begun; --overwrite trains it anew")
         self.network.load_state_dict(state["model"])
-        self.trainer.optimizer.load_state_dict(state["optimizer"])
+        optimizer = self.trainer.optimizer
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = optimizer.defaults["fused"]  # as suits this device, not the one that it was saved on
+        optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
+
+    def reads_also(self, steps: int) -> bool:
+        """Are losses read after so many steps of the epoch: is it logged, saved, or stopped then?"""
+        config, stopping = self.config, self.processes == 1 and self.signals.received is not None
+        saved = config.save_steps > 0 and steps % config.save_steps == 0
+        return stopping or saved or steps % config.log_interval == 0
 
     def after_step(self, epoch: int, meter: Meter) -> None:
         """Between two steps that were read: log, save, stop."""
@@ -466,8 +477,13 @@ class Processor:
 
 
 def read_interval(config: Config, device: torch.device) -> int:
-    """Steps after which losses are read: every one on the CPU, where that costs nothing, else those that are logged."""
-    return 1 if device.type == "cpu" else gcd(config.log_interval, config.save_steps)
+    """Steps after which losses are read: every one on the CPU, where that costs nothing.
+
+    On a GPU those that are logged. Several processes agree on a stop only then, so they do it more often.
+    """
+    if device.type == "cpu":
+        return 1
+    return config.log_interval if world()[1] == 1 else min(config.log_interval, SHARED_READS)
 
 
 def clear_work_dir(work_dir: Path) -> None:

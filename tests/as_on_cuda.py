@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import gcd
 from typing import Any
 
 from torch import nn
@@ -18,4 +17,4 @@ def pretend(replace: Any = setattr) -> None:
         compile_module(self, backend="eager", dynamic=kwargs["dynamic"])
 
     replace(nn.Module, "compile", traced)
-    replace(processor, "read_interval", lambda config, device: gcd(config.log_interval, config.save_steps))
+    replace(processor, "read_interval", lambda config, device: config.log_interval)

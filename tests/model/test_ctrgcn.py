@@ -114,6 +114,21 @@ def test_some_batch_norms_fixed():
     agree(ours, plain, torch.randn(3, 3, 16, 4, 2, dtype=torch.double))
 
 
+def test_other_batch_norms():
+    """Norms as a user may have changed them: own momenta, a cumulative mean, no statistics, no weights."""
+    ours, plain = pair(base_channel=4)
+    for network in (ours, plain):
+        network.train()
+        network.l2.tcn1.branches[0][1].momentum = 0.3
+        network.l3.tcn1.branches[2][4].momentum = None
+        network.l4.tcn1.branches[1][1] = nn.BatchNorm2d(1, track_running_stats=False).double()
+        network.l5.tcn1.branches[3][1] = nn.BatchNorm2d(2, affine=False).double()
+    x = torch.randn(3, 3, 16, 4, 2, dtype=torch.double)
+    agree(ours, plain, x)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x), plain.eval()(x), rtol=1e-9, atol=1e-9)
+
+
 def test_half_precision_is_close():
     ours, plain = pair(base_channel=8)
     ours.float().eval(), plain.eval()

@@ -235,10 +235,13 @@ def test_reading_losses_later_changes_nothing(write_config, tmp_path, monkeypatc
 
 
 def test_read_interval(write_config):
-    config = load_config(write_config(log_interval=100, save_steps=40))
+    config = load_config(write_config(log_interval=30, save_steps=7))
     assert processor.read_interval(config, torch.device("cpu")) == 1
-    assert processor.read_interval(config, torch.device("cuda")) == 20
-    assert processor.read_interval(load_config(write_config(log_interval=30)), torch.device("cuda")) == 30
+    assert processor.read_interval(config, torch.device("cuda")) == 30
+    run = processor.Processor(config)
+    assert [steps for steps in range(1, 31) if run.reads_also(steps)] == [7, 14, 21, 28, 30]
+    run.signals.received = 15
+    assert run.reads_also(3), "a stop does not wait"
 
 
 def test_compiled(write_config, tmp_path, monkeypatch):
@@ -254,7 +257,7 @@ def test_compiled(write_config, tmp_path, monkeypatch):
     sizes, forward = [], small.Model.forward
 
     def noted(self, x):
-        sizes.append(len(x))
+        sizes.append((len(x), x.stride()))
         return forward(self, x)
 
     monkeypatch.setattr(small.Model, "forward", noted)
@@ -262,7 +265,8 @@ def test_compiled(write_config, tmp_path, monkeypatch):
     words += ["--phase", "test", "--weights", str(tmp_path / "true" / "last.pt"), "--work_dir", str(tmp_path / "test")]
     for compiled, wanted in (("true", [10, 10, 10]), ("false", [10, 10, 4])):
         assert main.main([*words, "--compile", compiled]) == 0
-        assert sizes == wanted
+        assert [size for size, _ in sizes] == wanted
+        assert len({memory for _, memory in sizes}) == 1 or compiled == "false"
         sizes.clear()
         with np.load(tmp_path / "test" / "scores_test_last.npz") as file:
             np.testing.assert_allclose(file["scores"], scores[1], rtol=1e-4, atol=1e-4)

@@ -16,6 +16,7 @@ import yaml
 
 import main
 from processor.checkpoint import load_checkpoint
+from processor.config import load_config
 from processor.processor import Processor
 from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
@@ -165,3 +166,17 @@ def test_a_finished_run_stays(tmp_path, capsys):
     assert main.main(["--config", path, "--num_epoch", "1"]) == 0
     assert "holds this run, finished" in capsys.readouterr().out
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_the_device_decides_how_weights_are_updated(tmp_path, monkeypatch):
+    """A checkpoint says how the optimiser ran where it was saved; a run that goes on elsewhere does as suits it."""
+    path = run_config(tmp_path)
+    assert main.main(["--config", path, "--num_epoch", "1"]) == 0
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    run = Processor(load_config(path))
+    run.load_data(("train", "test"))
+    run.build_model(None)
+    run.build_training(state["mixer"])
+    state["optimizer"]["param_groups"][0]["fused"] = True
+    run.restore(state)
+    assert run.trainer.optimizer.param_groups[0]["fused"] is None
