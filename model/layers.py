@@ -91,7 +91,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor | None = None, bias: Ten
         weight, bias = conv.weight, conv.bias
     stride = conv.stride
     if conv.kernel_size == (1, 1) and stride != (1, 1):
-        x, stride = F.avg_pool2d(x, 1, stride), (1, 1)  # a slice, whose gradient would change the memory layout
+        x, stride = F.avg_pool2d(x, 1, stride), (1, 1)  # as a slice, but its gradient keeps the memory layout
     return F.conv2d(x, weight, bias, stride, conv.padding, conv.dilation, conv.groups)
 
 
