@@ -24,7 +24,12 @@ def parser() -> argparse.ArgumentParser:
         "an option; command line > YAML > default.",
         allow_abbrev=False,
     )
-    options.add_argument("--config", required=True, help="YAML file, such as config/demo.yaml")
+    options.add_argument(
+        "--config",
+        required=True,
+        nargs="+",
+        help="YAML file, such as config/demo.yaml; further ones lie over it, such as config/methods/ldam_drw.yaml",
+    )
     options.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key")
     options.add_argument("--plugin", action="append", default=[], help="package of yours that class paths may name")
     for key, meaning in schema_keys().items():

@@ -68,6 +68,9 @@ PYSKL_STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_mo
 # Class paths of the official graphs -> layout.
 OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
 
+# Keys whose arguments are of no use to another choice.
+START_ANEW = {"mixing": "mixing_args"}
+
 # Arguments of ShapMix that mixing_args cannot give: they come from the data or from keys of their own.
 SET_ELSEWHERE = (
     "layout", "class_counts", "baseline", "guided", "seed", "naive_mix_epoch", "naive_estimate_epoch", "ema",
@@ -98,7 +101,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    config: str = Field("", description="the YAML file")
+    config: str = Field("", description="the YAML file, or files")
     phase: Literal["train", "test", "info"] = "train"
     work_dir: str = Field("", description="where the run writes; by default work_dir/<the config's path>")
     seed: int = Field(1, ge=0, description="of initialisation, order, augmentation and mixing")
@@ -200,24 +203,34 @@ class Config(BaseModel):
         return {key: value for key, value in self.model_dump().items() if key not in NOT_IDENTITY}
 
 
-def load_config(path: str, overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()) -> Config:
-    """Reads a YAML file, lays ``overrides`` (dotted keys) over it, translates the official keys, and checks all of it.
+def load_config(
+    paths: str | Sequence[str], overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()
+) -> Config:
+    """Reads YAML files, lays each over those before it and ``overrides`` over all, and checks what comes out.
+
+    Dicts are merged key by key, but where a later file names another mixing or loss, its arguments start anew. Official
+    keys are translated.
 
     Args:
-        path: the YAML file.
-        overrides: ``{"base_lr": 0.05, "train_feeder_args.stream": "bone"}``.
+        paths: a YAML file, or several: a recipe, and a method over it.
+        overrides: dotted keys, ``{"base_lr": 0.05, "train_feeder_args.stream": "bone"}``.
         plugins: packages besides our own that class paths may name.
 
     Raises:
         ConfigError: whatever is wrong with it.
     """
-    values = _read_yaml(Path(path))
+    paths = [paths] if isinstance(paths, str) else list(paths)
+    path = " + ".join(paths)
+    values: dict[str, Any] = {}
+    for one in paths:
+        values = _lay_over(values, _read_yaml(Path(one)))
     if "plugins" in values:
         raise ConfigError(f"{path}: plugins may only be named on the command line (--plugin PACKAGE)")
+    values = _lay_over(values, {key: value for key, value in (overrides or {}).items() if key in START_ANEW})
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     values = _translate(values, path)
-    values.setdefault("work_dir", str(_default_work_dir(Path(path))))
+    values.setdefault("work_dir", str(_default_work_dir([Path(one) for one in paths])))
     try:
         config = Config(**{**values, "config": path, "plugins": list(plugins)})
     except ValidationError as error:
@@ -279,10 +292,23 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _default_work_dir(path: Path) -> Path:
-    parts = path.with_suffix("").parts
+def _default_work_dir(paths: Sequence[Path]) -> Path:
+    """config/a/b.yaml -> work_dir/a/b; with c.yaml over it work_dir/a/b+c."""
+    parts = paths[0].with_suffix("").parts
     below = parts[parts.index("config") + 1 :] if "config" in parts[:-1] else parts[-1:]
-    return Path("work_dir", *below)
+    return Path("work_dir", *below[:-1], "+".join([below[-1], *(path.stem for path in paths[1:])]))
+
+
+def _lay_over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both; dicts are merged, other values are those of ``later``."""
+    merged = dict(values)
+    for key, args in START_ANEW.items():
+        if key in later and later[key] != merged.get(key, Config.model_fields[key].default):
+            merged.pop(args, None)
+    for key, value in later.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _lay_over(merged[key], value) if both else value
+    return merged
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

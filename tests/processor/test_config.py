@@ -152,6 +152,37 @@ def test_command_line_wins(tmp_path):
     assert (config.groups.many, config.groups.few, config.model_args["drop_out"]) == (50, 20, 0.5)
 
 
+def test_files_over_each_other(tmp_path):
+    recipe = tmp_path / "config" / "set" / "recipe.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(
+        "feeder: feeders.synthetic.Feeder\nfeeder_args: {stream: bone, window_size: 32}\nbase_lr: 0.2\nnum_epoch: 3\n"
+        "mixing: shap_mix\nmixing_args: {temperature: 0.3}\n"
+    )
+    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
+    same.write_text("mixing: shap_mix\nmixing_args: {scale: 5}\nfeeder_args: {window_size: 16}\nbase_lr: 0.1\n")
+    other.write_text("mixing: st_mix\nmixing_args: {paste_probability: 0.5}\n")
+    config = load_config([str(recipe), str(same)])
+    assert (config.base_lr, config.num_epoch) == (0.1, 3)
+    assert config.feeder_args == {"stream": "bone", "window_size": 16}
+    assert config.mixing_args == {"temperature": 0.3, "scale": 5}
+    assert config.config == f"{recipe} + {same}"
+    assert load_config([str(recipe), str(other)]).mixing_args == {"paste_probability": 0.5}
+    assert load_config(str(recipe), {"mixing": "st_mix"}).mixing_args == {}
+    assert load_config(str(recipe), {"mixing": "shap_mix"}).mixing_args == {"temperature": 0.3}
+    assert load_config(str(recipe), {"mixing_args.scale": 5}).mixing_args == {"temperature": 0.3, "scale": 5}
+    with pytest.raises(ConfigError, match=r"recipe.yaml \+ .*missing.yaml|missing.yaml does not exist"):
+        load_config([str(recipe), str(tmp_path / "missing.yaml")])
+
+
+def test_default_work_dir(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert load_config("config/nw_ucla_lt/shap_mix.yaml").work_dir == "work_dir/nw_ucla_lt/shap_mix"
+    both = ["config/nw_ucla_lt/shap_mix.yaml", "config/nw_ucla_lt/st_mix.yaml"]
+    assert load_config(both).work_dir == "work_dir/nw_ucla_lt/shap_mix+st_mix"
+    assert main.parser().parse_args(["--config", *both, "--seed", "2"]).config == both
+
+
 def test_plugin_only_from_the_command_line(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text("class Feeder:\n    def __init__(self, size: int): ...\n")
