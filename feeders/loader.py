@@ -188,10 +188,19 @@ class StoreLoader(Loader):
     """Batches of a :class:`StoreFeeder`, transformed as a whole on the device.
 
     Where they are read from disk for a GPU, the next one is made while the GPU works on the one before.
+
+    Args:
+        sampler: instead of the feeder's own.
     """
 
     def __init__(
-        self, feeder: StoreFeeder, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+        self,
+        feeder: StoreFeeder,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        sampler: Sampler | None = None,
     ) -> None:
         super().__init__(
             feeder.labels,
@@ -202,7 +211,7 @@ class StoreLoader(Loader):
             seed,
             device,
             dtype,
-            feeder.sampler,
+            sampler or feeder.sampler,
         )
         self.feeder = feeder
 
@@ -238,6 +247,7 @@ class DatasetLoader(Loader):
             Optional: ``sample_name`` (ids) and ``class_names``.
         num_class: K, where the Dataset has no class names.
         num_worker: processes that load.
+        sampler: see :class:`Loader`.
     """
 
     def __init__(
@@ -249,6 +259,7 @@ class DatasetLoader(Loader):
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         num_worker: int = 0,
+        sampler: Sampler = "instance",
     ) -> None:
         size = len(dataset)  # type: ignore[arg-type]
         labels = getattr(dataset, "labels", getattr(dataset, "label", None))
@@ -270,7 +281,7 @@ class DatasetLoader(Loader):
                 f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the classes 0..{num_class - 1}"
             )
         class_names = [str(name) for name in getattr(dataset, "class_names", range(num_class))]
-        super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype)
+        super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype, sampler)
         self.dataset = dataset
         self.num_worker = num_worker
 

@@ -6,7 +6,7 @@ Shapes: N batch, C channels, T frames, V joints, M people, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -140,9 +140,10 @@ class Model(Backbone):
         drop_out: dropout before the classifier, 0 .. 1.
         adaptive: learn the adjacency (as published), or keep the skeleton's.
         num_point: V, only to be checked against the layout (CTR-GCN's configs name it).
+        classifier: linear, or cosine (see model.classifier; for LDAM).
 
     Raises:
-        ValueError: a width that does not divide by 4, or num_point that is not the layout's.
+        ValueError: a width that does not divide by 4, num_point that is not the layout's, or another classifier.
     """
 
     def __init__(
@@ -155,11 +156,12 @@ class Model(Backbone):
         drop_out: float = 0.0,
         adaptive: bool = True,
         num_point: int | None = None,
+        classifier: Literal["linear", "cosine"] = "linear",
     ) -> None:
         if base_channel < 4 or base_channel % 4:
             raise ValueError(f"base_channel must be a multiple of 4, got {base_channel}")
         self.adaptive = adaptive
-        super().__init__(num_class, layout, num_person, in_channels, base_channel, drop_out, num_point)
+        super().__init__(num_class, layout, num_person, in_channels, base_channel, drop_out, num_point, classifier)
 
     def units(self, in_channels: int, out_channels: int, stride: int, adjacency: Tensor) -> tuple[nn.Module, nn.Module]:
         gcn = GraphConv(in_channels, out_channels, adjacency, self.adaptive)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from shapmix.skeleton import SkeletonLayout
 
+from .classifier import CosineClassifier
 from .graph import spatial_adjacency
 
 # Width of each block in units of base_channel, and its stride in time (Yan et al., AAAI 2018).
@@ -260,7 +261,7 @@ class Backbone(nn.Module):
     """What the networks have in common: x (N, C, T, V, M) -> logits (N, K).
 
     Batch norm of the input by person, joint and coordinate; every person through ten blocks (``l1`` .. ``l10``, see
-    PLAN; the first has no residual); the mean over people, frames and joints; dropout; a linear classifier ``fc``.
+    PLAN; the first has no residual); the mean over people, frames and joints; dropout; a classifier ``fc``.
     A network defines ``units``, the two convolutions of a block.
 
     Args:
@@ -271,9 +272,10 @@ class Backbone(nn.Module):
         base_channel: width of the first block, at least 4; 64 as published.
         drop_out: dropout before the classifier, 0 .. 1.
         num_point: V, only to be checked against the layout (CTR-GCN's configs name it).
+        classifier: linear, or cosine (see model.classifier; for LDAM).
 
     Raises:
-        ValueError: a width under 4, or num_point that is not the layout's.
+        ValueError: a width under 4, num_point that is not the layout's, or another classifier.
     """
 
     def __init__(
@@ -285,6 +287,7 @@ class Backbone(nn.Module):
         base_channel: int = 64,
         drop_out: float = 0.0,
         num_point: int | None = None,
+        classifier: Literal["linear", "cosine"] = "linear",
     ) -> None:
         super().__init__()
         self.layout = SkeletonLayout.get(layout)
@@ -304,7 +307,9 @@ class Backbone(nn.Module):
             self.add_module(f"l{number}", Block(gcn, tcn, residual))
             before = width
         self.drop_out = nn.Dropout(drop_out)
-        self.fc = nn.Linear(before, num_class)
+        if classifier not in ("linear", "cosine"):
+            raise ValueError(f"classifier is linear or cosine, got {classifier!r}")
+        self.fc = nn.Linear(before, num_class) if classifier == "linear" else CosineClassifier(before, num_class)
         nn.init.normal_(self.fc.weight, 0, math.sqrt(2.0 / num_class))
         init_norm(self.data_bn)
 

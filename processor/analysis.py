@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from feeders.loader import Loader
-from shapmix import ShapMix, SkeletonLayout, exact_contributions
+from shapmix import Mixer, ShapMix, SkeletonLayout, exact_contributions
 
 Coalition = tuple[int, ...]
 
@@ -46,14 +46,14 @@ class ClassContributions:
 
 
 def class_contributions(
-    network: nn.Module, mixer: ShapMix | None, loader: Loader, batch_size: int = 16
+    network: nn.Module, mixer: Mixer | None, loader: Loader, batch_size: int = 16
 ) -> ClassContributions:
     """Exact contributions of every coalition and part on a split. Cost: ``2**P`` forward passes a sample.
 
     Raises:
         ValueError: the run has no baseline, because it did not estimate contributions.
     """
-    if mixer is None or mixer.baseline is None:
+    if not isinstance(mixer, ShapMix) or mixer.baseline is None:
         raise ValueError("this run estimated no contributions (mixing is not shap_mix): there is no baseline")
     layout, table = mixer.layout, mixer.saliency
     gain = torch.tensor(table.gain)

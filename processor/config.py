@@ -10,14 +10,17 @@ import importlib
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, field_validator
+from torch import nn
 
-from shapmix import ShapMix
+from model.classifier import normalise_classifier, retrain_classifier
+from shapmix import FocalLoss, LDAMLoss, LogitAdjustedLoss, Mixer, Mixup, Remix, ShapMix, TemporalCutMix
+from shapmix.losses import LongTailedLoss
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +72,24 @@ PYSKL_STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_mo
 OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
 
 # Keys whose arguments are of no use to another choice.
-START_ANEW = {"mixing": "mixing_args"}
+START_ANEW = {"mixing": "mixing_args", "loss": "loss_args", "second_stage": "second_stage_args"}
 
-# Arguments of ShapMix that mixing_args cannot give: they come from the data or from keys of their own.
+# What a method is made of: each key's words, and what takes the arguments in ``<key>_args``.
+MIXERS: dict[str, Callable[..., Mixer]] = {
+    "shap_mix": ShapMix, "st_mix": ShapMix, "mixup": Mixup, "temporal_cutmix": TemporalCutMix, "remix": Remix,
+}  # fmt: skip
+LOSSES: dict[str, Callable[..., LongTailedLoss]] = {
+    "logit_adjustment": LogitAdjustedLoss, "cross_entropy": LogitAdjustedLoss, "focal": FocalLoss, "ldam": LDAMLoss,
+}  # fmt: skip
+SECOND_STAGES: dict[str, Callable[..., list[nn.Module]]] = {
+    "classifier_retraining": retrain_classifier,
+    "tau_normalisation": normalise_classifier,
+}
+# Arguments that those dicts cannot give: they come from the data or from keys of their own.
 SET_ELSEWHERE = (
     "layout", "class_counts", "baseline", "guided", "seed", "naive_mix_epoch", "naive_estimate_epoch", "ema",
 )  # fmt: skip
+LOSS_SET_ELSEWHERE = ("class_counts", "tau")
 
 # Keys that may differ between a run and its resumption: they do not change what is computed.
 NOT_IDENTITY = {
@@ -130,14 +145,27 @@ class Config(BaseModel):
     model: str = "model.ctrgcn.Model"
     model_args: dict[str, Any] = {}
 
-    mixing: Literal["shap_mix", "st_mix", "none"] = "shap_mix"
-    mixing_args: dict[str, Any] = Field({}, description="of shapmix.ShapMix")
+    mixing: Literal["shap_mix", "st_mix", "mixup", "temporal_cutmix", "remix", "none"] = "shap_mix"
+    mixing_args: dict[str, Any] = Field({}, description="of the mixer: shapmix.ShapMix (st_mix too), Mixup, ...")
     naive_mix_epoch: int = Field(5, ge=0, description="first epoch of guided mixing")
     naive_estimate_epoch: int = Field(5, ge=0, description="first epoch with drawn contexts and decay")
     ema: float = Field(0.9, ge=0, le=1)
     baseline: Literal["test_view", "published"] = Field("test_view", description="mean sequence of absent parts")
-    loss: Literal["logit_adjustment", "cross_entropy"] = "logit_adjustment"
+    loss: Literal["logit_adjustment", "cross_entropy", "focal", "ldam"] = "logit_adjustment"
+    loss_args: dict[str, Any] = Field({}, description="of shapmix.FocalLoss or LDAMLoss")
     tau: float = Field(1.0, ge=0, description="strength of the prior of logit_adjustment")
+    reweight_from: float | None = Field(
+        None, ge=0, lt=1, description="share of the epochs after which classes are weighted by effective number; 0: all"
+    )
+    reweight_beta: float = Field(0.9999, ge=0, lt=1, description="of the effective number of samples")
+    sampler: Literal["instance", "class_balanced", "over_sampling"] | None = Field(
+        None, description="which training samples an epoch shows (feeders.loader); none: what the feeder says"
+    )
+    post_hoc_tau: float = Field(0.0, ge=0, description="tau of post-hoc logit adjustment of all scores; 0: none")
+    second_stage: Literal["classifier_retraining", "tau_normalisation", "none"] = Field(
+        "none", description="of decoupled training, on weights (model.classifier)"
+    )
+    second_stage_args: dict[str, Any] = Field({}, description="classifier: its name; tau of tau_normalisation")
 
     optimizer: Literal["SGD", "AdamW"] = "SGD"
     base_lr: float = Field(0.1, gt=0)
@@ -150,7 +178,7 @@ class Config(BaseModel):
     lr_decay_rate: float = Field(0.1, gt=0)
     min_lr_ratio: float = Field(0.001, ge=0, le=1, description="last learning rate of cosine, as a share of base_lr")
     warm_up_epoch: int = Field(5, ge=0)
-    num_epoch: int = Field(100, ge=1)
+    num_epoch: int = Field(100, ge=0, description="0: evaluate the starting weights")
     batch_size: int = Field(64, ge=1, description="global, over all processes")
     test_batch_size: int = Field(64, ge=1)
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
@@ -264,9 +292,9 @@ def import_class(path: str, plugins: Iterable[str] = ()) -> type:
     return found
 
 
-def parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """What a constructor takes, by name."""
-    return dict(inspect.signature(cls).parameters)
+def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a constructor or function takes, by name."""
+    return dict(inspect.signature(takes).parameters)
 
 
 def parse_value(text: str) -> Any:
@@ -357,7 +385,19 @@ def _check_arguments(config: Config) -> Config:
         changed[key] = _feeder_args(config, key, getattr(config, key), parameters(feeder))
         _check_names(config, key, changed[key], feeder)
     _check_names(config, "model_args", config.model_args, model)
-    _check_names(config, "mixing_args", config.mixing_args, ShapMix, SET_ELSEWHERE)
+    methods: list[tuple[str, Mapping[str, Callable[..., Any]], tuple[str, ...]]] = [
+        ("mixing", MIXERS, SET_ELSEWHERE),
+        ("loss", LOSSES, LOSS_SET_ELSEWHERE),
+        ("second_stage", SECOND_STAGES, ("network",)),
+    ]
+    for key, known, reserved in methods:
+        chosen, args = getattr(config, key), getattr(config, f"{key}_args")
+        if chosen in known:
+            _check_names(config, f"{key}_args", args, known[chosen], reserved)
+        elif args:
+            raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {chosen}")
+    if config.second_stage != "none" and config.phase == "train" and not config.weights:
+        raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
     return config.model_copy(update=changed)
 
 
@@ -396,12 +436,14 @@ def _pipeline_args(pipeline: Any) -> dict[str, Any]:
     return args
 
 
-def _check_names(config: Config, key: str, args: dict[str, Any], takes: type, reserved: Iterable[str] = ()) -> None:
-    """Names and types of an argument dict against the constructor that takes it; ``reserved`` are not the user's."""
+def _check_names(
+    config: Config, key: str, args: dict[str, Any], takes: Callable[..., Any], reserved: Iterable[str] = ()
+) -> None:
+    """Names and types of an argument dict against what takes it; ``reserved`` are not the user's to give."""
     known = {name: parameter for name, parameter in parameters(takes).items() if name not in reserved}
     open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
     try:
-        hints = get_type_hints(takes.__init__)  # type: ignore[misc]
+        hints = get_type_hints(takes.__init__ if isinstance(takes, type) else takes)  # type: ignore[misc]
     except NameError:  # a plug-in whose annotations cannot be resolved; its names are still checked
         hints = {}
     for name, value in list(args.items()):

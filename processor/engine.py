@@ -6,7 +6,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, n sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from feeders.loader import Batch, Loader
-from shapmix import ShapMix
+from shapmix import Mixer
 from shapmix.distributed import world
 from shapmix.draws import derive_seed
 
@@ -67,7 +67,7 @@ class Trainer:
     """What one training step needs, whatever the data."""
 
     model: nn.Module  # as it is called: wrapped in DDP where there are several processes
-    mixer: ShapMix | None
+    mixer: Mixer | None
     criterion: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
     learning_rate: Callable[[int, int], float]  # of (epoch, step)
@@ -79,22 +79,37 @@ class Trainer:
     compiled: bool = False
     autocast: Callable[[], AbstractContextManager] = nullcontext
     after_step: Callable[[int, Meter], None] = field(default=lambda step, meter: None)  # may raise Stopped
+    frozen: Sequence[nn.Module] = ()  # modules that stay in evaluation mode
+
+    def start_epoch(self) -> None:
+        """Training mode, for all that is trained."""
+        self.model.train()
+        for module in self.frozen:
+            module.training = False
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean loss, mixed loss and clean logits (N, K) of a batch, from one forward pass over both."""
+        """Clean loss, mixed loss, and how many samples were right, from one forward pass.
+
+        Where the clean batch is not trained on, its loss is 0, and a mixed sample's class is that of the larger share.
+        """
         if self.mixer is None:
             with self.autocast():
                 logits = self.model(batch.x)
             loss = self.criterion(logits, batch.y)
-            return loss, torch.zeros_like(loss), logits
+            return loss, torch.zeros_like(loss), _correct(logits, batch.y)
         with (
             self.autocast()
         ):  # on its own: autocast must not hand weights that it cast without gradients to the training
             self.mixer.observe(self.model, batch.x, batch.y)
         x_mix, y_mix = self.mixer(batch.x, batch.y)
+        if not self.mixer.with_clean:
+            with self.autocast():
+                logits = self.model(x_mix)
+            loss = self.criterion(logits, y_mix)
+            return torch.zeros_like(loss), loss, _correct(logits, y_mix.argmax(1))
         with self.autocast():
             logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
-        return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), logits
+        return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), _correct(logits, batch.y)
 
     def step(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """One update of the weights.
@@ -113,9 +128,9 @@ class Trainer:
             group["lr"] = self.learning_rate(epoch, step)
         if self.mixer is not None:
             self.mixer.start_step(epoch, step)
-        loss, mix_loss, logits = self.losses(batch)
+        loss, mix_loss, correct = self.losses(batch)
         total = loss + mix_loss
-        figures = torch.stack([loss, mix_loss, (logits.argmax(1) == batch.y).sum().to(loss)]).detach()
+        figures = torch.stack([loss, mix_loss, correct.to(loss)]).detach()
         if self.read_interval == 1 and any_rank(not bool(total.isfinite()), total.device):
             raise NotFinite(f"the loss is not finite ({loss.item()} clean, {mix_loss.item()} mixed)")
         self.optimizer.zero_grad(set_to_none=True)
@@ -137,7 +152,7 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
             read; else they are spoilt, but nothing was saved since.
         Stopped: ``after_step`` was asked to stop.
     """
-    trainer.model.train()
+    trainer.start_epoch()
     bar = tqdm(
         total=loader.steps, initial=first_step, desc=f"epoch {epoch}", unit="batch", leave=False, disable=_silent()
     )
@@ -175,6 +190,10 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
     return meter.over_ranks(loader.device).figures()
 
 
+def _correct(logits: Tensor, y: Tensor) -> Tensor:
+    return (logits.argmax(1) == y).sum()
+
+
 def _read(figures: list[Tensor]) -> list[list[float]]:
     """Figures of some steps on the host, each with the number of processes in which a loss is not finite."""
     table = torch.stack(figures)
@@ -207,6 +226,7 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     after_batch: Callable[[], None] = lambda: None,
     fixed_size: bool = False,
+    adjustment: Tensor | None = None,
 ) -> Scores:
     """Scores every sample of a split once: shared out over the processes without padding, joined by row.
 
@@ -217,6 +237,7 @@ def evaluate(
         batch_size: samples in a forward pass of a process.
         after_batch: called after each; may raise Stopped.
         fixed_size: fill the last batch up with copies, which are not scored: for networks compiled for one size.
+        adjustment: (K,) is subtracted from every sample's logits.
 
     Raises:
         NotFinite: a score is NaN or infinite.
@@ -240,7 +261,7 @@ def evaluate(
     all_logits = gather_rows(torch.cat([*logits, empty])).cpu()
     ordered, order = all_rows.sort()
     assert torch.equal(ordered, torch.arange(len(loader.ids))), "every sample is scored exactly once"
-    joined = all_logits[order]
+    joined = all_logits[order] if adjustment is None else all_logits[order] - adjustment.to(all_logits)
     bad = (~joined.isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         names = ", ".join(loader.ids[row] for row in bad[:5])

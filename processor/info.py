@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from feeders.loader import Batch, Loader
-from shapmix import ShapMix
+from shapmix import Mixer, ShapMix
 
 from .engine import Trainer
 
@@ -25,9 +25,9 @@ def multiply_adds(network: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def estimate_units(mixer: ShapMix | None) -> float:
+def estimate_units(mixer: Mixer | None) -> float:
     """Cost of estimating contributions, in forward passes a sample, as a mean over the steps."""
-    if mixer is None or not mixer.guided:
+    if not isinstance(mixer, ShapMix) or not mixer.guided:
         return 0.0
     return 2.0 * mixer.estimate_fraction / mixer.estimate_interval
 
@@ -35,7 +35,7 @@ def estimate_units(mixer: ShapMix | None) -> float:
 def estimate_line(trainer: Trainer) -> str:
     """How often contributions are estimated, for which share of the batch, and what that costs of a step."""
     mixer = trainer.mixer
-    if mixer is None or not mixer.guided:
+    if not isinstance(mixer, ShapMix) or not mixer.guided:
         return "none"
     return (
         f"every {mixer.estimate_interval} step(s), {100 * mixer.estimate_fraction:.4g} % of the batch: "
@@ -45,14 +45,13 @@ def estimate_line(trainer: Trainer) -> str:
 
 def forward_units(trainer: Trainer) -> float:
     """Cost of a training step in forward passes a sample; a backward pass counts as two."""
-    if trainer.mixer is None:
-        return 3.0
-    return 6.0 + estimate_units(trainer.mixer)
+    both = trainer.mixer is not None and trainer.mixer.with_clean
+    return (6.0 if both else 3.0) + estimate_units(trainer.mixer)
 
 
 def step_seconds(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     """Durations of a training step with its data ready: of the first, which also compiles, and the median of three."""
-    trainer.model.train()
+    trainer.start_epoch()
     seconds = []
     for step in range(1 + STEPS):
         begun = perf_counter()

@@ -20,11 +20,11 @@ from feeders.feeder import StoreFeeder
 from feeders.loader import DatasetLoader, Loader, StoreLoader
 from feeders.longtail import shot_groups
 from feeders.resident import make_resident
-from shapmix import LogitAdjustedLoss, ShapMix, SkeletonLayout
+from shapmix import Mixer, effective_number_weights, post_hoc_adjustment
 from shapmix.distributed import world
-from shapmix.draws import derive_seed
 
 from . import log as logs
+from .building import build_criterion, build_mixer, build_network, build_optimizer, second_stage
 from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from .config import Config, ConfigError, import_class, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
@@ -98,6 +98,8 @@ class Processor:
         metrics = logs.MetricsLog(self.work_dir, self.epoch) if is_main() else None
         with self.signals:
             try:
+                if config.num_epoch == 0:
+                    self.close_epoch({"epoch": -1}, metrics)
                 while self.epoch < config.num_epoch:
                     self.run_epoch(metrics)
             except Stopped:
@@ -112,12 +114,21 @@ class Processor:
     def run_epoch(self, metrics: logs.MetricsLog | None) -> None:
         """One epoch: train, evaluate, write the figures, save."""
         config, epoch = self.config, self.epoch
+        if config.reweight_from is not None:
+            late = epoch >= config.reweight_from * config.num_epoch
+            self.criterion.reweight(effective_number_weights(self.class_counts, config.reweight_beta) if late else None)
         figures: dict[str, Any] = {"epoch": epoch, "lr": self.trainer.learning_rate(epoch, 0)}
         figures |= train_one_epoch(self.trainer, self.loaders["train"], epoch, self.meter.steps, self.meter)
+        self.close_epoch(figures, metrics)
+
+    def close_epoch(self, figures: dict[str, Any], metrics: logs.MetricsLog | None) -> None:
+        """Evaluates, writes the figures, saves. Epoch -1 is what was there before any training."""
+        config, epoch = self.config, figures["epoch"]
         last = epoch + 1 == config.num_epoch
         scores, val_scores, improved = None, None, False
         if last or (epoch + 1) % config.eval_interval == 0:
-            self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
+            if epoch >= 0:
+                self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
             scores = self.evaluate("test")
             figures |= {"test_loss": scores.loss, **self.figures("test", scores)}
             judged = figures
@@ -221,73 +232,47 @@ class Processor:
         """Batches of one feeder: ours by the batch, a user's Dataset through a DataLoader."""
         config = self.config
         if isinstance(feeder, StoreFeeder):
-            return StoreLoader(feeder, config.batch_size, config.seed, self.device, self.dtype)
+            return StoreLoader(feeder, config.batch_size, config.seed, self.device, self.dtype, config.sampler)
         num_class = config.model_args.get("num_class")
         if num_class is None:
             raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset needs it")
         return DatasetLoader(
-            feeder, num_class, config.batch_size, config.seed, self.device, self.dtype, config.num_worker
+            feeder,
+            num_class,
+            config.batch_size,
+            config.seed,
+            self.device,
+            self.dtype,
+            config.num_worker,
+            config.sampler or "instance",
         )
 
     def build_model(self, weights: str | None) -> None:
         """The network, with what the feeder knows filled in, from ``weights`` where there are some."""
-        config, feeder = self.config, self.feeders["train"]
-        model = import_class(config.model, config.plugins)
-        known: dict[str, Any] = {"num_class": len(self.loaders["train"].class_names)}
-        if isinstance(feeder, StoreFeeder):
-            known |= {"layout": feeder.layout, "num_person": feeder.num_person, "in_channels": feeder.in_channels}
-        elif config.layout is not None:
-            known["layout"] = SkeletonLayout.get(config.layout)
-        args = {name: value for name, value in known.items() if name in parameters(model)}
-        for name, value in config.model_args.items():
-            given = SkeletonLayout.get(value) if name == "layout" else value
-            if name in known and given != known[name]:
-                raise ConfigError(f"{config.config}: model_args.{name} is {value}, but the data has {known[name]}")
-            args[name] = given
-        self.layout = known.get("layout") or args.get("layout")
-        torch.manual_seed(derive_seed(config.seed, "network"))
-        try:
-            network: nn.Module = model(**args)
-        except TypeError as error:
-            raise ConfigError(f"{config.config}: model_args of {config.model}: {error}") from error
-        self.network = network.to(self.device, self.dtype)
+        config = self.config
+        self.network, self.layout = build_network(
+            config, self.feeders["train"], len(self.loaders["train"].class_names), self.device, self.dtype
+        )
         if weights is not None:
             load_weights(self.network, Path(weights), config.ignore_weights)
-        if config.compile:
-            mode = None if config.compile is True else config.compile
-            self.network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too
-            log.info("the network is compiled at its first step and first evaluation: minutes; --phase info tells")
 
     def build_training(self, mixer_state: dict[str, Any] | None) -> None:
         """Mixer (from its state, where there is one, which spares the pass over the data), loss, optimiser."""
         config = self.config
+        frozen = second_stage(config, self.network)
         if self.processes > 1 and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         elif self.processes > 1:
             log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
-        tau = config.tau if config.loss == "logit_adjustment" else 0.0
-        optimised = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        fused = True if self.device.type == "cuda" else None  # all weights in one kernel; None: torch's choice
-        optimizer: torch.optim.Optimizer
-        if config.optimizer == "SGD":
-            optimizer = torch.optim.SGD(
-                optimised,
-                config.base_lr,
-                config.momentum,
-                weight_decay=config.weight_decay,
-                nesterov=config.nesterov and config.momentum > 0,
-                fused=fused,
-            )
-        else:
-            optimizer = torch.optim.AdamW(optimised, config.base_lr, weight_decay=config.weight_decay, fused=fused)
         model: nn.Module = self.network
         if self.processes > 1:
             model = DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        self.criterion = build_criterion(config, self.class_counts).to(self.device, self.dtype)
         self.trainer = Trainer(
             model=model,
             mixer=self.build_mixer(mixer_state),
-            criterion=LogitAdjustedLoss(self.class_counts, tau).to(self.device, self.dtype),
-            optimizer=optimizer,
+            criterion=self.criterion,
+            optimizer=build_optimizer(config, self.network, self.device),
             learning_rate=partial(learning_rate, config, steps=self.loaders["train"].steps),
             seed=config.seed,
             rank=self.rank,
@@ -297,37 +282,22 @@ class Processor:
             compiled=bool(config.compile),
             autocast=self.autocast,
             after_step=self.after_step,
+            frozen=frozen,
         )
 
-    def build_mixer(self, state: dict[str, Any] | None) -> ShapMix | None:
-        """Shap-Mix, ST-Mix or none."""
-        config, loader = self.config, self.loaders["train"]
-        if config.mixing == "none":
-            return None
-        if self.layout is None:
-            raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
-        guided, baseline = config.mixing == "shap_mix", None
-        if guided and state is not None:
-            baseline = state["baseline"]
-        elif guided:
-            baseline = mean_sequence(loader, config.test_batch_size, config.baseline == "published")
-        try:
-            mixer = ShapMix(
-                self.layout,
-                self.class_counts,
-                baseline,
-                guided=guided,
-                seed=config.seed,
-                naive_mix_epoch=config.naive_mix_epoch,
-                naive_estimate_epoch=config.naive_estimate_epoch,
-                ema=config.ema,
-                **config.mixing_args,
-            )
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{config.config}: mixing_args: {error}") from error
-        if state is not None:
+    def build_mixer(self, state: dict[str, Any] | None) -> Mixer | None:
+        """The mixer, or none; in the state that a checkpoint has, where there is one."""
+        mixer = build_mixer(self.config, self.layout, self.class_counts, lambda: self.baseline(state))
+        if mixer is not None and state is not None:
             mixer.load_state_dict(state)
-        return mixer.to(self.device, self.dtype)
+        return None if mixer is None else mixer.to(self.device, self.dtype)
+
+    def baseline(self, state: dict[str, Any] | None) -> torch.Tensor:
+        """The static sequence (C, T, V, M) of absent parts: a checkpoint's, or from a pass over the training data."""
+        if state is not None:
+            return state["baseline"]
+        config = self.config
+        return mean_sequence(self.loaders["train"], config.test_batch_size, config.baseline == "published")
 
     def autocast(self) -> AbstractContextManager:
         """bf16 where the config asks for it."""
@@ -339,7 +309,10 @@ class Processor:
         """Logits of a split; may raise Stopped."""
         check: Callable[[], None] = self.check_signal if self.processes == 1 else lambda: None
         loader, config = self.loaders[split], self.config
-        return evaluate(self.network, loader, config.test_batch_size, self.autocast, check, bool(config.compile))
+        adjustment = post_hoc_adjustment(self.class_counts, config.post_hoc_tau) if config.post_hoc_tau else None
+        return evaluate(
+            self.network, loader, config.test_batch_size, self.autocast, check, bool(config.compile), adjustment
+        )
 
     def figures(self, split: Split, scores: Scores) -> dict[str, Any]:
         """Metrics of a split."""
@@ -348,8 +321,10 @@ class Processor:
 
     def report_epoch(self, figures: dict[str, Any]) -> None:
         """One line an epoch."""
-        text = "epoch {epoch:3d}  lr {lr:.4f}  loss {train_loss:.4f}, mixed {train_mix_loss:.4f}".format(**figures)
-        text += f"  {figures['samples_per_s']:.0f} samples/s"
+        text = "epoch {epoch:3d}".format(**figures)
+        if "train_loss" in figures:
+            text += "  lr {lr:.4f}  loss {train_loss:.4f}, mixed {train_mix_loss:.4f}".format(**figures)
+            text += "  {samples_per_s:.0f} samples/s".format(**figures)
         if "top1" in figures:
             text += (
                 f"  test top-1 {100 * figures['top1']:.1f} %, mean class {100 * figures['mean_class_accuracy']:.1f} %"

@@ -1,6 +1,7 @@
 """Shap-Mix: Shapley-guided mixing for long-tailed skeleton action recognition. Needs torch only."""
 
-from .losses import LogitAdjustedLoss
+from .losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, effective_number_weights, post_hoc_adjustment
+from .mixer import Mixer, Mixup, Remix, TemporalCutMix
 from .saliency import SaliencyTable
 from .shapley import exact_contributions, sampled_contribution, shapley_values
 from .shapmix import ShapMix
@@ -8,11 +9,19 @@ from .skeleton import LAYOUTS, SkeletonLayout
 
 __all__ = [
     "LAYOUTS",
+    "FocalLoss",
+    "LDAMLoss",
     "LogitAdjustedLoss",
+    "Mixer",
+    "Mixup",
+    "Remix",
     "SaliencyTable",
     "ShapMix",
     "SkeletonLayout",
+    "TemporalCutMix",
+    "effective_number_weights",
     "exact_contributions",
+    "post_hoc_adjustment",
     "sampled_contribution",
     "shapley_values",
 ]

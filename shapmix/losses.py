@@ -1,4 +1,7 @@
-"""Losses for long-tailed training. N batch, K classes."""
+"""Losses for long-tailed training. N batch, K classes, n_k training samples of class k.
+
+Each says what a sample would cost, were it of each class; its hard or soft target then selects or weighs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,54 @@ import torch
 from torch import Tensor, nn
 
 
-class LogitAdjustedLoss(nn.Module):
+class LongTailedLoss(nn.Module):
+    """A loss that knows the training counts: logits (N, K) and classes (N,) or soft targets (N, K) -> mean loss.
+
+    A soft target's loss is the expectation over its classes, as mixup has it. Subclasses define :meth:`costs`.
+
+    Args:
+        class_counts: training samples of each class (K,).
+
+    Raises:
+        ValueError: counts that are negative, or all 0.
+    """
+
+    def __init__(self, class_counts: Sequence[int] | Tensor) -> None:
+        super().__init__()
+        counts = torch.as_tensor(class_counts, dtype=torch.float64)
+        if counts.ndim != 1 or len(counts) == 0 or not bool((counts >= 0).all()) or counts.sum() == 0:
+            raise ValueError(f"class_counts must be (K,) counts >= 0, not all 0; got {counts}")
+        self.counts: Tensor
+        self.class_weights: Tensor | None
+        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("class_weights", None, persistent=False)
+
+    def reweight(self, weights: Tensor | None) -> None:
+        """From now on multiplies the cost of each class by its weight (K,); None: by 1.
+
+        The mean stays one over samples, so that W processes compute what one does. (Published codes divide by the
+        batch's sum of weights; with weights whose mean over the training samples is 1, that differs by batch alone.)
+        """
+        self.class_weights = None if weights is None else weights.to(self.counts.device, torch.get_default_dtype())
+
+    def costs(self, logits: Tensor) -> Tensor:
+        """(N, K) what each sample would cost, were it of each class."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of a batch: logits (N, K); target (N,) int64 classes or (N, K) soft targets."""
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        costs = self.costs(logits)
+        if self.class_weights is not None:
+            costs = costs * self.class_weights.to(costs)
+        if target.ndim == 1:
+            return nn.functional.nll_loss(-costs, target)
+        # 0 * inf of an absent class counts as 0
+        return torch.where(target > 0, target * costs, torch.zeros_like(costs)).sum(-1).mean()
+
+
+class LogitAdjustedLoss(LongTailedLoss):
     """Cross-entropy of ``logits + tau * log(n_k / sum n)``, for hard and soft targets.
 
     Balanced softmax (Ren et al., NeurIPS 2020), logit adjustment (Menon et al., ICLR 2021). With tau = 0 it is plain
@@ -18,24 +68,114 @@ class LogitAdjustedLoss(nn.Module):
     Args:
         class_counts: training samples of each class (K,).
         tau: strength of the prior, >= 0.
+
+    Raises:
+        ValueError: counts that are negative or all 0, or tau < 0.
     """
 
     def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0) -> None:
-        super().__init__()
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
-        if counts.ndim != 1 or len(counts) == 0 or not bool((counts >= 0).all()) or counts.sum() == 0 or tau < 0:
-            raise ValueError(f"class_counts must be (K,) counts >= 0, not all 0, and tau >= 0; got {counts}, {tau}")
-        adjustment = tau * (counts / counts.sum()).log() if tau else torch.zeros_like(counts)
+        super().__init__(class_counts)
+        _check(tau >= 0, f"tau must be >= 0, got {tau}")
+        adjustment = tau * (self.counts / self.counts.sum()).log() if tau else torch.zeros_like(self.counts)
         self.adjustment: Tensor
         self.register_buffer("adjustment", adjustment.to(torch.get_default_dtype()))
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of a batch: logits (N, K); target (N,) int64 classes or (N, K) soft targets."""
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        log_chance = (logits + self.adjustment.to(logits)).log_softmax(-1)
-        if target.ndim == 1:
-            return nn.functional.nll_loss(log_chance, target)
-        # 0 * -inf of an absent class counts as 0
-        weighted = torch.where(target > 0, target * log_chance, torch.zeros_like(log_chance))
-        return -weighted.sum(-1).mean()
+    def costs(self, logits: Tensor) -> Tensor:
+        return -(logits + self.adjustment.to(logits)).log_softmax(-1)
+
+
+class FocalLoss(LongTailedLoss):
+    """``-(1 - p_k)^gamma log p_k`` (Lin et al., ICCV 2017, without their alpha: that is what class weights are).
+
+    Args:
+        class_counts: training samples of each class (K,).
+        gamma: >= 0; 0 is cross-entropy.
+
+    Raises:
+        ValueError: counts that are negative or all 0, or gamma < 0.
+    """
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, gamma: float = 2.0) -> None:
+        super().__init__(class_counts)
+        _check(gamma >= 0, f"gamma must be >= 0, got {gamma}")
+        self.gamma = gamma
+
+    def costs(self, logits: Tensor) -> Tensor:
+        log_chance = logits.log_softmax(-1)
+        missed = (-log_chance.expm1()).clamp(min=torch.finfo(log_chance.dtype).eps)  # its power has a gradient at 0
+        return -(missed**self.gamma) * log_chance
+
+
+class LDAMLoss(LongTailedLoss):
+    """Cross-entropy with a margin on the sample's own class, larger for rarer ones (Cao et al., NeurIPS 2019).
+
+    ``-log( exp(z_k - d_k) / (exp(z_k - d_k) + sum_{j != k} exp z_j) )`` with ``d_k = scale * margin_k``, where margin_k
+    falls as n_k^(-1/4) and is ``max_margin`` for the rarest class that occurs. Margins are those of cosines: the logits
+    should be ``scale * cosine`` (``model_args: {classifier: cosine}``). LDAM-DRW adds class weights in the last epochs.
+
+    Args:
+        class_counts: training samples of each class (K,).
+        max_margin: largest margin, >= 0.
+        scale: of the logits, > 0; that of the cosine classifier.
+
+    Raises:
+        ValueError: counts that are negative or all 0, or another argument out of range.
+    """
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, max_margin: float = 0.5, scale: float = 30.0) -> None:
+        super().__init__(class_counts)
+        _check(max_margin >= 0 and scale > 0, f"max_margin must be >= 0, scale > 0, got {max_margin}, {scale}")
+        present = self.counts[self.counts > 0]
+        margins = max_margin * (present.min() / self.counts.clamp(min=1)) ** 0.25
+        self.margins: Tensor
+        self.register_buffer("margins", (scale * margins).to(torch.get_default_dtype()))
+
+    def costs(self, logits: Tensor) -> Tensor:
+        # log of the sum over the other classes: where a class dominates, the others are summed without it
+        first = logits.argmax(-1, keepdim=True)
+        without_first = logits.scatter(-1, first, -torch.inf).logsumexp(-1, keepdim=True)
+        total = logits.logsumexp(-1, keepdim=True)
+        chance = (logits - total).exp().scatter(-1, first, 0)
+        others = (total + torch.log1p(-chance)).scatter(-1, first, without_first)
+        return nn.functional.softplus(others - (logits - self.margins.to(logits)))
+
+
+def effective_number_weights(class_counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
+    """Class weights ``(1 - beta) / (1 - beta^n_k)``, one over the effective number of samples (Cui et al., CVPR 2019).
+
+    Args:
+        class_counts: training samples of each class (K,).
+        beta: 0 .. below 1; 0 weighs all classes alike, near 1 by 1 / n_k.
+
+    Returns:
+        (K,) float64, scaled so that their mean over the training samples is 1. A class without samples has the weight
+        of one sample.
+
+    Raises:
+        ValueError: beta out of range.
+    """
+    _check(0 <= beta < 1, f"beta must lie in 0 .. below 1, got {beta}")
+    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    weights = (1 - beta) / (1 - beta ** counts.clamp(min=1))
+    return weights * counts.sum() / (weights * counts).sum()
+
+
+def post_hoc_adjustment(class_counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor:
+    """What post-hoc logit adjustment subtracts from the logits at test time (Menon et al., ICLR 2021, section 4.1).
+
+    Args:
+        class_counts: training samples of each class (K,).
+        tau: >= 0.
+
+    Returns:
+        (K,) ``tau * log(n_k / sum n)``, float64; for a class without samples that of the rarest one with some.
+    """
+    _check(tau >= 0, f"tau must be >= 0, got {tau}")
+    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    rarest = counts[counts > 0].min()
+    return tau * (counts.clamp(min=rarest.item()) / counts.sum()).log()
+
+
+def _check(fine: bool, message: str) -> None:
+    if not fine:
+        raise ValueError(message)

@@ -137,7 +137,7 @@ def partner_rows(everyone: Tensor, first: int, size: int) -> list[Tensor]:
 def blend(x: Tensor, partner: Rows, lam: float) -> Tensor:
     """Mixup (Zhang et al., ICLR 2018): ``(1 - lam) x + lam partner``; the partner's share is lam."""
     mixed = (1 - lam) * x
-    for rows, other in _in_pieces(mixed, partner):
+    for rows, other in in_pieces(mixed, partner):
         rows += lam * other
     return mixed
 
@@ -161,7 +161,7 @@ def paste(x: Tensor, partner: Rows, joints: Tensor, draws: MixDraws) -> tuple[Te
     mixed = x.clone()
     segment = mixed.narrow(2, draws.target_start, draws.target_len)
     source = torch.empty_like(segment)  # in the memory order of x
-    for rows, other in _in_pieces(source, partner):
+    for rows, other in in_pieces(source, partner):
         torch.index_select(other.narrow(2, draws.source_start, draws.source_len), 2, frames, out=rows)
     # of one whole frame, in the memory order of x: a mask that is broadcast within a frame is read number by number
     mask = torch.empty_like(segment[:, :, :1], dtype=torch.bool).copy_(joints[:, None, None, :, None])
@@ -177,7 +177,7 @@ def _nearest(source: int, target: int, device: torch.device) -> Tensor:
     return (step * (source / target)).long().clamp(max=source - 1)
 
 
-def _in_pieces(whole: Tensor, partner: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+def in_pieces(whole: Tensor, partner: Rows) -> Iterator[tuple[Tensor, Tensor]]:
     """(rows of ``whole``, the piece of the partner that belongs to them)."""
     pieces = [partner] if isinstance(partner, Tensor) else partner
     return zip(whole.split([len(piece) for piece in pieces]), pieces, strict=True)

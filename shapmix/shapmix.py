@@ -20,30 +20,19 @@ from math import ceil
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .distributed import gather_batch, own_slice, world
+from .distributed import own_slice, world
 from .draws import generator, uniform_int
-from .mixing import (
-    MixDraws,
-    Rows,
-    blend,
-    draw_coalition,
-    draw_mix,
-    partner_rows,
-    paste,
-    pasted_parts,
-    soft_target,
-    target_dtype,
-)
+from .mixer import Mixer, check
+from .mixing import MixDraws, Rows, blend, draw_coalition, draw_mix, paste, pasted_parts, soft_target, target_dtype
 from .saliency import SaliencyTable
 from .shapley import draw_context, sampled_contribution
 from .skeleton import SkeletonLayout
 
 
-class ShapMix(nn.Module):
+class ShapMix(Mixer):
     """Estimates which body parts carry each class, and mixes samples so that those parts of rare classes survive.
 
     A module with buffers (the saliency table and the baseline) and generators of its own; no parameters. Under
@@ -75,6 +64,8 @@ class ShapMix(nn.Module):
         decay_start: ``guidance``: decay is on from epoch naive_estimate_epoch. ``later``: one epoch later, as
             published.
         reduction: see :class:`SaliencyTable`; ``table`` is as published.
+        with_clean: should the clean batch be trained on as well (as published), or the mixed one alone? For the
+            training loop to read.
         enabled: False makes ``observe`` do nothing and the call return the batch unmixed.
         seed: of all draws, together with epoch and step.
 
@@ -103,27 +94,24 @@ class ShapMix(nn.Module):
         update: Literal["mean", "sequential"] = "mean",
         decay_start: Literal["guidance", "later"] = "guidance",
         reduction: Literal["evidence", "table"] = "evidence",
+        with_clean: bool = True,
         enabled: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(class_counts, with_clean, enabled, seed)
         self.layout = SkeletonLayout.get(layout)
-        counts = torch.as_tensor(class_counts)
-        _check(
-            counts.ndim == 1 and len(counts) > 0 and bool((counts >= 0).all()), "class_counts must be (K,) counts >= 0"
-        )
-        _check(
+        check(
             window is None or (len(window) == 2 and 1 <= window[0] <= window[1]),
             f"window must be (shortest, longest) in units of 4 frames, 1 or more, got {window}",
         )
-        _check(0 <= paste_probability <= 1, f"paste_probability must lie in 0..1, got {paste_probability}")
-        _check(temperature > 0, f"temperature must be above 0, got {temperature}")
-        _check(0 <= ema <= 1, f"ema must lie in 0..1, got {ema}")
-        _check(scale > 0, f"scale must be above 0, got {scale}")
-        _check(estimate_interval >= 1, f"estimate_interval must be at least 1, got {estimate_interval}")
-        _check(0 < estimate_fraction <= 1, f"estimate_fraction must lie above 0 and up to 1, got {estimate_fraction}")
-        _check(rarity in ("count", "index"), f"rarity is count or index, got {rarity!r}")
-        _check(decay_start in ("guidance", "later"), f"decay_start is guidance or later, got {decay_start!r}")
+        check(0 <= paste_probability <= 1, f"paste_probability must lie in 0..1, got {paste_probability}")
+        check(temperature > 0, f"temperature must be above 0, got {temperature}")
+        check(0 <= ema <= 1, f"ema must lie in 0..1, got {ema}")
+        check(scale > 0, f"scale must be above 0, got {scale}")
+        check(estimate_interval >= 1, f"estimate_interval must be at least 1, got {estimate_interval}")
+        check(0 < estimate_fraction <= 1, f"estimate_fraction must lie above 0 and up to 1, got {estimate_fraction}")
+        check(rarity in ("count", "index"), f"rarity is count or index, got {rarity!r}")
+        check(decay_start in ("guidance", "later"), f"decay_start is guidance or later, got {decay_start!r}")
         coalitions = self.layout.coalitions(coalition_sizes)
         self.coalition_sizes = sorted({len(coalition) for coalition in coalitions})
         self.guided = guided
@@ -136,10 +124,8 @@ class ShapMix(nn.Module):
         self.estimate_interval = estimate_interval
         self.estimate_fraction = estimate_fraction
         self.decay_epoch = naive_estimate_epoch + (decay_start == "later")
-        self.enabled = enabled
-        self.seed = seed
-        self.saliency = SaliencyTable(len(counts), self.layout, coalitions, scale, update, reduction)
-        abundance = counts if rarity == "count" else torch.arange(len(counts), 0, -1)
+        self.saliency = SaliencyTable(self.num_class, self.layout, coalitions, scale, update, reduction)
+        abundance = self.counts if rarity == "count" else torch.arange(self.num_class, 0, -1)
         part_joints = self.layout.membership()
         joints = torch.stack([part_joints[list(coalition)].any(0) for coalition in coalitions])
         self.baseline: Tensor | None
@@ -150,18 +136,11 @@ class ShapMix(nn.Module):
         self.register_buffer("abundance", abundance.clone(), persistent=False)  # (K,)
         self.register_buffer("coalition_joints", joints, persistent=False)  # (S, V)
         self.register_buffer("part_joints", part_joints, persistent=False)  # (P, V)
-        self.start_step(0, 0)
-
-    @property
-    def num_class(self) -> int:
-        """K."""
-        return len(self.abundance)
 
     def start_step(self, epoch: int, step: int) -> None:
         """Seeds the draws of this step (both count from 0). Whether ``observe`` runs does not change the mix."""
-        self.epoch, self.step = epoch, step
+        super().start_step(epoch, step)
         self._estimate_rng = generator(self.seed, epoch, step, "estimate")
-        self._mix_rng = generator(self.seed, epoch, step, "mix")
 
     def observe(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
         """Estimates the contribution of one drawn coalition for this batch and enters it into the table.
@@ -210,11 +189,8 @@ class ShapMix(nn.Module):
         places = (number * everyone // count - first for number in range(count))
         return [place for place in places if 0 <= place < size]
 
-    @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixes a batch with itself: x (N, C, T, V, M), y (N,) -> x_mix, soft targets (N, K). Both are new tensors.
-
-        A batch of one (over all ranks), and a mixer that is not enabled, give the batch itself with one-hot targets.
+        """Mixes a batch with itself, see :class:`Mixer`.
 
         Raises:
             ValueError: x has other joints than the layout, or fewer than 4 frames.
@@ -224,27 +200,24 @@ class ShapMix(nn.Module):
                 f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {self.layout.num_joints} joints of layout "
                 f"{self.layout.name!r}"
             )
-        if not self.enabled or len(x) * world()[1] < 2:
-            return x.clone(), F.one_hot(y, self.num_class).to(target_dtype(x))
-        everyone, classes = gather_batch(x), gather_batch(y)
+        return super().forward(x, y)
+
+    def draw(self, size: int, x: Tensor) -> MixDraws:
+        """The random decisions; per-sample ones for this rank's slice, on the device of x."""
         draws = draw_mix(
-            len(everyone),
+            size,
             x.shape[2],
             self.layout.num_parts,
             self.coalition_sizes,
-            self._mix_rng,
+            self.mix_rng,
             self.paste_probability,
             self.window,
         )
-        draws = replace(
+        return replace(
             draws,
             uniform=own_slice(draws.uniform).to(x.device, non_blocking=True),
             coalition=draws.coalition.to(x.device, non_blocking=True),
         )
-        first = world()[0] * len(x) + draws.shift
-        partner = partner_rows(everyone, first, len(x))
-        y_partner = torch.cat(partner_rows(classes, first, len(x)))
-        return self.apply_draws(x, y, partner, y_partner, draws)
 
     def apply_draws(
         self, x: Tensor, y: Tensor, partner: Rows, y_partner: Tensor, draws: MixDraws
@@ -270,8 +243,3 @@ class ShapMix(nn.Module):
 
     def extra_repr(self) -> str:
         return f"layout={self.layout.name}, classes={self.num_class}, guided={self.guided}, enabled={self.enabled}"
-
-
-def _check(fine: bool, message: str) -> None:
-    if not fine:
-        raise ValueError(message)

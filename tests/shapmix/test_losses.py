@@ -1,4 +1,4 @@
-"""Logit adjustment against its closed form, for hard and soft targets, and classes without samples."""
+"""Losses against their closed forms, for hard and soft targets, and classes without samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from shapmix.losses import LogitAdjustedLoss
+from shapmix.losses import (
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    effective_number_weights,
+    post_hoc_adjustment,
+)
 
 COUNTS = [600, 50, 7, 1]
 
@@ -103,5 +109,126 @@ def test_buffer_is_saved_and_not_trained():
     [([], 1.0), ([0, 0], 1.0), ([3, -1], 1.0), ([[3, 1]], 1.0), ([3, float("nan")], 1.0), ([3, 1], -0.5)],
 )
 def test_bad_arguments(counts, tau):
-    with pytest.raises(ValueError, match=r"class_counts must be.*tau >= 0"):
+    with pytest.raises(ValueError, match=r"class_counts must be|tau must be >= 0"):
         LogitAdjustedLoss(counts, tau)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_closed_form(gamma):
+    logits, target, soft = batch()
+    loss, total, mixed = FocalLoss(COUNTS, gamma), 0.0, 0.0
+    for row, label, weights in zip(logits.tolist(), target.tolist(), soft.tolist(), strict=True):
+        chances = [exp(logit) / sum(map(exp, row)) for logit in row]
+        costs = [-((1 - chance) ** gamma) * log(chance) for chance in chances]
+        total += costs[label]
+        mixed += sum(weight * cost for weight, cost in zip(weights, costs, strict=True))
+    assert loss(logits, target).item() == pytest.approx(total / len(logits), rel=1e-5)
+    assert loss(logits, soft).item() == pytest.approx(mixed / len(logits), rel=1e-5)
+
+
+def test_focal_without_focus_is_cross_entropy():
+    logits, target, soft = batch()
+    for goal in (target, soft):
+        torch.testing.assert_close(FocalLoss(COUNTS, 0)(logits, goal), F.cross_entropy(logits, goal))
+
+
+def test_focal_gradient_is_finite_where_the_network_is_sure():
+    logits = torch.tensor([[90.0, 0, 0, 0], [0, 90.0, 0, 0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(FocalLoss(COUNTS, 0.5)(logits, torch.tensor([0, 0])), logits)
+    assert gradient.isfinite().all()
+    assert gradient[1, 0] == pytest.approx(-0.5)  # where it is surely wrong, cross-entropy's
+    assert gradient[0].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("sure", [0.0, 40.0])
+def test_ldam_closed_form(sure):
+    logits, target, soft = batch()
+    logits = logits + sure * F.one_hot(target, 4)
+    loss = LDAMLoss(COUNTS, max_margin=0.4, scale=10)
+    margins = [10 * 0.4 * (1 / count) ** 0.25 for count in COUNTS]  # the rarest has 1 sample
+    torch.testing.assert_close(loss.margins, torch.tensor(margins))
+    costs = torch.empty(6, 4, dtype=torch.float64)
+    for row in range(6):
+        for label in range(4):
+            moved = [
+                logit - (margins[label] if other == label else 0) for other, logit in enumerate(logits[row].tolist())
+            ]
+            costs[row, label] = log(sum(exp(logit - moved[label]) for logit in moved))
+    hard = costs.gather(1, target[:, None]).mean().item()
+    assert loss(logits, target).item() == pytest.approx(hard, rel=1e-4, abs=1e-12)
+    assert loss(logits, soft).item() == pytest.approx((soft * costs).sum(1).mean().item(), rel=1e-4)
+
+
+def test_ldam_margins():
+    margins = LDAMLoss([160_000, 16, 0, 10_000], max_margin=0.5, scale=2).margins
+    torch.testing.assert_close(margins[[0, 1, 3]], torch.tensor([0.1, 1.0, 0.2]))  # n^(-1/4), the rarest has scale / 2
+    logits, target, soft = batch()
+    for goal in (target, soft):
+        torch.testing.assert_close(LDAMLoss(COUNTS, max_margin=0)(logits, goal), F.cross_entropy(logits, goal))
+
+
+def test_effective_number():
+    weights = effective_number_weights([1000, 10, 1, 0], beta=0.9)
+    numbers = torch.tensor([sum(0.9**i for i in range(count)) for count in (1000, 10, 1, 1)], dtype=torch.float64)
+    torch.testing.assert_close(weights / weights[2], 1 / numbers)
+    assert (weights * torch.tensor([1000, 10, 1, 0])).sum().item() == pytest.approx(1011)  # 1 in the mean
+    torch.testing.assert_close(effective_number_weights([9, 4], beta=0), torch.ones(2, dtype=torch.float64))
+    nearly = effective_number_weights([100, 10], beta=1 - 1e-9)
+    assert (nearly[1] / nearly[0]).item() == pytest.approx(10, rel=1e-4)
+    for beta in (1, -0.1):
+        with pytest.raises(ValueError, match="beta must lie in"):
+            effective_number_weights([3, 1], beta)
+
+
+@pytest.mark.parametrize("kind", [LogitAdjustedLoss, FocalLoss, LDAMLoss])
+def test_class_weights(kind):
+    logits, target, soft = batch()
+    loss, weights = kind(COUNTS), torch.tensor([0.5, 1.0, 2.0, 4.0])
+    plain = loss.costs(logits).detach()
+    loss.reweight(weights)
+    by_hand = (weights[target] * plain.gather(1, target[:, None])[:, 0]).mean()
+    torch.testing.assert_close(loss(logits, target).detach(), by_hand)
+    torch.testing.assert_close(loss(logits, soft).detach(), (soft * weights * plain).sum(1).mean())
+    halves = [loss(logits[half], target[half]) for half in (slice(0, 3), slice(3, 6))]  # two processes
+    torch.testing.assert_close(loss(logits, target), sum(halves) / 2)
+    loss.reweight(None)
+    torch.testing.assert_close(loss(logits, target), plain.gather(1, target[:, None]).mean(), check_dtype=False)
+
+
+def test_weighted_cross_entropy_is_that_of_torch():
+    logits, target, _ = batch()
+    loss, weights = LogitAdjustedLoss(COUNTS, 0.0), torch.tensor([0.5, 1.0, 2.0, 4.0])
+    loss.reweight(weights)
+    wanted = F.cross_entropy(logits, target, weights, reduction="sum") / len(target)
+    torch.testing.assert_close(loss(logits, target), wanted)
+
+
+def test_weight_of_an_absent_class_spoils_nothing():
+    logits, target, soft = batch()
+    loss = LogitAdjustedLoss([600, 50, 0, 1])
+    loss.reweight(effective_number_weights([600, 50, 0, 1]))
+    keep = torch.tensor([0, 1, 3])
+    soft = soft.index_fill(1, torch.tensor([2]), 0.0)
+    for goal in (keep[target % 3], soft):
+        value = loss(logits, goal)
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert value.isfinite()
+        assert gradient.isfinite().all()
+
+
+def test_post_hoc_adjustment():
+    logits, _, _ = batch()
+    chances, prior = logits.softmax(1), torch.tensor(COUNTS).div(658)
+    for tau in (0.5, 1.0):
+        adjusted = (logits - post_hoc_adjustment(COUNTS, tau).float()).softmax(1)
+        wanted = chances / prior**tau
+        torch.testing.assert_close(adjusted, wanted / wanted.sum(1, keepdim=True))
+    absent = post_hoc_adjustment([6, 3, 0, 1])
+    assert absent.isfinite().all()
+    assert absent[2] == absent[3]
+
+
+@pytest.mark.parametrize("make", [lambda: FocalLoss(COUNTS, -1), lambda: LDAMLoss(COUNTS, -0.1)])
+def test_bad_strength(make):
+    with pytest.raises(ValueError, match=r"must be >= 0"):
+        make()

@@ -1,0 +1,194 @@
+"""Every method of config/methods on a tiny run: its keys combine, and each does what it says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from processor.config import ConfigError, load_config
+from processor.processor import Processor
+from processor.scores import read_scores
+from shapmix import post_hoc_adjustment
+from tests.conftest import ROOT
+
+METHODS = sorted(path.stem for path in (ROOT / "config" / "methods").glob("*.yaml"))
+SECOND = ("classifier_retraining", "tau_normalisation", "post_hoc")
+
+
+def method(name):
+    return str(ROOT / "config" / "methods" / f"{name}.yaml")
+
+
+def run(path, name, folder, *words):
+    assert main.main(["--config", path, method(name), "--work_dir", str(folder), *words]) == 0
+    return read_scores(folder)
+
+
+@pytest.fixture
+def first_stage(write_config, tmp_path):
+    """(config, folder) of a finished run with cross-entropy."""
+    path = write_config()
+    run(path, "cross_entropy", tmp_path / "first")
+    return path, tmp_path / "first"
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in SECOND])
+def test_trains(name, write_config, tmp_path):
+    scores = run(write_config(num_epoch=1), name, tmp_path / name)
+    assert scores.scores.shape == (24, 12)
+    (line,) = [json.loads(text) for text in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+    both = name in ("shap_mix", "st_mix")
+    mixed = both or name in ("mixup", "temporal_cutmix", "remix", "remix_drw")
+    assert (line["train_loss"] > 0) == (both or not mixed)
+    assert (line["train_mix_loss"] > 0) == mixed
+
+
+@pytest.mark.parametrize("backbone", ["stgcn", "stgcnpp", "aagcn"])
+def test_cosine_classifier_on_every_backbone(backbone, write_config, tmp_path):
+    path = write_config(num_epoch=1, model=f"model.{backbone}.Model")
+    scores = run(path, "ldam_drw", tmp_path / backbone).scores
+    assert np.abs(scores).max() <= 30
+
+
+def test_keys_combine(write_config, tmp_path):
+    words = ["--sampler", "class_balanced", "--reweight_from", "0.5", "--loss", "focal", "--post_hoc_tau", "0.5"]
+    run(write_config(), "remix", tmp_path / "all", *words)
+
+
+def test_reweighting_starts_late(write_config, monkeypatch):
+    config = load_config([write_config(num_epoch=5), method("remix_drw")])
+    seen = []
+    monkeypatch.setattr(
+        "shapmix.losses.LongTailedLoss.reweight", lambda self, weights: seen.append(weights is not None)
+    )
+    Processor(config).start()
+    assert seen == [False] * 4 + [True]
+
+
+def test_sampler_of_the_config(write_config):
+    processor = Processor(load_config([write_config(), method("over_sampling")]))
+    processor.load_data(("train", "test"))
+    train = processor.loaders["train"]
+    shown = train.labels[train.plan(0).flatten()].bincount()
+    assert len(shown) == len(train.class_counts)
+    assert shown.min() >= max(train.class_counts) - train.batch_size
+    assert [len(batch.rows) for batch in processor.loaders["test"].test(24)] == [24]
+
+
+def test_sampler_of_a_dataset(write_config, tmp_path, monkeypatch):
+    (tmp_path / "samplerdata").mkdir()
+    (tmp_path / "samplerdata" / "__init__.py").write_text(
+        "import torch\n\n\nclass Data(torch.utils.data.Dataset):\n    labels = [0] * 9 + [1]\n\n"
+        "    def __len__(self):\n        return 10\n\n"
+        "    def __getitem__(self, i):\n        return torch.ones(3, 16, 25, 2) * i, self.labels[i], i\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = write_config(
+        feeder="samplerdata.Data", feeder_args=None, train_feeder_args=None, test_feeder_args=None, layout="ntu25",
+        model_args={"base_channel": 4, "num_class": 2},
+    )  # fmt: skip
+    processor = Processor(load_config([path, method("over_sampling")], plugins=["samplerdata"]))
+    processor.load_data(("train", "test"))
+    train = processor.loaders["train"]
+    assert train.samples_per_epoch == 18
+    assert [int(batch.y.sum()) for batch in train.train(0)] == [int(train.labels[rows].sum()) for rows in train.plan(0)]
+    assert train.labels[train.plan(0)].float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_post_hoc_adjusts_the_same_scores(first_stage, tmp_path):
+    path, first = first_stage
+    before = read_scores(first)
+    after = run(path, "post_hoc", tmp_path / "post", "--weights", str(first / "last.pt"))
+    adjustment = post_hoc_adjustment(before.class_counts).numpy()
+    np.testing.assert_allclose(after.scores, before.scores - adjustment, rtol=1e-5, atol=1e-5)
+    (line,) = [json.loads(text) for text in (tmp_path / "post" / "metrics.jsonl").read_text().splitlines()]
+    assert line["epoch"] == -1
+    assert line["top1"] == pytest.approx(after.figures()["top1"])
+
+
+def test_tau_normalisation_needs_no_training(first_stage, tmp_path):
+    path, first = first_stage
+    folder = tmp_path / "tau"
+    run(path, "tau_normalisation", folder, "--weights", str(first / "last.pt"))
+    old, new = (torch.load(place / "last.pt", weights_only=True)["model"] for place in (first, folder))
+    for key in old:
+        if not key.startswith("fc."):
+            assert torch.equal(old[key], new[key])
+    torch.testing.assert_close(new["fc.weight"].norm(dim=1), torch.ones(12))
+    stamp = (folder / "scores_test.npz").stat().st_mtime_ns
+    run(path, "tau_normalisation", folder, "--weights", str(first / "last.pt"))  # finished: nothing happens
+    assert (folder / "scores_test.npz").stat().st_mtime_ns == stamp
+    again = ["--config", path, method("tau_normalisation"), "--phase", "test", "--work_dir", str(tmp_path / "test")]
+    assert main.main([*again, "--weights", str(folder / "last.pt")]) == 0
+    tested = read_scores(tmp_path / "test" / "scores_test_last.npz")
+    np.testing.assert_array_equal(tested.scores, read_scores(folder).scores)
+
+
+def test_retraining_keeps_the_features(first_stage, tmp_path):
+    path, first = first_stage
+    folder = tmp_path / "again"
+    words = ["--weights", str(first / "last.pt"), "--num_epoch", "2"]
+    run(path, "classifier_retraining", folder, *words, "--set", "save_steps=1")
+    old, new = (torch.load(place / "last.pt", weights_only=True)["model"] for place in (first, folder))
+    assert {key for key in old if not torch.equal(old[key], new[key])} == {"fc.weight", "fc.bias"}
+
+
+def test_retraining_resumes(first_stage, tmp_path):
+    path, first = first_stage
+    words = ["--weights", str(first / "last.pt"), "--num_epoch", "2"]
+    whole = run(path, "classifier_retraining", tmp_path / "whole", *words)
+    folder = tmp_path / "cut"
+    config = load_config(
+        [path, method("classifier_retraining")],
+        {"weights": str(first / "last.pt"), "num_epoch": 2, "work_dir": str(folder)},
+    )
+    cut = Processor(config)
+    run_epoch = cut.run_epoch
+
+    def stop(metrics):
+        if cut.epoch == 1:
+            raise OSError("cut")
+        run_epoch(metrics)
+
+    cut.run_epoch = stop
+    with pytest.raises(OSError, match="cut"):
+        cut.start()
+    resumed = run(path, "classifier_retraining", folder, *words)
+    np.testing.assert_array_equal(resumed.scores, whole.scores)
+
+
+def test_second_stage_needs_weights(write_config):
+    with pytest.raises(ConfigError, match=r"second_stage tau_normalisation needs weights: a first stage's last.pt"):
+        load_config([write_config(), method("tau_normalisation")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"loss": "focal", "loss_args": {"gama": 1}}, r"unknown key loss_args.gama; did you mean gamma\?"),
+        ({"loss": "ldam", "loss_args": {"scale": "much"}}, r"loss_args.scale: .*valid number"),
+        ({"loss": "cross_entropy", "loss_args": {"gamma": 1}}, r"unknown key loss_args.gamma"),
+        ({"mixing": "mixup", "mixing_args": {"temperature": 1}}, r"unknown key mixing_args.temperature"),
+        ({"mixing": "none", "mixing_args": {"alpha": 1}}, r"mixing_args .* without effect, because mixing is none"),
+        ({"second_stage_args": {"tau": 1}}, r"second_stage_args .* without effect"),
+        ({"reweight_from": 1}, r"reweight_from: .*less than 1"),
+        ({"sampler": "balanced"}, r"sampler: .*'class_balanced'"),
+    ],
+)
+def test_bad_keys(write_config, changes, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        load_config(write_config(**changes))
+
+
+def test_bad_values_are_told_with_their_key(write_config, capsys):
+    for changes, wanted in (
+        ({"loss": "focal", "loss_args": {"gamma": -1}}, "loss_args: gamma must be >= 0"),
+        ({"mixing": "remix", "mixing_args": {"kappa": 0}}, "mixing_args: need kappa >= 1"),
+    ):
+        path = write_config(**changes)
+        assert main.main(["--config", path]) == 2
+        assert wanted in capsys.readouterr().err
