@@ -12,11 +12,12 @@ from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 def classification_metrics(
     scores: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]], topk: Sequence[int] = (1, 5)
 ) -> dict[str, Any]:
-    """Accuracies of scores (n, K) against labels (n,), as shares 0 .. 1.
+    """Accuracies and calibration of scores (n, K), which are logits, against labels (n,), as shares 0 .. 1.
 
     Returns:
-        ``top1``, ``top5`` and other ``topk``; ``mean_class_accuracy`` over the classes that occur; a figure for each
-        group, the mean of its classes' accuracies, None where it has none; ``per_class``, None for absent classes.
+        ``top1``, ``top5`` and other ``topk``; ``mean_class_accuracy`` over the classes that occur, which is
+        scikit-learn's balanced accuracy; a figure for each group, the mean of its classes' accuracies, None where it
+        has none; ``per_class``, None for absent classes; ``ece``, see :func:`expected_calibration_error`.
     """
     num_class = scores.shape[1]
     everyone = np.arange(num_class)
@@ -32,7 +33,21 @@ def classification_metrics(
     for group, members in groups.items():
         figures[group] = _mean(per_class[list(members)])
     figures["per_class"] = [None if np.isnan(value) else float(value) for value in per_class]
+    figures["ece"] = expected_calibration_error(scores, labels)
     return figures
+
+
+def expected_calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
+    """How far confidence, the largest softmax of the logits (n, K), is from accuracy, as a share 0 .. 1.
+
+    The mean over samples of the distance between accuracy and mean confidence in a sample's bin, of 15 equal bins of
+    confidence (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
+    """
+    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
+    confidence = 1 / np.exp(shifted).sum(1)
+    place = np.digitize(confidence, np.linspace(0, 1, 16)[1:-1], right=True)
+    surplus = np.bincount(place, confidence - (scores.argmax(1) == labels))
+    return float(np.abs(surplus).sum() / len(labels))
 
 
 def table(
@@ -42,7 +57,7 @@ def table(
     groups: Mapping[str, Sequence[int]],
 ) -> str:
     """The figures as text: overall, groups, classes with their training counts, ``-`` where these are unknown."""
-    width = min(40, max(24, *map(len, class_names)))
+    width = min(40, max(len("expected calibration error"), *map(len, class_names)))
 
     def line(name: str, value: float | None, more: object = "") -> str:
         percent = "    -" if value is None else f"{100 * value:5.1f}"
@@ -50,6 +65,7 @@ def table(
 
     lines = [line("overall (top-1)", figures["top1"]), line("top-5", figures["top5"])]
     lines.append(line("mean class accuracy", figures["mean_class_accuracy"]))
+    lines.append(line("expected calibration error", figures["ece"]))
     for group, members in groups.items():
         lines.append(line(f"{group} shot", figures[group], f"({len(members)} classes)"))
     lines.append(f"{'class':<{width}} {'acc':>5}    training samples")

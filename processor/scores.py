@@ -1,4 +1,4 @@
-"""Score files, and ensembles of them: scores of several streams joined by sample id and summed.
+"""Score files, joined by sample id, and ensembles of them: scores of several streams summed.
 
 Shapes: n samples, K classes, S files.
 """
@@ -307,16 +307,16 @@ def _in_order(file: ScoreFile, first: ScoreFile) -> ScoreFile:
     """``file`` with its rows in the order of ``first``."""
     if file.scores.shape[1] != first.scores.shape[1]:
         raise ValueError(
-            f"{file.source} has {file.scores.shape[1]} classes, {first.source} has {first.scores.shape[1]}; an "
-            "ensemble is of scores in the same classes"
+            f"{file.source} has {file.scores.shape[1]} classes, {first.source} has {first.scores.shape[1]}; only "
+            "scores in the same classes can be joined"
         )
     for one, other in ((file, first), (first, file)):
         present = set(one.ids)
         lacking = [name for name in other.ids if name not in present]
         if lacking:
             raise ValueError(
-                f"{one.source} lacks {len(lacking)} samples that {other.source} has: {_first_five(lacking)}; an "
-                "ensemble is of the same samples"
+                f"{one.source} lacks {len(lacking)} samples that {other.source} has: {_first_five(lacking)}; only "
+                "scores of the same samples can be joined"
             )
     place = {name: row for row, name in enumerate(file.ids)}
     rows = [place[name] for name in first.ids]
@@ -358,8 +358,8 @@ def _class_names(files: Sequence[ScoreFile]) -> list[str] | None:
         for label, (ours, theirs) in enumerate(zip(known[0][1], names, strict=True)):
             if ours != theirs:
                 raise ValueError(
-                    f"class {label} is {theirs!r} in {source} and {ours!r} in {known[0][0]}; an ensemble is of "
-                    "scores in the same classes"
+                    f"class {label} is {theirs!r} in {source} and {ours!r} in {known[0][0]}; only scores "
+                    "in the same classes can be joined"
                 )
     return known[0][1] if known else None
 

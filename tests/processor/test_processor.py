@@ -16,7 +16,7 @@ from processor.checkpoint import load_checkpoint, load_weights
 from processor.config import load_config
 from processor.engine import Meter, Trainer
 from processor.info import estimate_line, forward_units
-from processor.metrics import classification_metrics, table
+from processor.metrics import classification_metrics, expected_calibration_error, table
 from shapmix import ShapMix
 from tests import as_on_cuda, small
 from tests.conftest import write_ucla
@@ -214,7 +214,44 @@ def test_metrics():
     assert figures["few"] == 1.0
     groups = {"many": [0, 1], "medium": [], "few": [2, 3]}
     text = table(figures, list("abcd"), [5, 4, 0, 1], groups)
-    assert "medium shot                  - %  (0 classes)" in text
+    assert "medium shot                    - %  (0 classes)" in text
+    assert f"expected calibration error {100 * figures['ece']:5.1f} %\n" in text
+
+
+def test_mean_class_accuracy_is_balanced_accuracy():
+    rng = np.random.default_rng(0)
+    labels, scores = np.sort(rng.choice(4, 100, p=[0.7, 0.2, 0.06, 0.04])), rng.normal(size=(100, 4))
+    scores[np.arange(60), labels[:60]] += 2
+    assert set(labels) == {0, 1, 2, 3}
+    figures = classification_metrics(scores, labels, {})
+    assert figures["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
+    assert abs(figures["mean_class_accuracy"] - figures["top1"]) > 0.05
+
+
+def test_expected_calibration_error_against_a_loop():
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(300, 6))
+    labels = np.where(rng.random(300) < 0.7, logits.argmax(1), 0)  # neighbouring bins err to either side
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wanted = 0.0
+    for low in range(15):
+        rows = [row for row in range(300) if low / 15 < probabilities[row].max() <= (low + 1) / 15]
+        if rows:
+            accuracy = np.mean([probabilities[row].argmax() == labels[row] for row in rows])
+            confidence = np.mean([probabilities[row].max() for row in rows])
+            wanted += len(rows) / 300 * abs(accuracy - confidence)
+    assert wanted > 0.05
+    assert expected_calibration_error(logits, labels) == pytest.approx(wanted)
+    assert classification_metrics(logits + 1000, labels, {})["ece"] == pytest.approx(wanted)
+
+
+def test_expected_calibration_error_in_closed_form():
+    """Confidence 0.9 with 3 of 4 right, and confidence 0.6 with 1 of 4 right."""
+    scores = np.log([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 4)
+    labels = np.array([0, 0, 0, 1, 1, 0, 0, 0])
+    assert expected_calibration_error(scores, labels) == pytest.approx((0.15 + 0.35) / 2)
+    assert expected_calibration_error(1e4 * np.eye(2), np.array([0, 1])) == 0
+    assert expected_calibration_error(1e4 * np.eye(2), np.array([1, 0])) == 1
 
 
 def test_meter():

@@ -377,7 +377,7 @@ def test_command(tmp_path, capsys):
     wanted = f"weight 0.3  top-1 {100 * own['top1']:5.1f} %  mean class {100 * own['mean_class_accuracy']:5.1f} %"
     assert [line.endswith(wanted) for line in text.splitlines()].count(True) == 1
     for line in (
-        f"overall (top-1)          {100 * fused.figures()['top1']:5.1f} %",
+        f"overall (top-1)            {100 * fused.figures()['top1']:5.1f} %",
         "many shot",
         "(2 classes)",
         "clap",
@@ -463,4 +463,4 @@ def test_table_fits_names_and_copes_without_counts():
     assert lines[0] == f"{'overall (top-1)':<40} 100.0 %"
     lines = table(figures, [*names[:2], "jump"], [1, 2, 3], {}).splitlines()
     assert lines[-1] == f"{'jump':<27} 100.0 %  3"
-    assert table(figures, ["a", "b", "c"], [1, 2, 3], {}).splitlines()[-1] == f"{'c':<24} 100.0 %  3"
+    assert table(figures, ["a", "b", "c"], [1, 2, 3], {}).splitlines()[-1] == f"{'c':<26} 100.0 %  3"
