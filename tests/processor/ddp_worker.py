@@ -17,8 +17,9 @@ from feeders.loader import StoreLoader
 from feeders.synthetic import Feeder
 from processor.distributed import gather_rows, leave, set_up, sum_over_ranks, tear_down
 from processor.engine import Trainer, evaluate, mean_sequence
-from shapmix import LogitAdjustedLoss, ShapMix
+from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, Remix, ShapMix, effective_number_weights
 from shapmix.distributed import world
+from shapmix.losses import LongTailedLoss
 
 STEPS = 5
 
@@ -42,7 +43,7 @@ def main(out: str, cache: str, options: str) -> None:
     torch.set_num_threads(1)
     rank, processes = world()
     feeder = Feeder("train", window_size=16, n_max=20, imbalance=5, cache_dir=cache)
-    loader = StoreLoader(feeder, 12, 7, device, torch.float64)
+    loader = StoreLoader(feeder, 12, 7, device, torch.float64, given.get("sampler"))
     test = StoreLoader(Feeder("test", window_size=16, num_test=3, cache_dir=cache), 12, 7, device, torch.float64)
     if given.get("resident"):
         feeder.make_resident(device)
@@ -51,11 +52,15 @@ def main(out: str, cache: str, options: str) -> None:
         network.compile(backend="aot_eager", dynamic=False)
     baseline = mean_sequence(loader, 8)
     epochs = {"naive_mix_epoch": 0, "naive_estimate_epoch": 0}
-    mixer = ShapMix("ntu25", loader.class_counts, baseline, seed=7, **epochs, **estimate).double()
+    criterion: LongTailedLoss = LogitAdjustedLoss(loader.class_counts)
+    mixer: Mixer = ShapMix("ntu25", loader.class_counts, baseline, seed=7, **epochs, **estimate)
+    if given.get("others"):
+        criterion, mixer = LDAMLoss(loader.class_counts), Remix(loader.class_counts, seed=7)
+        criterion.reweight(effective_number_weights(loader.class_counts))
     trainer = Trainer(
         model=DistributedDataParallel(network) if processes > 1 else network,
-        mixer=mixer,
-        criterion=LogitAdjustedLoss(loader.class_counts).double(),
+        mixer=mixer.double(),
+        criterion=criterion.double(),
         optimizer=torch.optim.SGD(network.parameters(), 0.05, 0.9, nesterov=True),
         learning_rate=lambda epoch, step: 0.05,
         rank=rank,
@@ -81,7 +86,8 @@ def main(out: str, cache: str, options: str) -> None:
         note("x", batch.x)
         losses = trainer.step(batch, 0, step)[:2]
         kept.setdefault("loss", []).append((sum_over_ranks(losses) / processes).numpy())
-        kept.setdefault("table", []).append(mixer.saliency.table.numpy().copy())
+        if isinstance(mixer, ShapMix):
+            kept.setdefault("table", []).append(mixer.saliency.table.numpy().copy())
     weights = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
     scores = evaluate(network, test, 5)
     if rank == 0:
