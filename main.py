@@ -8,7 +8,15 @@ import sys
 from signal import SIGINT
 from typing import Any
 
-from processor.config import ConfigError, choices, holds_many, is_text, load_config, parse_value, schema_keys
+from processor.config import (
+    choices,
+    holds_many,
+    is_text,
+    load_config,
+    parse_value,
+    schema_keys,
+    split_assignment,
+)
 from processor.distributed import leave
 from processor.log import open_log
 from processor.processor import Processor
@@ -57,14 +65,6 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
             found[key] = words if isinstance(words, bool) or is_text(key) else parse_value(words)
     found.update(map(split_assignment, arguments.set))
     return found
-
-
-def split_assignment(word: str) -> tuple[str, Any]:
-    """``a.b=c`` -> (a.b, value of c)."""
-    key, equals, value = word.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{word!r}: write KEY=VALUE, such as base_lr=0.05 or train_feeder_args.stream=bone")
-    return key, parse_value(value)
 
 
 def main(words: list[str] | None = None) -> int:

@@ -251,7 +251,7 @@ def load_config(
     path = " + ".join(paths)
     values: dict[str, Any] = {}
     for one in paths:
-        values = _lay_over(values, _read_yaml(Path(one)))
+        values = _lay_over(values, read_yaml(Path(one)))
     if "plugins" in values:
         raise ConfigError(f"{path}: plugins may only be named on the command line (--plugin PACKAGE)")
     values = _lay_over(values, {key: value for key, value in (overrides or {}).items() if key in START_ANEW})
@@ -305,7 +305,16 @@ def parse_value(text: str) -> Any:
         raise ConfigError(f"cannot read the value {text!r}: {error}") from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def split_assignment(word: str) -> tuple[str, Any]:
+    """``a.b=c`` -> (a.b, value of c)."""
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{word!r}: write KEY=VALUE, such as base_lr=0.05 or train_feeder_args.stream=bone")
+    return key, parse_value(value)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file; ConfigError where it is none."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -448,7 +457,7 @@ def _check_names(
         hints = {}
     for name, value in list(args.items()):
         if name not in known and not open_ended:
-            raise ConfigError(f"{config.config}: unknown key {key}.{name}{_nearest(name, known)}")
+            raise ConfigError(f"{config.config}: unknown key {key}.{name}{nearest(name, known)}")
         if name in hints:
             try:
                 checked = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
@@ -461,7 +470,8 @@ def _check_names(
                 raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the known one that is most like it, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
@@ -472,7 +482,7 @@ def _explain(path: str, problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = Groups.model_fields if key.startswith("groups.") else Config.model_fields
-        return f"{path}: unknown key {key}{_nearest(key.rpartition('.')[2], known)}"
+        return f"{path}: unknown key {key}{nearest(key.rpartition('.')[2], known)}"
     if problem["type"] == "missing":
         return f"{path}: key {key} is missing: {Config.model_fields[key].description}"
     return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"

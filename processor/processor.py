@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ from .config import Config, ConfigError, import_class, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
 from .info import describe
+from .lock import lock, refusal
 from .memory import keep_freed_memory
 from .metrics import classification_metrics, table
 from .schedule import learning_rate
@@ -62,6 +63,7 @@ class Processor:
         self.signals = StopSignals()
         self.epoch, self.meter = 0, Meter()
         self.best: dict[str, Any] = {}
+        self.lock: IO[bytes] | None = None
 
     def start(self) -> int:
         """Runs the phase."""
@@ -77,6 +79,8 @@ class Processor:
         finally:
             logs.close_log()
             tear_down(done)
+            if self.lock is not None:
+                self.lock.close()
 
     # --- phases ------------------------------------------------------------------------------------------------------
 
@@ -367,20 +371,31 @@ class Processor:
     # --- work_dir, checkpoints, signals ------------------------------------------------------------------------------
 
     def open_work_dir(self) -> dict[str, Any] | None:
-        """Opens the work_dir and its log; the checkpoint to go on from, or None for a fresh start.
+        """Locks and opens the work_dir and its log; the checkpoint to go on from, or None for a fresh start.
 
         Raises:
-            ConfigError: it holds a run of another config.
+            ConfigError: it holds a run of another config, or another process trains there.
             CheckpointError: the checkpoint cannot be read.
         """
         config, last = self.config, self.work_dir / "last.pt"
         if is_main():
             self.work_dir.mkdir(parents=True, exist_ok=True)
-        barrier()
+        self.lock_work_dir()
         logs.open_log(self.work_dir if is_main() else None, is_main() and config.print_log)
         named = config.resume not in ("auto", "none")
         present = self.load_own(last) if last.is_file() and not config.overwrite else None
         return self.load_own(Path(config.resume)) if named else present
+
+    def lock_work_dir(self) -> None:
+        """The main process locks it; where that is refused, all processes end."""
+        refused = False
+        if is_main():
+            try:
+                self.lock = lock(self.work_dir)
+            except ConfigError:
+                refused = True
+        if any_rank(refused, self.device):
+            raise ConfigError(refusal(self.work_dir))
 
     def load_own(self, source: Path) -> dict[str, Any]:
         """The checkpoint in a file, if it is one of this run."""
