@@ -9,7 +9,6 @@ import difflib
 import importlib
 import inspect
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -22,55 +21,14 @@ from model.classifier import normalise_classifier, retrain_classifier
 from shapmix import FocalLoss, LDAMLoss, LogitAdjustedLoss, Mixer, Mixup, Remix, ShapMix, TemporalCutMix
 from shapmix.losses import LongTailedLoss
 
+from .errors import ConfigError
+from .official import OFFICIAL_KEYS, translate, translate_feeder_args
+
 log = logging.getLogger(__name__)
 
 OWN_PACKAGES = ("feeders", "model", "shapmix")
-NO_EFFECT = "accepted, no effect: "
-
-# Every key of the official CTR-GCN and Shap-Mix YAML files and scripts that is not used here under its own name.
-OFFICIAL_KEYS: dict[str, str] = {
-    "cos": "schedule: cosine where true",
-    "dataset": NO_EFFECT + "class counts come from the training data",
-    "dist_weights": NO_EFFECT + "the prior is chosen by loss and tau, its counts come from the training data",
-    "local_rank": NO_EFFECT + "torchrun sets it",
-    "model_saved_name": NO_EFFECT + "checkpoints lie in work_dir",
-    "start_epoch": NO_EFFECT + "a run goes on where its checkpoint ends (resume)",
-    "test_interval": "eval_interval",
-}
-# Arguments of the official feeders, where the feeder here does not take them itself.
-OFFICIAL_FEEDER_ARGS: dict[str, str] = {
-    "bone": "stream: bone or bone_motion where true",
-    "vel": "stream: joint_motion or bone_motion where true",
-    "label_path": "split: test where it says val or test, else train",
-    "class_prob": NO_EFFECT + "classes are sampled as they occur",
-    "clip_len": "window_size",
-    "data_prefix": NO_EFFECT + "ann_file is the whole path",
-    "memcached": NO_EFFECT + "data is always memory-mapped",
-    "mc_cfg": NO_EFFECT + "data is always memory-mapped",
-    "pipeline": "window_size and num_clips of its UniformSample, stream of its GenSkeFeat; the rest has no effect",
-    "test_mode": NO_EFFECT + "a split whose name holds train is seen as in training",
-    "debug": NO_EFFECT + "take fewer samples with the feeder's own arguments",
-    "normalization": NO_EFFECT + "the network normalises its input (data_bn)",
-    "random_choose": NO_EFFECT + "frames are cropped or sampled as the data set's recipe has it",
-    "random_move": NO_EFFECT + "the official recipes leave it off",
-    "random_shift": NO_EFFECT + "the official recipes leave it off",
-    "use_mmap": NO_EFFECT + "data is always memory-mapped",
-}
-OFFICIAL_UCLA_STREAMS = {  # CTR-GCN's UCLA configs name the stream in data_path
-    "joint": "joint",
-    "bone": "bone",
-    "motion": "joint_motion",
-    "joint motion": "joint_motion",
-    "bone motion": "bone_motion",
-}
 # Arguments of our feeders that hold subjects out of training for a validation split.
 HOLD_OUT = ("val_subjects", "val_fraction")
-# Class paths of official feeders -> ours, and PYSKL's names of the streams.
-OFFICIAL_FEEDERS = {"pyskl_datasets.pose_dataset.PoseDataset": "feeders.feeder_pose.Feeder"}
-PYSKL_STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
-# Class paths of the official graphs -> layout.
-OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
-
 # Keys whose arguments are of no use to another choice.
 START_ANEW = {"mixing": "mixing_args", "loss": "loss_args", "second_stage": "second_stage_args"}
 
@@ -97,10 +55,6 @@ NOT_IDENTITY = {
     "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
     "show_topk", "plugins",
 }  # fmt: skip
-
-
-class ConfigError(ValueError):
-    """A configuration that a user can mend: the message names the file and key."""
 
 
 class Groups(BaseModel):
@@ -159,7 +113,7 @@ class Config(BaseModel):
     )
     reweight_beta: float = Field(0.9999, ge=0, lt=1, description="of the effective number of samples")
     sampler: Literal["instance", "class_balanced", "over_sampling"] | None = Field(
-        None, description="which training samples an epoch shows (feeders.loader); none: what the feeder says"
+        None, description="which training samples an epoch shows (feeders.loader); null: as the feeder says"
     )
     post_hoc_tau: float = Field(0.0, ge=0, description="tau of post-hoc logit adjustment of all scores; 0: none")
     second_stage: Literal["classifier_retraining", "tau_normalisation", "none"] = Field(
@@ -257,7 +211,7 @@ def load_config(
     values = _lay_over(values, {key: value for key, value in (overrides or {}).items() if key in START_ANEW})
     for key, value in (overrides or {}).items():
         _set(values, key, value)
-    values = _translate(values, path)
+    values = translate(values, path)
     values.setdefault("work_dir", str(_default_work_dir([Path(one) for one in paths])))
     try:
         config = Config(**{**values, "config": path, "plugins": list(plugins)})
@@ -357,41 +311,14 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _translate(values: dict[str, Any], path: str) -> dict[str, Any]:
-    """Official keys to ours; the rest is left to the schema."""
-    values = dict(values)
-    for key in OFFICIAL_KEYS.keys() & values.keys():
-        value = values.pop(key)
-        log.info("%s: %s: %s", path, key, OFFICIAL_KEYS[key])
-        if key == "cos" and value:
-            values.setdefault("schedule", "cosine")
-        elif key == "test_interval":
-            values.setdefault("eval_interval", value)
-    ours = OFFICIAL_FEEDERS.get(str(values.get("feeder")))
-    if ours is not None:
-        values["feeder"] = ours
-    if "mixing" not in values and "loss" not in values:
-        log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
-    model_args = values.get("model_args")
-    if isinstance(model_args, dict) and "graph" in model_args:
-        model_args = dict(model_args)
-        graph, graph_args = model_args.pop("graph"), model_args.pop("graph_args", None) or {}
-        if graph not in OFFICIAL_GRAPHS:
-            raise ConfigError(
-                f"{path}: model_args.graph {graph!r}; known are {', '.join(OFFICIAL_GRAPHS)}; or give layout"
-            )
-        if graph_args.get("labeling_mode", "spatial") != "spatial":
-            raise ConfigError(f"{path}: model_args.graph_args.labeling_mode must be spatial, got {graph_args}")
-        values["model_args"] = {"layout": OFFICIAL_GRAPHS[graph], **model_args}
-    return values
-
-
 def _check_arguments(config: Config) -> Config:
     """Argument dicts against the constructors that take them; official feeder arguments are translated."""
     feeder, model = import_class(config.feeder, config.plugins), import_class(config.model, config.plugins)
     changed: dict[str, Any] = {}
     for key in ("feeder_args", "train_feeder_args", "val_feeder_args", "test_feeder_args"):
-        changed[key] = _feeder_args(config, key, getattr(config, key), parameters(feeder))
+        changed[key] = translate_feeder_args(
+            config.feeder, getattr(config, key), parameters(feeder), f"{config.config}: {key}"
+        )
         _check_names(config, key, changed[key], feeder)
     _check_names(config, "model_args", config.model_args, model)
     methods: list[tuple[str, Mapping[str, Callable[..., Any]], tuple[str, ...]]] = [
@@ -408,41 +335,6 @@ def _check_arguments(config: Config) -> Config:
     if config.second_stage != "none" and config.phase == "train" and not config.weights:
         raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
     return config.model_copy(update=changed)
-
-
-def _feeder_args(
-    config: Config, key: str, args: Mapping[str, Any], known: Mapping[str, inspect.Parameter]
-) -> dict[str, Any]:
-    args = dict(args)
-    official = {name: args.pop(name) for name in OFFICIAL_FEEDER_ARGS if name in args and name not in known}
-    for name in official:
-        log.info("%s: %s.%s: %s", config.config, key, name, OFFICIAL_FEEDER_ARGS[name])
-    if official.get("bone") or official.get("vel"):
-        kind = "bone" if official.get("bone") else "joint"
-        args.setdefault("stream", f"{kind}_motion" if official.get("vel") else kind)
-    if config.feeder == "feeders.feeder_ucla.Feeder" and args.get("data_path") in OFFICIAL_UCLA_STREAMS:
-        args.setdefault("stream", OFFICIAL_UCLA_STREAMS[args.pop("data_path")])
-    if "clip_len" in official:
-        args.setdefault("window_size", official["clip_len"])
-    for name, value in _pipeline_args(official.get("pipeline")).items():
-        args.setdefault(name, value)
-    if "label_path" in official:
-        held_out = re.search(r"(?<![a-z])(val|test)(?![a-z])", Path(str(official["label_path"])).stem)
-        args.setdefault("split", "test" if held_out else "train")
-    return args
-
-
-def _pipeline_args(pipeline: Any) -> dict[str, Any]:
-    """Our arguments for what a PYSKL pipeline, a list of steps, says of clips and stream."""
-    args: dict[str, Any] = {}
-    for step in pipeline if isinstance(pipeline, list) else []:
-        kind = step.get("type") if isinstance(step, dict) else None
-        if kind in ("UniformSample", "UniformSampleFrames"):
-            args |= {"window_size": step.get("clip_len", 100), "num_clips": step.get("num_clips", 1)}
-        elif kind == "GenSkeFeat":
-            feats = " ".join(map(str, step.get("feats", ["j"])))
-            args["stream"] = PYSKL_STREAMS.get(feats, feats)  # the feeder refuses what is none of its streams
-    return args
 
 
 def _check_names(

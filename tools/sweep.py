@@ -58,12 +58,13 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be 1 or more, got {arguments.jobs}")
     overrides = dict(map(split_assignment, arguments.set))
-    notes = logging.getLogger("processor.config")
-    notes.disabled = True  # each run's own log has them
+    notes = logging.getLogger("processor")
+    level = notes.level
+    notes.setLevel(logging.WARNING)  # each run's own log has the rest
     try:
         runs = plan(arguments.sweep, arguments.seeds, arguments.only, overrides, arguments.plugin)
     finally:
-        notes.disabled = False
+        notes.setLevel(level)
     statuses = [run.status() for run in runs]
     if arguments.dry_run:
         width = max(len(run.label) for run in runs)

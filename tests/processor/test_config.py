@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import main
-from processor.config import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS, Config, ConfigError, load_config
+from processor.config import Config, ConfigError, load_config
+from processor.official import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS
 from processor.schedule import learning_rate
 from tests.conftest import ROOT
 

@@ -11,7 +11,8 @@ import yaml
 
 import main
 from feeders.ntu import CLASSES
-from processor.config import NO_EFFECT, load_config
+from processor.config import load_config
+from processor.official import NO_EFFECT
 from processor.processor import Processor
 from tests.conftest import ROOT, ntu_names, write_ntu_raw
 from tools import ensemble, make_longtail, prepare_ntu
