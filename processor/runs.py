@@ -32,7 +32,7 @@ class Run:
         seed: of the run.
         settings: its config without the seed, and without what does not change what is computed.
         figures: as :func:`processor.metrics.classification_metrics` has them; without ``ece`` in older metrics.jsonl.
-        correct: (n,) bool, which test samples are right after the last epoch.
+        correct: (n,) bool, which samples of the split are right after the last epoch.
     """
 
     folder: Path
@@ -42,8 +42,8 @@ class Run:
     correct: np.ndarray
 
 
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """The folders of the finished runs in ``paths``, each once; unfinished ones are named in the log.
+def find_runs(paths: Iterable[Path], split: str = "test") -> list[Path]:
+    """The folders of the finished runs in ``paths``, each once; those without the split's scores are named in the log.
 
     Raises:
         ValueError: a path holds no run, or none is finished.
@@ -54,29 +54,34 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
         if not found:
             raise ValueError(f"{path} holds no run; name a run's folder (with its config.yaml), or one that holds runs")
         folders += [folder for folder in found if folder not in folders]
-    finished = [folder for folder in folders if (folder / "scores_test.npz").is_file()]
+    file = f"scores_{split}.npz"
+    finished = [folder for folder in folders if (folder / file).is_file()]
     lacking = [str(folder) for folder in folders if folder not in finished]
     if lacking:
         log.warning(
-            "%d run(s) left out, without scores_test.npz (unfinished, or save_score is false): %s",
+            "%d run(s) left out, without %s (unfinished, or save_score is false): %s",
             len(lacking),
+            file,
             ", ".join(lacking),
         )
     if not finished:
-        raise ValueError("none of the runs is finished; a run writes its scores_test.npz at its end")
+        where = "; scores of a validation split need val_subjects or val_fraction" if split == "val" else ""
+        raise ValueError(f"none of the runs has {file}; a run writes it at its end{where}")
     return finished
 
 
-def read_runs(folders: Sequence[Path], best_test_epoch: bool) -> tuple[list[Run], ScoreFile]:
-    """The runs, with their samples in one order, and what is known of the test set.
+def read_runs(
+    folders: Sequence[Path], best_test_epoch: bool = False, split: str = "test"
+) -> tuple[list[Run], ScoreFile]:
+    """The runs, with the samples of a split in one order, and what is known of that split.
 
     Raises:
         ValueError: a file cannot be read, or the runs are of different experiments.
     """
     runs = []
-    test = read_scores(folders[0])
+    test = read_scores(folders[0], split)
     for folder in folders:
-        file = read_scores(folder)
+        file = read_scores(folder, split)
         for what, ours, theirs in (
             ("training counts", test.class_counts, file.class_counts),
             ("groups (many, few)", (test.many, test.few), (file.many, file.few)),

@@ -32,6 +32,7 @@ FIGURES = {
 }
 COMPARED = ("top1", "mean_class_accuracy", "many", "medium", "few")
 STYLES = {"markdown": "github", "latex": "latex_booktabs"}
+SPLITS = {"test": "test", "val": "validation"}
 PLOTS = (".png", ".svg", ".pdf")
 BEST_TEST_EPOCH = "best_test_epoch (published protocol)"
 Cells = list[list[str]]
@@ -63,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--format", choices=["markdown", "csv", "latex"], default="markdown")
     options.add_argument("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
     options.add_argument(
+        "--split",
+        choices=["test", "val"],
+        default="test",
+        help="val: the validation split, on which to choose a recipe without looking at the test",
+    )
+    options.add_argument(
         "--best-test-epoch",
         action="store_true",
         help="figures of the epoch with the best top-1 on the test set, as published tables have them",
@@ -88,7 +95,10 @@ def make_table(arguments: argparse.Namespace) -> None:
         raise ValueError("--plot draws the table of classes; add --group-by count")
     if arguments.plot is not None and arguments.plot.suffix not in PLOTS:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
-    runs, test = read_runs(find_runs(arguments.runs), arguments.best_test_epoch)
+    split = arguments.split
+    if split == "val" and arguments.best_test_epoch:
+        raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
+    runs, test = read_runs(find_runs(arguments.runs, split), arguments.best_test_epoch, split)
     methods = by_method(runs)
     groups = [group for group, members in test.groups.items() if members]
     compared = [key for key in arguments.compare if key in (*COMPARED[:2], *groups)] if arguments.baseline else []
@@ -103,10 +113,10 @@ def make_table(arguments: argparse.Namespace) -> None:
     if as_csv:
         text = "\n".join(map(render_csv, tables))
     else:
-        heading = describe(test, epoch, arguments.baseline, arguments.bootstrap)
+        heading = describe(test, SPLITS[split], epoch, arguments.baseline, arguments.bootstrap)
         text = render(heading, tables, arguments.format)
     if arguments.plot is not None:
-        write_file(arguments.plot, draw(methods, test, epoch, arguments.plot.suffix[1:]))
+        write_file(arguments.plot, draw(methods, test, SPLITS[split], epoch, arguments.plot.suffix[1:]))
     if arguments.out is not None:
         write_file(arguments.out, text.encode())
     else:
@@ -176,11 +186,11 @@ def _class_summary(runs: Sequence[Run], label: int) -> Summary | None:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def describe(test: ScoreFile, epoch: str, baseline: str | None, replicates: int) -> str:
+def describe(test: ScoreFile, split: str, epoch: str, baseline: str | None, replicates: int) -> str:
     """The line above the table."""
     text = (
-        f"{len(test.ids)} test samples, {test.scores.shape[1]} classes; {epoch}; in %, mean ± standard deviation over "
-        "seeds [95 % interval of the mean by Student's t]"
+        f"{len(test.ids)} {split} samples, {test.scores.shape[1]} classes; {epoch}; in %, mean ± standard deviation "
+        "over seeds [95 % interval of the mean by Student's t]"
     )
     if baseline is not None:
         text += (
@@ -292,7 +302,7 @@ def render(heading: str, tables: Sequence[Cells], style: str) -> str:
     return text.replace("±", r"$\pm$") if style == "latex" else text
 
 
-def draw(methods: Mapping[str, Sequence[Run]], test: ScoreFile, epoch: str, kind: str) -> bytes:
+def draw(methods: Mapping[str, Sequence[Run]], test: ScoreFile, split: str, epoch: str, kind: str) -> bytes:
     """A picture of accuracy against training samples, a line a method, with the deviation over its seeds.
 
     Classes with the same training count are one point, their mean. Those without training samples have no place on the
@@ -323,8 +333,8 @@ def draw(methods: Mapping[str, Sequence[Run]], test: ScoreFile, epoch: str, kind
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("training samples of the class")
-    axes.set_ylabel("accuracy on the test set (%)")
-    axes.set_title(f"mean ± standard deviation over seeds; {epoch}", fontsize="medium")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_title(f"{split} split, mean ± standard deviation over seeds; {epoch}", fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend()
     content = io.BytesIO()

@@ -157,7 +157,23 @@ def test_unfinished_runs_are_left_out(tmp_path, capsys, caplog):
     assert "1 run(s) left out" in caplog.text
     assert str(unfinished) in caplog.text
     assert command(unfinished) == 2
-    assert "error: none of the runs is finished" in capsys.readouterr().err
+    assert "error: none of the runs has scores_test.npz" in capsys.readouterr().err
+
+
+def test_validation_split(tmp_path, capsys, caplog):
+    for seed, right in ((1, (9, 5, 4)), (2, (10, 6, 4))):
+        run = write_run(tmp_path / "a" / f"seed_{seed}", seed, answers(*right))
+        (run / "scores_test.npz").rename(run / "scores_val.npz")
+    write_run(tmp_path / "b" / "seed_1", 1, answers(1, 1, 1))
+    assert command(tmp_path, "--split", "val") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("20 validation samples")
+    assert cells(text)["a"][1].startswith("95.0")
+    assert "b" not in cells(text)
+    assert "1 run(s) left out, without scores_val.npz" in caplog.text
+    assert command(tmp_path / "b", "--split", "val") == 2
+    assert "need val_subjects or val_fraction" in capsys.readouterr().err
+    assert command(tmp_path, "--split", "val", "--best-test-epoch") == 2
 
 
 @pytest.mark.parametrize(
