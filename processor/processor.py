@@ -263,11 +263,11 @@ class Processor:
     def build_training(self, mixer_state: dict[str, Any] | None) -> None:
         """Mixer (from its state, where there is one, which spares the pass over the data), loss, optimiser."""
         config = self.config
-        frozen = second_stage(config, self.network)
         if self.processes > 1 and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         elif self.processes > 1:
             log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
+        frozen = second_stage(config, self.network)
         model: nn.Module = self.network
         if self.processes > 1:
             model = DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)

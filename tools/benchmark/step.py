@@ -110,7 +110,8 @@ class Plain:
 
     def __init__(self, trainer: Trainer, width: int) -> None:
         self.model: nn.Module = plain_like(trainer.model, width).train()
-        self.mixer: ShapMix | None = trainer.mixer
+        assert trainer.mixer is None or isinstance(trainer.mixer, ShapMix)
+        self.mixer = trainer.mixer
         self.criterion = trainer.criterion
         group = trainer.optimizer.param_groups[0]
         self.optimizer = torch.optim.SGD(
@@ -123,24 +124,24 @@ class Plain:
 
     def step(self, batch: Batch, epoch: int, step: int) -> tuple[float, float, int]:
         """One update of the weights; returns the clean loss, the mixed loss and how many samples were right."""
-        loss, mix_loss, logits = self.losses(batch, epoch, step)
+        loss, mix_loss, correct = self.losses(batch, epoch, step)
         self.optimizer.zero_grad()
         (loss + mix_loss).backward()
         self.optimizer.step()
-        return loss.item(), mix_loss.item(), int((logits.argmax(1) == batch.y).sum().item())
+        return loss.item(), mix_loss.item(), int(correct.item())
 
     def losses(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean loss, mixed loss, clean logits (N, K)."""
+        """Clean loss, mixed loss, and how many clean samples were right."""
         x, y, mixer = batch.x, batch.y, self.mixer
         if mixer is None:
             logits = self.model(x)
             loss = self.criterion(logits, y)
-            return loss, torch.zeros_like(loss), logits
+            return loss, torch.zeros_like(loss), (logits.argmax(1) == y).sum()
         mixer.start_step(epoch, step)
         self.observe(mixer, x, y)
         x_mix, y_mix = plain_mixing(mixer, x, y)
         logits, logits_mix = self.model(torch.cat([x, x_mix])).chunk(2)
-        return self.criterion(logits, y), self.criterion(logits_mix, y_mix), logits
+        return self.criterion(logits, y), self.criterion(logits_mix, y_mix), (logits.argmax(1) == y).sum()
 
     def observe(self, mixer: ShapMix, x: Tensor, y: Tensor) -> None:
         """The contribution of the coalition that the mixer would draw, with and without it one call each."""
