@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from feeders.feeder import StoreFeeder
-from shapmix import LogitAdjustedLoss, Mixer, SkeletonLayout
+from model.classifier import CosineClassifier
+from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, SkeletonLayout
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
 
@@ -77,15 +78,25 @@ def build_mixer(
         raise ConfigError(f"{config.config}: mixing_args: {error}") from error
 
 
-def build_criterion(config: Config, class_counts: Sequence[int]) -> LongTailedLoss:
-    """The loss of a training batch."""
+def build_criterion(config: Config, class_counts: Sequence[int], network: nn.Module) -> LongTailedLoss:
+    """The loss of a training batch; LDAM's margins are checked against the network's classifier."""
     if config.loss == "cross_entropy":
         return LogitAdjustedLoss(class_counts, 0.0)
     args = {"tau": config.tau} if config.loss == "logit_adjustment" else {}
     try:
-        return LOSSES[config.loss](class_counts, **args, **config.loss_args)
+        criterion = LOSSES[config.loss](class_counts, **args, **config.loss_args)
     except ValueError as error:
         raise ConfigError(f"{config.config}: loss_args: {error}") from error
+    if isinstance(criterion, LDAMLoss):
+        scales = {module.scale for module in network.modules() if isinstance(module, CosineClassifier)}
+        if not scales:
+            log.warning("ldam has the margins of a cosine classifier, which this network lacks: model_args.classifier")
+        elif scales != {criterion.scale}:
+            raise ConfigError(
+                f"{config.config}: loss_args.scale is {criterion.scale}, but that of the cosine classifier is "
+                f"{', '.join(map(str, scales))}"
+            )
+    return criterion
 
 
 def build_optimizer(config: Config, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:

@@ -58,7 +58,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where the interval excludes 0, else ``not told apart``."""
+        """``better`` or ``worse`` where the interval excludes 0, else ``not told apart``; one seed tells nothing."""
+        if self.seeds == 1:
+            return "one seed: samples only"
         return "better" if self.low > 0 else "worse" if self.high < 0 else "not told apart"
 
 
@@ -98,6 +100,7 @@ def compare(
     Satterthwaite (1946), var^2 / (var_seeds^2 / (S-1)): S - 1 where seeds are all that varies, many where samples are.
     For one seed only samples are drawn, and the quantile is the normal one.
 
+    Samples of a class are drawn as the bootstrap has it, which makes their variance (n_k - 1) / n_k of what it is.
     Where each seed is right on other samples, drawing both counts that noise more than once: the interval is then
     rather too wide than too narrow.
 
@@ -138,7 +141,7 @@ def compare(
         return Difference(value, value - half, value + half, seeds)
 
     share = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds  # (R, S)
-    of_seeds = (share @ by_seed).var() * seeds / (seeds - 1)
+    of_seeds = by_seed.var(ddof=1) / seeds
     variance = (share * drawn).sum(1).var() + of_seeds / seeds  # of_seeds is in it (S-1)/S times
     freedom = (seeds - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else np.inf
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5)

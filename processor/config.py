@@ -5,6 +5,7 @@ Command line > YAML > default. A mistake is a :class:`ConfigError` that names th
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import inspect
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 OWN_PACKAGES = ("feeders", "model", "shapmix")
 # Arguments of our feeders that hold subjects out of training for a validation split.
 HOLD_OUT = ("val_subjects", "val_fraction")
-# Keys whose arguments are of no use to another choice.
-START_ANEW = {"mixing": "mixing_args", "loss": "loss_args", "second_stage": "second_stage_args"}
-
 # What a method is made of: each key's words, and what takes the arguments in ``<key>_args``.
 MIXERS: dict[str, Callable[..., Mixer]] = {
     "shap_mix": ShapMix, "st_mix": ShapMix, "mixup": Mixup, "temporal_cutmix": TemporalCutMix, "remix": Remix,
@@ -43,6 +41,11 @@ SECOND_STAGES: dict[str, Callable[..., list[nn.Module]]] = {
     "classifier_retraining": retrain_classifier,
     "tau_normalisation": normalise_classifier,
 }
+# Their arguments are of no use to what takes others.
+START_ANEW: dict[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
+    "mixing": ("mixing_args", MIXERS), "loss": ("loss_args", LOSSES),
+    "second_stage": ("second_stage_args", SECOND_STAGES),
+}  # fmt: skip
 # Arguments that those dicts cannot give: they come from the data or from keys of their own.
 SET_ELSEWHERE = (
     "layout", "class_counts", "baseline", "guided", "seed", "naive_mix_epoch", "naive_estimate_epoch", "ema",
@@ -293,8 +296,9 @@ def _default_work_dir(paths: Sequence[Path]) -> Path:
 def _lay_over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of both; dicts are merged, other values are those of ``later``."""
     merged = dict(values)
-    for key, args in START_ANEW.items():
-        if key in later and later[key] != merged.get(key, Config.model_fields[key].default):
+    for key, (args, takes) in START_ANEW.items():
+        before = merged.get(key, Config.model_fields[key].default)
+        if key in later and takes.get(later[key]) is not takes.get(before):
             merged.pop(args, None)
     for key, value in later.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -308,7 +312,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys")
-    values[last] = value
+    values[last] = copy.deepcopy(value)  # the caller keeps what it gave
 
 
 def _check_arguments(config: Config) -> Config:
@@ -334,6 +338,10 @@ def _check_arguments(config: Config) -> Config:
             raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {chosen}")
     if config.second_stage != "none" and config.phase == "train" and not config.weights:
         raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
+    if config.num_epoch == 0 and config.phase == "train" and not config.weights:
+        raise ConfigError(f"{config.config}: num_epoch 0 evaluates weights, but there are none; give a run's last.pt")
+    if config.second_stage == "tau_normalisation" and config.num_epoch > 0:
+        raise ConfigError(f"{config.config}: second_stage tau_normalisation trains nothing; set num_epoch to 0")
     return config.model_copy(update=changed)
 
 
@@ -366,7 +374,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the known one that is most like it, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
 
 
 def _explain(path: str, problem: Any) -> str:

@@ -52,10 +52,14 @@ def is_locked(work_dir: Path) -> bool:
     if fcntl is None:
         return False
     try:
-        with open(work_dir / NAME, "rb") as file:
+        file = open(work_dir / NAME, "rb")  # noqa: SIM115, closed below
+    except OSError:  # not there, or not for us to read: the training process will say
+        return False
+    with file:
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in HELD
+        except OSError as error:
+            return error.errno in HELD
     return False
 
 

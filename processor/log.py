@@ -111,7 +111,7 @@ class MetricsLog:
 
     def __init__(self, work_dir: Path, first_epoch: int) -> None:
         self.path = work_dir / "metrics.jsonl"
-        kept = [line for line in read_metrics(work_dir) if line["epoch"] < first_epoch]
+        kept = [line for line in read_metrics(work_dir) if 0 <= line["epoch"] < first_epoch]  # -1 is before any
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.board = SummaryWriter(str(work_dir / "tensorboard"), purge_step=first_epoch)
 

@@ -30,7 +30,7 @@ from .config import Config, ConfigError, import_class, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
 from .info import describe
-from .lock import lock, refusal
+from .lock import lock
 from .memory import keep_freed_memory
 from .metrics import classification_metrics, table
 from .schedule import learning_rate
@@ -107,7 +107,8 @@ class Processor:
                 while self.epoch < config.num_epoch:
                     self.run_epoch(metrics)
             except Stopped:
-                self.save("last")
+                if config.num_epoch:  # else there is nothing to go on from
+                    self.save("last")
                 log.info("stopped in epoch %d after step %d; the same command goes on", self.epoch, self.meter.steps)
                 return 128 + (self.signals.received or SIGTERM)
             finally:
@@ -119,7 +120,7 @@ class Processor:
         """One epoch: train, evaluate, write the figures, save."""
         config, epoch = self.config, self.epoch
         if config.reweight_from is not None:
-            late = epoch >= config.reweight_from * config.num_epoch
+            late = epoch >= round(config.reweight_from * config.num_epoch, 6)
             self.criterion.reweight(effective_number_weights(self.class_counts, config.reweight_beta) if late else None)
         figures: dict[str, Any] = {"epoch": epoch, "lr": self.trainer.learning_rate(epoch, 0)}
         figures |= train_one_epoch(self.trainer, self.loaders["train"], epoch, self.meter.steps, self.meter)
@@ -271,7 +272,7 @@ class Processor:
         model: nn.Module = self.network
         if self.processes > 1:
             model = DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
-        self.criterion = build_criterion(config, self.class_counts).to(self.device, self.dtype)
+        self.criterion = build_criterion(config, self.class_counts, self.network).to(self.device, self.dtype)
         self.trainer = Trainer(
             model=model,
             mixer=self.build_mixer(mixer_state),
@@ -339,7 +340,7 @@ class Processor:
         """The closing table, and the scores."""
         loader = self.loaders["test"]
         log.info("\n%s", table(figures, loader.class_names, self.class_counts, self.groups))
-        if self.best:
+        if self.best and self.best["epoch"] >= 0:
             kind = "best on validation" if self.best["split"] == "val" else "best_test_epoch (published protocol)"
             log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
         self.write_scores("test", scores, file)
@@ -378,8 +379,6 @@ class Processor:
             CheckpointError: the checkpoint cannot be read.
         """
         config, last = self.config, self.work_dir / "last.pt"
-        if is_main():
-            self.work_dir.mkdir(parents=True, exist_ok=True)
         self.lock_work_dir()
         logs.open_log(self.work_dir if is_main() else None, is_main() and config.print_log)
         named = config.resume not in ("auto", "none")
@@ -387,15 +386,16 @@ class Processor:
         return self.load_own(Path(config.resume)) if named else present
 
     def lock_work_dir(self) -> None:
-        """The main process locks it; where that is refused, all processes end."""
-        refused = False
+        """The main process makes and locks it; where that fails, all processes end."""
+        failure: Exception | None = None
         if is_main():
             try:
+                self.work_dir.mkdir(parents=True, exist_ok=True)
                 self.lock = lock(self.work_dir)
-            except ConfigError:
-                refused = True
-        if any_rank(refused, self.device):
-            raise ConfigError(refusal(self.work_dir))
+            except (ConfigError, OSError) as error:
+                failure = error
+        if any_rank(failure is not None, self.device):
+            raise failure or ConfigError(f"work_dir {self.work_dir} cannot be opened; the main process says why")
 
     def load_own(self, source: Path) -> dict[str, Any]:
         """The checkpoint in a file, if it is one of this run."""

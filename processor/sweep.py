@@ -115,10 +115,15 @@ class Run:
         """How far it is. A run in training is not finished, whatever its folder holds."""
         if is_locked(self.folder):
             return "running elsewhere"
-        lines = read_metrics(self.folder)
-        if lines and lines[-1]["epoch"] == self.config.num_epoch - 1 and (self.folder / "scores_test.npz").is_file():
+        if self.is_complete():
             return "finished" if not self.differs() else "missing"
         return "cut off" if (self.folder / "last.pt").is_file() else "missing"
+
+    def is_complete(self) -> bool:
+        """Does its folder hold the last epoch's figures and scores?"""
+        lines = read_metrics(self.folder)
+        last = bool(lines) and lines[-1]["epoch"] == self.config.num_epoch - 1
+        return last and (self.folder / "scores_test.npz").is_file()
 
     def differs(self) -> list[str]:
         """Identity keys in which the run that its folder holds is another one."""
@@ -259,6 +264,8 @@ def _run(
         config = load_config(paths, settings, plugins)
     except ConfigError as error:
         raise ConfigError(f"{path}: run {full}: {error}") from error
+    if not config.save_score:
+        raise ConfigError(f"{path}: run {full}: save_score is false, but a sweep's runs are compared by their scores")
     return Run(full, label, folder, paths, settings, config, needs)
 
 
@@ -420,7 +427,7 @@ class Scheduler:
             if code is None:
                 continue
             del self.children[place]
-            if code == 0:
+            if code == 0 and run.is_complete():
                 self.finish(run)
                 log.info("%s  %s  %s", run.label, headline(run), duration(time.monotonic() - child.began))
                 continue
@@ -428,10 +435,14 @@ class Scheduler:
             if code == 2 and refusal(run.folder) in output:  # another sweep was quicker
                 self.pending.append(run)
                 continue
-            self.failed[run.label] = f"exit code {code}"
+            self.failed[run.label] = f"exit code {code}" if code else "it ended without its scores"
             last = "\n".join(f"    {line}" for line in output.splitlines()[-SHOWN:])
             log.error(
-                "%s  failed with exit code %d; %s ends with\n%s", run.label, code, run.folder / "output.txt", last
+                "%s  failed: %s; %s ends with\n%s",
+                run.label,
+                self.failed[run.label],
+                run.folder / "output.txt",
+                last,
             )
 
     def finish(self, run: Run) -> None:
@@ -445,7 +456,7 @@ class Scheduler:
         for child in self.children.values():
             child.process.terminate()
         for place, child in list(self.children.items()):
-            if child.process.wait() == 0:
+            if child.process.wait() == 0 and child.run.is_complete():
                 self.finish(child.run)
                 del self.children[place]
 

@@ -125,8 +125,9 @@ class LDAMLoss(LongTailedLoss):
     def __init__(self, class_counts: Sequence[int] | Tensor, max_margin: float = 0.5, scale: float = 30.0) -> None:
         super().__init__(class_counts)
         _check(max_margin >= 0 and scale > 0, f"max_margin must be >= 0, scale > 0, got {max_margin}, {scale}")
+        self.scale = scale
         present = self.counts[self.counts > 0]
-        margins = max_margin * (present.min() / self.counts.clamp(min=1)) ** 0.25
+        margins = max_margin * (present.min() / self.counts.clamp(min=present.min().item())) ** 0.25
         self.margins: Tensor
         self.register_buffer("margins", (scale * margins).to(torch.get_default_dtype()))
 

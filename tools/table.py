@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="figures of the epoch with the best top-1 on the test set, as published tables have them",
     )
-    options.add_argument("--group-by", choices=["count"], help="add a table of classes, by training samples")
+    options.add_argument(
+        "--group-by", choices=["count"], help="add a table of classes, by training samples; as CSV instead"
+    )
     options.add_argument("--plot", type=Path, metavar="FILE", help="with --group-by: draw it, as .png, .svg or .pdf")
     options.add_argument(
         "--bootstrap", type=int, default=2000, metavar="R", help="replicates for the differences (default 2000)"
@@ -109,9 +111,10 @@ def make_table(arguments: argparse.Namespace) -> None:
     if arguments.group_by is not None:
         if test.class_counts is None:
             raise ValueError(f"{test.source} has no training counts to group by; train this run anew")
-        tables.append(class_cells(methods, test, as_csv))
+        classes = class_cells(methods, test, as_csv)
+        tables = [classes] if as_csv else [*tables, classes]  # a CSV file is one table
     if as_csv:
-        text = "\n".join(map(render_csv, tables))
+        text = render_csv(tables[0])
     else:
         heading = describe(test, SPLITS[split], epoch, arguments.baseline, arguments.bootstrap)
         text = render(heading, tables, arguments.format)
@@ -195,7 +198,7 @@ def describe(test: ScoreFile, split: str, epoch: str, baseline: str | None, repl
     if baseline is not None:
         text += (
             f"; difference from {baseline} in points, paired by seed and sample [95 % interval, bootstrap of "
-            f"{replicates} over seeds and samples]"
+            f"{replicates} over seeds and samples, not corrected for the number of comparisons]"
         )
     return text
 
@@ -231,11 +234,9 @@ def _difference_text(found: Difference | None, most_seeds: int) -> str:
     if found is None:
         return "no seed in common"
     text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] {found.verdict}"
-    if found.seeds == 1:
-        return f"{text} (one seed: samples only)"
     if found.seeds == 2:
         return f"{text} (2 seeds: too few for 95 %)"
-    return text if found.seeds == most_seeds else f"{text} ({found.seeds} seeds)"
+    return text if found.seeds in (1, most_seeds) else f"{text} ({found.seeds} seeds)"
 
 
 def class_cells(methods: Mapping[str, Sequence[Run]], test: ScoreFile, as_csv: bool) -> Cells:

@@ -163,18 +163,28 @@ def test_files_over_each_other(tmp_path):
     )
     same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
     same.write_text("mixing: shap_mix\nmixing_args: {scale: 5}\nfeeder_args: {window_size: 16}\nbase_lr: 0.1\n")
-    other.write_text("mixing: st_mix\nmixing_args: {paste_probability: 0.5}\n")
+    other.write_text("mixing: mixup\nmixing_args: {alpha: 0.5}\n")
     config = load_config([str(recipe), str(same)])
     assert (config.base_lr, config.num_epoch) == (0.1, 3)
     assert config.feeder_args == {"stream": "bone", "window_size": 16}
     assert config.mixing_args == {"temperature": 0.3, "scale": 5}
     assert config.config == f"{recipe} + {same}"
-    assert load_config([str(recipe), str(other)]).mixing_args == {"paste_probability": 0.5}
-    assert load_config(str(recipe), {"mixing": "st_mix"}).mixing_args == {}
+    assert load_config([str(recipe), str(other)]).mixing_args == {"alpha": 0.5}
+    assert load_config(str(recipe), {"mixing": "mixup"}).mixing_args == {}
+    assert load_config(str(recipe), {"mixing": "st_mix"}).mixing_args == {"temperature": 0.3}, "the same mixer"
     assert load_config(str(recipe), {"mixing": "shap_mix"}).mixing_args == {"temperature": 0.3}
     assert load_config(str(recipe), {"mixing_args.scale": 5}).mixing_args == {"temperature": 0.3, "scale": 5}
     with pytest.raises(ConfigError, match=r"recipe.yaml \+ .*missing.yaml|missing.yaml does not exist"):
         load_config([str(recipe), str(tmp_path / "missing.yaml")])
+
+
+def test_what_is_given_stays_as_it_is(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("feeder: feeders.synthetic.Feeder\n")
+    shared = {"n_max": 20, "imbalance": 5}
+    given = {"train_feeder_args": shared, "train_feeder_args.imbalance": 2}
+    assert load_config(str(path), given).train_feeder_args == {"n_max": 20, "imbalance": 2}
+    assert shared == {"n_max": 20, "imbalance": 5}
 
 
 def test_default_work_dir(monkeypatch):

@@ -90,5 +90,6 @@ def test_refused_under_torchrun(tmp_path, write_config, holder):
         timeout=100,
     )
     assert done.returncode != 0
-    assert done.stderr.count("error: another process is training in work_dir") == 2, done.stderr
+    assert done.stderr.count("error: another process is training in work_dir") == 1, done.stderr
+    assert "cannot be opened; the main process says why" in done.stderr
     assert os.listdir(tmp_path / "run") == [".lock"]

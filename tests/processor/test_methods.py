@@ -10,6 +10,7 @@ import torch
 
 import main
 from processor.config import ConfigError, load_config
+from processor.engine import Stopped
 from processor.processor import Processor
 from processor.scores import read_scores
 from shapmix import post_hoc_adjustment
@@ -192,3 +193,56 @@ def test_bad_values_are_told_with_their_key(write_config, capsys):
         path = write_config(**changes)
         assert main.main(["--config", path]) == 2
         assert wanted in capsys.readouterr().err
+
+
+def test_evaluation_alone_needs_weights(write_config):
+    with pytest.raises(ConfigError, match="num_epoch 0 evaluates weights, but there are none"):
+        load_config(write_config(num_epoch=0))
+    with pytest.raises(ConfigError, match="tau_normalisation trains nothing; set num_epoch to 0"):
+        load_config([write_config(), method("tau_normalisation")], {"weights": "last.pt", "num_epoch": 2})
+
+
+def test_evaluation_alone_that_was_stopped_is_done_again(first_stage, tmp_path, monkeypatch):
+    path, first = first_stage
+    folder, words = tmp_path / "post", ["--weights", str(first / "last.pt")]
+
+    def stop(self, split):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Processor, "evaluate", stop)
+        assert main.main(["--config", path, method("post_hoc"), "--work_dir", str(folder), *words]) == 143
+    assert not (folder / "scores_test.npz").exists()
+    run(path, "post_hoc", folder, *words)
+    (line,) = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert line["epoch"] == -1
+
+
+def test_ldam_fits_the_classifier(write_config, tmp_path, capsys, caplog):
+    words = ["--config", write_config(num_epoch=1), method("ldam"), "--set", "loss_args.scale=10"]
+    assert main.main(words) == 2
+    assert "loss_args.scale is 10.0, but that of the cosine classifier is 30.0" in capsys.readouterr().err
+    run(write_config(num_epoch=1), "ldam", tmp_path / "linear", "--set", "model_args.classifier=linear")
+    assert "margins of a cosine classifier, which this network lacks" in (tmp_path / "linear" / "log.txt").read_text()
+
+
+def test_retraining_freezes_what_became_of_the_norms(first_stage, tmp_path, monkeypatch):
+    """On several GPUs SyncBatchNorm takes the norms' places before anything is frozen."""
+    path, first = first_stage
+    config = load_config([path, method("classifier_retraining")], {"weights": str(first / "last.pt")})
+    processor = Processor(config)
+    processor.load_data(("train", "test"))
+    processor.build_model(config.weights)
+    monkeypatch.setattr("processor.processor.DistributedDataParallel", lambda network, **options: network)
+    processor.processes, processor.device = 2, torch.device("cuda")
+    monkeypatch.setattr(processor, "build_mixer", lambda state: None)
+    monkeypatch.setattr("processor.processor.build_criterion", lambda *args: torch.nn.Identity())
+    monkeypatch.setattr("processor.processor.build_optimizer", lambda *args: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "to", lambda self, *args: self)
+        processor.build_training(None)
+    processor.trainer.start_epoch()
+    norms = [module for module in processor.network.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert processor.network.fc.training

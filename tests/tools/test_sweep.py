@@ -278,10 +278,23 @@ def test_one_fails(write, events, capsys):
     assert sweep.main([str(write(runs=runs)), "--jobs", "1"]) == 1
     assert events("begin") == ["bad/seed_1", "good/seed_1"]
     out = capsys.readouterr().out
-    assert "bad/seed_1  failed with exit code 2" in out
+    assert "bad/seed_1  failed: exit code 2" in out
     assert "    error: the loss is not finite" in out
     for line in ("bad/seed_1 (exit code 2)", "second/seed_1 (needs bad/seed_1)", "third/seed_1 (needs second/seed_1)"):
         assert f"failed: {line}" in out
+
+
+def test_runs_do_not_share_what_they_change(write):
+    shared = {"n_max": 20, "imbalance": 5}
+    path = write(set={"train_feeder_args": shared}, runs={"a": {}, "b": {"set": {"train_feeder_args.imbalance": 2}}})
+    a, b = plan(path, [1])
+    assert [run.config.train_feeder_args["imbalance"] for run in (a, b)] == [5, 2]
+    assert a.overrides["train_feeder_args"] == shared
+
+
+def test_a_run_without_scores_is_refused(write, capsys):
+    assert sweep.main([str(write(set={"save_score": False}, runs={"a": {}}))]) == 2
+    assert "run a: save_score is false" in capsys.readouterr().err
 
 
 def test_weights_wait(write, events):
