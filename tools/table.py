@@ -315,7 +315,7 @@ def draw(methods: Mapping[str, Sequence[Run]], test: ScoreFile, split: str, epoc
     from matplotlib.figure import Figure
 
     counts = np.array(test.class_counts)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, runs in methods.items():
         accuracy = np.array([run.figures["per_class"] for run in runs], dtype=float)  # (S, K), NaN where unknown
@@ -337,7 +337,7 @@ def draw(methods: Mapping[str, Sequence[Run]], test: ScoreFile, split: str, epoc
     axes.set_ylabel("accuracy (%)")
     axes.set_title(f"{split} split, mean ± standard deviation over seeds; {epoch}", fontsize="medium")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper", fontsize="small")
     content = io.BytesIO()
     figure.savefig(content, format=kind, dpi=150)
     return content.getvalue()
