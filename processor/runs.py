@@ -5,7 +5,6 @@ Shapes: n samples.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -19,8 +18,6 @@ import yaml
 from .config import NOT_IDENTITY, Config
 from .log import read_metrics
 from .scores import ScoreFile, join, read_scores
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +39,11 @@ class Run:
     correct: np.ndarray
 
 
-def find_runs(paths: Iterable[Path], split: str = "test") -> list[Path]:
-    """The folders of the finished runs in ``paths``, each once; those without the split's scores are named in the log.
+def find_runs(paths: Iterable[Path], split: str = "test") -> tuple[list[Path], list[Path]]:
+    """The folders of the runs in ``paths``, each once: of those with scores of the split, and of those without.
 
     Raises:
-        ValueError: a path holds no run, or none is finished.
+        ValueError: a path holds no run, or none has such scores.
     """
     folders: list[Path] = []
     for path in paths:
@@ -55,19 +52,11 @@ def find_runs(paths: Iterable[Path], split: str = "test") -> list[Path]:
             raise ValueError(f"{path} holds no run; name a run's folder (with its config.yaml), or one that holds runs")
         folders += [folder for folder in found if folder not in folders]
     file = f"scores_{split}.npz"
-    finished = [folder for folder in folders if (folder / file).is_file()]
-    lacking = [str(folder) for folder in folders if folder not in finished]
-    if lacking:
-        log.warning(
-            "%d run(s) left out, without %s (unfinished, or save_score is false): %s",
-            len(lacking),
-            file,
-            ", ".join(lacking),
-        )
-    if not finished:
+    scored = [folder for folder in folders if (folder / file).is_file()]
+    if not scored:
         where = "; scores of a validation split need val_subjects or val_fraction" if split == "val" else ""
         raise ValueError(f"none of the runs has {file}; a run writes it at its end{where}")
-    return finished
+    return scored, [folder for folder in folders if folder not in scored]
 
 
 def read_runs(

@@ -100,7 +100,11 @@ def make_table(arguments: argparse.Namespace) -> None:
     split = arguments.split
     if split == "val" and arguments.best_test_epoch:
         raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
-    runs, test = read_runs(find_runs(arguments.runs, split), arguments.best_test_epoch, split)
+    scored, lacking = find_runs(arguments.runs, split)
+    if lacking:
+        names = ", ".join(map(str, lacking))
+        print(f"left out, without scores_{split}.npz (unfinished, or save_score is false): {names}", file=sys.stderr)
+    runs, test = read_runs(scored, arguments.best_test_epoch, split)
     methods = by_method(runs)
     groups = [group for group, members in test.groups.items() if members]
     compared = [key for key in arguments.compare if key in (*COMPARED[:2], *groups)] if arguments.baseline else []
