@@ -104,7 +104,7 @@ def compare(
     Where each seed is right on other samples, drawing both counts that noise more than once: the interval is then
     rather too wide than too narrow.
 
-    In simulations of equal methods (120 samples, seeds that differ little to much, 400 and 600 cases each) it told them
+    In simulations of equal methods (a throw-away script: 120 samples, seeds that differ little to much) it told them
     apart in 5 to 8 % of cases with 3 seeds and in 3 to 5 % with 5, but in 8 to 13 % with 2: two seeds are too few for a
     5 % error.
 
