@@ -124,6 +124,8 @@ class Processor:
             self.criterion.reweight(effective_number_weights(self.class_counts, config.reweight_beta) if late else None)
         figures: dict[str, Any] = {"epoch": epoch, "lr": self.trainer.learning_rate(epoch, 0)}
         figures |= train_one_epoch(self.trainer, self.loaders["train"], epoch, self.meter.steps, self.meter)
+        if self.trainer.mixer is not None:
+            figures |= self.trainer.mixer.figures()
         self.close_epoch(figures, metrics)
 
     def close_epoch(self, figures: dict[str, Any], metrics: logs.MetricsLog | None) -> None:

@@ -60,6 +60,10 @@ class Mixer(nn.Module):
         """Looks at the clean batch before it is mixed; nothing here."""
         return None
 
+    def figures(self) -> dict[str, float]:
+        """What there is to record of the mixer after an epoch, by name; nothing here."""
+        return {}
+
     @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Mixes a batch with itself: x (N, C, T, V, M), y (N,) -> x_mix, soft targets (N, K). Both are new tensors.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import ceil
+from math import ceil, log
 from typing import Any, Literal
 
 import torch
@@ -201,6 +201,23 @@ class ShapMix(Mixer):
                 f"{self.layout.name!r}"
             )
         return super().forward(x, y)
+
+    @torch.no_grad()
+    def guidance(self) -> Tensor:
+        """How far from uniform each class draws its coalitions: 0 (any is as likely) .. 1 (always the same one).
+
+        One minus the entropy of softmax(row / temperature), in units of that of S equal chances. Where it is near 0
+        the contributions are small against the temperature, and guided mixing is uniform mixing.
+
+        Returns:
+            (K,) float64, on the CPU: one wait for the device.
+        """
+        logp = (self.saliency.table.cpu().double() / self.temperature).log_softmax(-1)
+        return (1 + (logp.exp() * logp).sum(-1) / log(logp.shape[-1])).clamp(0, 1)
+
+    def figures(self) -> dict[str, float]:
+        """Where guided: ``guidance``, the mean of :meth:`guidance` over the classes."""
+        return {"guidance": self.guidance().mean().item()} if self.guided else {}
 
     def draw(self, size: int, x: Tensor) -> MixDraws:
         """The random decisions; per-sample ones for this rank's slice, on the device of x."""

@@ -28,7 +28,7 @@ def test_what_a_run_leaves(write_config, tmp_path, capsys):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     wanted = {
         "epoch", "train_loss", "train_mix_loss", "lr", "samples_per_s", "top1", "top5", "mean_class_accuracy", "many",
-        "medium", "few", "per_class",
+        "medium", "few", "per_class", "guidance",
     }  # fmt: skip
     assert [line["epoch"] for line in lines] == [0, 1]
     assert all(wanted <= line.keys() for line in lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -276,6 +278,20 @@ def test_uniform_before_naive_mix_epoch_and_guided_from_it_on():
     for step in range(5):
         mixer.start_step(3, step)
         assert pasted_joints(mixer, y) == expected_joints(mixer, y, kept, rarer=lambda a, b: COUNTS[a] < COUNTS[b])
+
+
+def test_guidance():
+    """A row with one entry far above the others, one of equals, and one in which half of the 20 share the chance."""
+    mixer = make(temperature=0.5)
+    rows = torch.zeros(3, 20)
+    rows[0, 7], rows[2, :10] = 100.0, 100.0
+    mixer.saliency.table.copy_(rows)
+    assert mixer.guidance().tolist() == pytest.approx([1, 0, 1 - math.log(10) / math.log(20)], abs=1e-12)
+    assert mixer.figures() == {"guidance": pytest.approx(mixer.guidance().mean().item())}
+    softer = make(temperature=50.0)
+    softer.saliency.table.copy_(rows)
+    assert 0 < softer.guidance()[0] < 1
+    assert make(guided=False).figures() == {}
 
 
 def expected_joints(mixer, y, kept, rarer):
