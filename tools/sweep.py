@@ -16,7 +16,8 @@ from signal import SIGINT
 
 from processor.config import split_assignment
 from processor.log import open_log
-from processor.sweep import Run, Scheduler, cores, plan, visible_gpus
+from processor.scheduler import Scheduler, cores, visible_gpus
+from processor.sweep import Run, plan
 
 log = logging.getLogger(__name__)
 

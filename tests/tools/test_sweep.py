@@ -19,10 +19,12 @@ import pytest
 import yaml
 
 import main
-from processor import sweep as machinery
+from processor import scheduler
+from processor import sweep as planning
 from processor.config import ConfigError, load_config
 from processor.lock import lock
-from processor.sweep import Scheduler, as_word, duration, plan, visible_gpus
+from processor.scheduler import Scheduler, duration, visible_gpus
+from processor.sweep import as_word, plan
 from tests.conftest import ROOT, tiny_config
 from tools import sweep
 
@@ -87,8 +89,8 @@ def events(tmp_path, monkeypatch):
     """Puts the stand-in for main.py in its place; returns what was told so far."""
     script, path = tmp_path / "stand_in.py", tmp_path / "events.jsonl"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(machinery, "MAIN", script)
-    monkeypatch.setattr(machinery, "POLL", 0.02)
+    monkeypatch.setattr(planning, "MAIN", script)
+    monkeypatch.setattr(scheduler, "POLL", 0.02)
     monkeypatch.setenv("EVENTS", str(path))
 
     def read(what: str | None = None) -> list:
@@ -246,7 +248,7 @@ def test_gpus(monkeypatch):
 
 def test_trains_what_is_missing_once(write, events, capsys, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(machinery, "cores", lambda: 5)
+    monkeypatch.setattr(scheduler, "cores", lambda: 5)
     path = write(runs={"first": {}, "second": {}}, grid={"a": {}, "b": {}}, seeds=[1, 2])
     assert sweep.main([str(path), "--dry-run"]) == 0
     assert capsys.readouterr().out.count("missing") == 8
