@@ -87,7 +87,7 @@ def write_environment(work_dir: Path, checksum: str, device: torch.device, proce
     except (OSError, subprocess.CalledProcessError):
         log.info("no git commit is known for this copy of the code")
     facts = {
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],  # runs are published; where a copy of the code lies is not
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +44,7 @@ def test_what_a_run_leaves(write_config, tmp_path, capsys):
     assert "names no method: Shap-Mix with logit adjustment" in log
     environment = json.loads((run / "environment.json").read_text())
     assert environment["torch"] == torch.__version__
+    assert environment["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
     assert len(environment["data_checksum"]) > 30
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["mixing"], config["momentum"]) == ("shap_mix", 0.9)
