@@ -27,6 +27,7 @@ class ClassContributions:
             would enter the saliency table.
         parts: (K, P) Shapley values of the single parts.
         table: (K, S) the saliency table as training left it.
+        guidance: (K,) how far from uniform guided mixing draws each class's coalitions, see ShapMix.guidance.
     """
 
     layout: SkeletonLayout
@@ -34,6 +35,7 @@ class ClassContributions:
     exact: Tensor
     parts: Tensor
     table: Tensor
+    guidance: Tensor
 
     def top(self, values: Tensor, label: int, size: int) -> Coalition:
         """The coalition of ``size`` parts with the largest value in a class's row."""
@@ -68,18 +70,20 @@ def class_contributions(
         exact.index_add_(0, batch.y.cpu(), coalitions.clamp(min=0) * gain)
         parts.index_add_(0, batch.y.cpu(), single)
     counts = torch.tensor(loader.class_counts).clamp(min=1).unsqueeze(1)
-    return ClassContributions(layout, table.coalitions, exact / counts, parts / counts, table.table.float().cpu())
+    exact, parts = exact / counts, parts / counts
+    return ClassContributions(layout, table.coalitions, exact, parts, table.table.float().cpu(), mixer.guidance())
 
 
 def contribution_page(found: ClassContributions, class_names: Sequence[str], class_counts: Sequence[int]) -> str:
-    """A line for each class: its best pair by exact contribution and by the table, and its parts' Shapley values."""
+    """A line for each class: its best pair by exact contribution and by the table, its guidance, its parts' values."""
     names = found.layout.part_names
     size = min(len(coalition) for coalition in found.coalitions)
-    lines = [f"{'class':<24} {'train':>5}  {'exact':<22} {'table':<22} Shapley values of {', '.join(names)}"]
+    lines = [f"{'class':<24} {'train':>5}  {'exact':<22} {'table':<22} guidance  Shapley values of {', '.join(names)}"]
     for label, (name, count) in enumerate(zip(class_names, class_counts, strict=True)):
         best = [
             " + ".join(names[part] for part in found.top(values, label, size)) for values in (found.exact, found.table)
         ]
         shares = " ".join(f"{value:6.2f}" for value in found.parts[label].tolist())
-        lines.append(f"{name[:24]:<24} {count:>5}  {best[0]:<22} {best[1]:<22} {shares}")
+        guidance = found.guidance[label].item()
+        lines.append(f"{name[:24]:<24} {count:>5}  {best[0]:<22} {best[1]:<22} {guidance:>8.2f}  {shares}")
     return "\n".join(lines)
