@@ -70,11 +70,15 @@ def normalise_classifier(network: nn.Module, tau: float = 1.0, classifier: str =
         no modules to be kept in evaluation mode.
 
     Raises:
-        ValueError: there is no linear layer of that name, or tau < 0.
+        ValueError: there is no linear layer of that name, it divides by these lengths itself, or tau < 0.
     """
     if tau < 0:
         raise ValueError(f"tau must be >= 0, got {tau}")
     linear = classifier_of(network, classifier)
+    if isinstance(linear, CosineClassifier):
+        raise ValueError(
+            "tau-normalisation changes nothing in a cosine classifier: all its weights have one length already"
+        )
     linear.weight /= linear.weight.norm(dim=1, keepdim=True).clamp(min=1e-12) ** tau
     if linear.bias is not None:
         linear.bias.zero_()

@@ -82,8 +82,9 @@ def read_runs(
                 )
         test, file = join([test, file])
         assert file.labels is not None
-        figures = figures_of_best_test_epoch(folder) if best_test_epoch else file.figures()
-        runs.append(Run(folder, *read_settings(folder), figures, file.scores.argmax(1) == file.labels))
+        seed, settings = read_settings(folder)
+        figures = figures_of_best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else file.figures()
+        runs.append(Run(folder, seed, settings, figures, file.scores.argmax(1) == file.labels))
     return runs, test
 
 
@@ -108,11 +109,21 @@ def read_settings(folder: Path) -> tuple[int, dict[str, Any]]:
     return values["seed"], {key: value for key, value in settings.items() if key not in left_out}
 
 
-def figures_of_best_test_epoch(folder: Path) -> dict[str, Any]:
-    """The line of metrics.jsonl with the highest top-1 on the test set, the first of equals."""
-    lines = [line for line in read_metrics(folder) if "top1" in line]
+def figures_of_best_test_epoch(folder: Path, num_epoch: int) -> dict[str, Any]:
+    """The line of metrics.jsonl with the highest top-1 on the test set, the first of equals.
+
+    Raises:
+        ValueError: there is none, or the file does not go on to the run's last epoch.
+    """
+    every = read_metrics(folder)
+    lines = [line for line in every if "top1" in line]
     if not lines:
         raise ValueError(f"{folder} has no evaluated epoch in metrics.jsonl; leave out --best-test-epoch")
+    if every[-1]["epoch"] != num_epoch - 1:
+        raise ValueError(
+            f"{folder / 'metrics.jsonl'} cannot be read beyond epoch {every[-1]['epoch']}, the last one is "
+            f"{num_epoch - 1}: the best is not known; leave out --best-test-epoch or this run"
+        )
     return max(lines, key=lambda line: line["top1"])
 
 

@@ -94,11 +94,15 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 
 def table_commands(runs: Sequence[Run]) -> list[str]:
-    """The commands that compare the runs, one for each grid entry."""
-    first: dict[Path, str] = {}
+    """The commands that compare the runs, one for each grid entry; on the validation set, where there is one."""
+    first: dict[Path, Run] = {}
     for run in runs:
-        first.setdefault(run.folder.parents[1], run.folder.parent.name)
-    return [f"python -m tools.table {shlex.quote(str(folder))} --baseline {name}" for folder, name in first.items()]
+        first.setdefault(run.folder.parents[1], run)
+    return [
+        f"python -m tools.table {shlex.quote(str(folder))} --baseline {run.folder.parent.name}"
+        + (" --split val" if run.config.validates else "")
+        for folder, run in first.items()
+    ]
 
 
 def main(words: list[str] | None = None) -> int:

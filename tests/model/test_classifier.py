@@ -73,3 +73,9 @@ def test_other_names():
         normalise_classifier(made)
     with pytest.raises(ValueError, match="tau must be"):
         normalise_classifier(network(), -1)
+
+
+def test_a_cosine_classifier_is_not_normalised():
+    """Its logits would stay as they are, and pass for those of a method."""
+    with pytest.raises(ValueError, match="changes nothing in a cosine classifier"):
+        normalise_classifier(nn.Sequential(nn.ReLU(), CosineClassifier(3, 2)), classifier="1")

@@ -267,6 +267,20 @@ def test_trains_what_is_missing_once(write, events, capsys, monkeypatch):
     assert len(events("begin")) == 8, "finished runs are left alone"
 
 
+def test_what_is_chosen_on_validation_is_printed_with_it(write):
+    """Else the command that the sweep prints would choose a recipe on the test set."""
+    path = write(set={"val_feeder_args.num_test": 2})
+    assert sweep.table_commands(plan(path))[0].endswith("--baseline first --split val")
+    assert sweep.table_commands(plan(write()))[0].endswith("--baseline first")
+
+
+def test_a_method_that_is_no_word(write):
+    """A list where a name is wanted: a sentence, no traceback."""
+    for key in ("mixing", "loss"):
+        with pytest.raises(ConfigError, match=rf"{key}"):
+            plan(write(set={key: ["shap_mix"]}))
+
+
 def test_jobs_share_the_gpus(write, events):
     runs = plan(write(runs={name: {} for name in "abc"}))
     assert Scheduler(runs, [], 3, ["4", "6"]).run() == 0

@@ -231,7 +231,7 @@ def test_runs_of_one_method_agree(tmp_path, capsys):
 
 
 def test_best_test_epoch(tmp_path, capsys):
-    run = write_run(tmp_path / "a" / "seed_1", 1, answers(9, 5, 4))
+    run = write_run(tmp_path / "a" / "seed_1", 1, answers(9, 5, 4), settings={"num_epoch": 4})
     lines = [
         {"epoch": 0, "lr": 0.1},
         {"epoch": 1, "top1": 0.5, "mean_class_accuracy": 0.4, "many": 0.9, "medium": None, "few": 0.1, "ece": 0.2},
@@ -251,13 +251,17 @@ def test_best_test_epoch(tmp_path, capsys):
         "ECE",
     ]
     assert cells(text)["a"] == ["1", "50.0", "40.0", "90.0", "10.0", "20.0"]
-    (run / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "top1": 0.5}))  # of an older run, without the rest
+    (run / "metrics.jsonl").write_text(json.dumps({"epoch": 3, "top1": 0.5}))  # of an older run, without the rest
     assert command(tmp_path, "--best-test-epoch") == 0
     assert cells(capsys.readouterr().out)["method"] == ["seeds", "overall (top-1)"]
-    other = write_run(tmp_path / "a" / "seed_2", 2, answers(9, 5, 4))
-    (other / "metrics.jsonl").write_text(json.dumps(lines[1]))
+    other = write_run(tmp_path / "a" / "seed_2", 2, answers(9, 5, 4), settings={"num_epoch": 4})
+    (other / "metrics.jsonl").write_text(json.dumps(lines[1] | {"epoch": 3}))
     assert command(tmp_path, "--best-test-epoch") == 0
     assert cells(capsys.readouterr().out)["method"] == ["seeds", "overall (top-1)"], "not the figures of one seed"
+    (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:3]) + '{"epoch": 3, "to')
+    capsys.readouterr()
+    assert command(tmp_path, "--best-test-epoch") == 2, "the best of what is left is not the best"
+    assert "cannot be read beyond epoch 2, the last one is 3" in capsys.readouterr().err
     assert command(tmp_path, "--best-test-epoch", "--baseline", "a") == 2
     assert "--baseline needs the scores of each sample" in capsys.readouterr().err
     (run / "metrics.jsonl").unlink()
