@@ -298,8 +298,8 @@ def _lay_over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, 
     merged = dict(values)
     for key, (args, takes) in START_ANEW.items():
         before = merged.get(key, Config.model_fields[key].default)
-        both = isinstance(before, str | None) and isinstance(later.get(key), str | None)  # else the schema says so
-        if both and key in later and takes.get(later[key]) is not takes.get(before):
+        now, then = (takes.get(name) if isinstance(name, str) else None for name in (later.get(key), before))
+        if key in later and now is not then:
             merged.pop(args, None)
     for key, value in later.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)

@@ -206,8 +206,9 @@ class ShapMix(Mixer):
     def guidance(self) -> Tensor:
         """How far from uniform each class draws its coalitions: 0 (any is as likely) .. 1 (always the same one).
 
-        One minus the entropy of softmax(row / temperature), in units of that of S equal chances. Where it is near 0
-        the contributions are small against the temperature, and guided mixing is uniform mixing.
+        One minus the entropy of softmax(row / temperature), in units of that of S equal chances. Near 0 the
+        contributions are small against the temperature. It is blunt there: at 0.03 of S = 20 one coalition may still be
+        a few times as likely as another.
 
         Returns:
             (K,) float64, on the CPU: one wait for the device.
