@@ -3,7 +3,8 @@
 A body is 25 joints (layout ``ntu25``) hung on each other by bones of fixed length. An action is a set of
 joint-angle curves for the joints of one or two body parts; forward kinematics turns the angles into positions.
 From sample to sample differ the body, the tempo, the moment, the amplitude and the repetitions of the action, the
-resting posture, the idle sway, the place in the room, the view and the sensor noise.
+resting posture, the idle sway, the place in the room, the view and the sensor noise. Where it is asked for, the other
+body parts perform something else meanwhile, weaker: the more, the harder it is to tell from few samples what counts.
 
 Frame of the body: x to the person's left, y up, z forward; the origin is the base of the spine. Camera: y up, z
 away from the camera, x such that the left of a person who faces the camera lies at smaller x (as with the Kinect).
@@ -279,28 +280,44 @@ def _sway(frames: int, channels: tuple[int, ...], rng: np.random.Generator) -> n
     return np.sin(rate * time + phase).sum(axis=0) * np.sqrt(2 / 3)
 
 
-def joint_angles(action: Action, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """(T, V, 3) degrees: one person's resting posture, idle sway and performance of an action."""
+def joint_angles(action: Action, frames: int, rng: np.random.Generator, distraction: float = 0.0) -> np.ndarray:
+    """(T, V, 3) degrees: one person's resting posture, idle sway and performance of an action.
+
+    Args:
+        distraction: largest amplitude, in that of the action as it is written down, of another action that other body
+            parts perform meanwhile. Each sample's is uniform between 0 and this; that of the action is 0.75 .. 1.15.
+    """
     posture = rng.normal(0.0, 3.0, (LAYOUT.num_joints, 3))
     angles = posture + 1.2 * _sway(frames, (LAYOUT.num_joints, 3), rng)
     amplitude = rng.uniform(0.75, 1.15)
     for joint, rest in _REST.items():
         angles[:, [LAYOUT.joint(f"left_{joint}"), LAYOUT.joint(f"right_{joint}")]] += np.array(rest)
-    for joint, curves in action.curve(*_timing(frames, rng)).items():
-        gain = amplitude * rng.uniform(0.9, 1.1)
-        angles[:, LAYOUT.joint(joint)] += gain * np.stack(np.broadcast_arrays(*curves, np.zeros(frames))[:3], axis=-1)
+    _perform(angles, action, amplitude, rng)
+    if distraction > 0:
+        others = [other for other in ACTIONS if not set(other.parts) & set(action.parts)]
+        _perform(angles, others[rng.integers(len(others))], distraction * rng.random(), rng)
     return angles
 
 
-def synthesize(action: int, rng: np.random.Generator) -> np.ndarray:
+def _perform(angles: np.ndarray, action: Action, amplitude: float, rng: np.random.Generator) -> None:
+    """Adds an action at a random moment and tempo to the angles (T, V, 3), in place."""
+    frames = len(angles)
+    for joint, curves in action.curve(*_timing(frames, rng)).items():
+        gain = amplitude * rng.uniform(0.9, 1.1)
+        angles[:, LAYOUT.joint(joint)] += gain * np.stack(np.broadcast_arrays(*curves, np.zeros(frames))[:3], axis=-1)
+
+
+def synthesize(action: int, rng: np.random.Generator, distraction: float = 0.0) -> np.ndarray:
     """One random performance of ``ACTIONS[action]``, as a depth camera would see it.
+
+    ``distraction``: see :func:`joint_angles`.
 
     Returns:
         (T, 1, 25, 3) float32, metres in camera coordinates, 30 frames a second, T from 40 to 90.
     """
     frames = int(rng.integers(40, 90, endpoint=True))
     body = sample_body(rng)
-    positions = forward_kinematics(body, joint_angles(ACTIONS[action], frames, rng))
+    positions = forward_kinematics(body, joint_angles(ACTIONS[action], frames, rng, distraction))
     positions += 0.01 * _sway(frames, (1, 3), rng)
     yaw, pitch = 180 + rng.uniform(-35, 35), rng.uniform(-8, 8)
     view = _rotations(np.array([pitch, 0.0, 0.0])) @ _rotations(np.array([0.0, yaw, 0.0]))
@@ -309,8 +326,10 @@ def synthesize(action: int, rng: np.random.Generator) -> np.ndarray:
     return seen[:, None].astype(np.float32)
 
 
-def make_set(counts: Sequence[int], seed: int) -> tuple[list[str], list[int], list[np.ndarray]]:
-    """A data set with ``counts[a]`` samples of action a.
+def make_set(
+    counts: Sequence[int], seed: int, distraction: float = 0.0
+) -> tuple[list[str], list[int], list[np.ndarray]]:
+    """A data set with ``counts[a]`` samples of action a; ``distraction``: see :func:`joint_angles`.
 
     Every sample has a generator of its own, so of two sets from one seed the larger contains the smaller.
 
@@ -321,7 +340,8 @@ def make_set(counts: Sequence[int], seed: int) -> tuple[list[str], list[int], li
         raise ValueError(f"counts must give one number for each of the {len(ACTIONS)} actions, got {len(counts)}")
     samples = [(label, number) for label, count in enumerate(counts) for number in range(count)]
     ids = [f"{ACTIONS[label].name}_{number:04d}" for label, number in samples]
-    sequences = [synthesize(label, np.random.default_rng([seed, label, number])) for label, number in samples]
+    rngs = [np.random.default_rng([seed, label, number]) for label, number in samples]
+    sequences = [synthesize(label, rng, distraction) for (label, _), rng in zip(samples, rngs, strict=True)]
     return ids, [label for label, _ in samples], sequences
 
 
@@ -354,6 +374,7 @@ class Feeder(StoreFeeder):
         imbalance: how many times fewer the rarest has.
         num_test: samples of every action in the other splits.
         seed: of the set.
+        distraction: 0 .. 1, how much other body parts do meanwhile, see :func:`joint_angles`.
         min_crop: a training crop has at least so many frames, where the sequence has them.
         repeat: how often an epoch shows every sequence.
         cache_dir: where the packed store lies; by default work_dir/cache.
@@ -368,17 +389,21 @@ class Feeder(StoreFeeder):
         imbalance: float = 50,
         num_test: int = 20,
         seed: int = 0,
+        distraction: float = 0.0,
         min_crop: int = 32,
         repeat: int = 1,
         cache_dir: str | None = None,
     ) -> None:
         counts = split_counts(split, n_max, imbalance, num_test)
+        if not 0 <= distraction <= 1:
+            raise DataError(f"distraction must lie in 0..1, got {distraction}")
 
         def read() -> Iterator[Sample]:
-            for name, label, frames in zip(*make_set(counts, len(SPLITS) * seed + SPLITS.index(split)), strict=True):
+            made = make_set(counts, len(SPLITS) * seed + SPLITS.index(split), distraction)
+            for name, label, frames in zip(*made, strict=True):
                 yield Sample(name, label, frames - frames[:1, :, CENTRE : CENTRE + 1])
 
-        name = f"synthetic_{split}_" + "-".join(map(str, [*counts, seed]))
+        name = f"synthetic_{split}_" + "-".join(map(str, [*counts, seed, *[distraction] * (distraction > 0)]))
         store = SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
         super().__init__(
             store,

@@ -10,7 +10,7 @@ import difflib
 import importlib
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -51,6 +51,10 @@ SET_ELSEWHERE = (
     "layout", "class_counts", "baseline", "guided", "seed", "naive_mix_epoch", "naive_estimate_epoch", "ema",
 )  # fmt: skip
 LOSS_SET_ELSEWHERE = ("class_counts", "tau")
+# Arguments of ShapMix that uniform mixing does not read.
+OF_GUIDANCE = (
+    "temperature", "scale", "estimate_interval", "estimate_fraction", "rarity", "update", "decay_start", "reduction",
+)  # fmt: skip
 
 # Keys that may differ between a run and its resumption: they do not change what is computed.
 NOT_IDENTITY = {
@@ -337,6 +341,8 @@ def _check_arguments(config: Config) -> Config:
             _check_names(config, f"{key}_args", args, known[chosen], reserved)
         elif args:
             raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {chosen}")
+    for key, reason in _without_effect(config):
+        log.warning("%s: %s has no effect, because %s", config.config, key, reason)
     if config.second_stage != "none" and config.phase == "train" and not config.weights:
         raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
     if config.num_epoch == 0 and config.phase == "train" and not config.weights:
@@ -344,6 +350,24 @@ def _check_arguments(config: Config) -> Config:
     if config.second_stage == "tau_normalisation" and config.num_epoch > 0:
         raise ConfigError(f"{config.config}: second_stage tau_normalisation trains nothing; set num_epoch to 0")
     return config.model_copy(update=changed)
+
+
+def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys of a method that say other than the default, but that nothing reads; and why."""
+
+    def changed(key: str) -> bool:
+        return getattr(config, key) != Config.model_fields[key].get_default()
+
+    if changed("tau") and config.loss != "logit_adjustment":
+        yield "tau", f"loss is {config.loss}"
+    if changed("reweight_beta") and config.reweight_from is None:
+        yield "reweight_beta", "reweight_from is not set"
+    if changed("baseline") and config.mixing != "shap_mix":
+        yield "baseline", f"mixing is {config.mixing}"
+    if config.mixing == "st_mix":
+        for key in OF_GUIDANCE:
+            if key in config.mixing_args:
+                yield f"mixing_args.{key}", "st_mix is not guided"
 
 
 def _check_names(

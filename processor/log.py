@@ -130,12 +130,15 @@ class MetricsLog:
 
 
 def read_metrics(work_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that a crash cut off is left out."""
+    """The lines of metrics.jsonl, up to the first that is none: a crash may have cut off the last."""
     path = work_dir / "metrics.jsonl"
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             break
+        if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+            break
+        lines.append(line)
     return lines

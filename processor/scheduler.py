@@ -155,7 +155,8 @@ class Scheduler:
             if code == 2 and refusal(run.folder) in output:  # another sweep was quicker
                 self.pending.append(run)
                 continue
-            self.failed[run.label] = f"exit code {code}" if code else "it ended without its scores"
+            lost = "its scores or last figures are lost; delete its folder, and the same command trains it anew"
+            self.failed[run.label] = f"exit code {code}" if code else lost
             last = "\n".join(f"    {line}" for line in output.splitlines()[-SHOWN:])
             log.error(
                 "%s  failed: %s; %s ends with\n%s",

@@ -124,6 +124,14 @@ class Run:
         theirs = {**{key: Config.model_fields[key].get_default() for key in mine}, **read_yaml(path)}
         return [key for key in mine if mine[key] != theirs[key]]
 
+    def is_stale(self, first: Run) -> bool:
+        """Was the first stage, from whose weights this run came, trained anew since, or is it to be?"""
+        if not first.is_complete():
+            return True
+        weights, scores = first.folder / "last.pt", self.folder / "scores_test.npz"
+        both = weights.is_file() and scores.is_file()  # runs are kept without their weights too
+        return both and weights.stat().st_mtime_ns > scores.stat().st_mtime_ns
+
 
 def as_word(value: Any) -> str:
     """A value as one word that :func:`processor.config.parse_value` reads back."""
@@ -194,7 +202,12 @@ def plan(
     for seed in dict.fromkeys(seeds or sweep.seeds):
         for grid, name in chosen:
             runs.append(_run(path, sweep, grid, name, seed, overrides or {}, plugins))
-    other = [(run, run.differs()) for run in runs if _holds_something(run.folder)]
+    by_label = {run.label: run for run in runs}
+    other = [
+        (run, run.differs() + ["weights"] * (run.needs is not None and run.is_stale(by_label[run.needs])))
+        for run in runs
+        if _holds_something(run.folder)
+    ]
     wrong = [f"{run.label} (other {', '.join(keys)})" for run, keys in other if keys]
     if wrong:
         raise ConfigError(

@@ -236,6 +236,29 @@ def test_synthetic_sets_nest():
     assert not np.array_equal(make_set([1] * 12, 6)[2][0], small[2][0])
 
 
+def test_synthetic_distraction_moves_other_parts_alone():
+    """The action stays as it is; what is added is of parts that do not carry it, and grows with the distraction."""
+    for number, action in enumerate(ACTIONS):
+        clean, half, full = (joint_angles(action, 60, np.random.default_rng(number), by) for by in (0.0, 0.5, 1.0))
+        moved = np.abs(full - clean).max((0, 2)) > 0
+        own = {LAYOUT.joint(joint) for joint in action.curve(np.ones(60), np.linspace(0, 1, 60))}
+        assert moved.any(), action.name
+        assert not moved[list(own)].any(), action.name
+        np.testing.assert_allclose(full - clean, 2 * (half - clean), atol=1e-9)
+
+
+def test_synthetic_distraction_is_another_set(tmp_path):
+    def frames(**args: float) -> np.ndarray:
+        feeder = Synthetic("val", num_test=1, cache_dir=str(tmp_path), **args)
+        return feeder.store.sequence(0)
+
+    assert not np.array_equal(frames(), frames(distraction=0.5))
+    assert not np.array_equal(frames(distraction=0.6), frames(distraction=0.5))
+    np.testing.assert_array_equal(frames(), frames(distraction=0.0))
+    with pytest.raises(DataError, match=r"distraction must lie in 0\.\.1, got 1.5"):
+        frames(distraction=1.5)
+
+
 # --- loaders ---------------------------------------------------------------------------------------------------------
 
 

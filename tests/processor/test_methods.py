@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import main
-from processor.config import ConfigError, load_config
+from processor.config import MIXERS, OF_GUIDANCE, SET_ELSEWHERE, ConfigError, load_config, parameters
 from processor.engine import Stopped
 from processor.processor import Processor
 from processor.scores import read_scores
@@ -183,6 +183,51 @@ def test_second_stage_needs_weights(write_config):
 def test_bad_keys(write_config, changes, wanted):
     with pytest.raises(ConfigError, match=wanted):
         load_config(write_config(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"loss": "cross_entropy", "tau": 0.5}, "tau has no effect, because loss is cross_entropy"),
+        ({"reweight_beta": 0.9}, "reweight_beta has no effect, because reweight_from is not set"),
+        ({"mixing": "mixup", "baseline": "published"}, "baseline has no effect, because mixing is mixup"),
+        (
+            {"mixing": "st_mix", "mixing_args": {"temperature": 0.1}},
+            "mixing_args.temperature has no effect, because st_mix is not guided",
+        ),
+        ({"tau": 0.5, "reweight_from": 0.5, "reweight_beta": 0.9, "baseline": "published"}, None),
+        ({"mixing": "st_mix", "mixing_args": {"paste_probability": 0.5}}, None),
+        ({"loss": "cross_entropy", "tau": 1, "mixing": "none"}, None),
+    ],
+)
+def test_keys_without_effect_are_told(write_config, caplog, changes, wanted):
+    load_config(write_config(**changes))
+    told = [record.getMessage().partition(": ")[2] for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ([] if wanted is None else [wanted])
+
+
+def test_what_st_mix_reads_is_no_argument_of_guidance():
+    """Every argument in OF_GUIDANCE leaves uniform mixing as it is, bit for bit, and no other argument is missing."""
+    others = {"coalition_sizes": [1], "paste_probability": 0.0, "window": [1, 1], "with_clean": False, "enabled": False}
+    known = {*OF_GUIDANCE, *SET_ELSEWHERE, *others}
+    assert set(parameters(MIXERS["st_mix"])) == known
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 3, 16, 25, 1, generator=rng), torch.tensor([0, 1, 2, 0, 1, 2])
+    odd = {"temperature": 9.0, "scale": 9.0, "estimate_interval": 9, "estimate_fraction": 0.1, "rarity": "index",
+           "update": "sequential", "decay_start": "later", "reduction": "table"}  # fmt: skip
+    assert set(odd) == set(OF_GUIDANCE)
+
+    def mixed(**args: object) -> list[torch.Tensor]:
+        mixer = MIXERS["st_mix"]("ntu25", [9, 5, 2], guided=False, **args)
+        found = []
+        for step in range(6):
+            mixer.start_step(9, step)
+            mixer.observe(torch.nn.Identity(), x, y)
+            found += mixer(x, y)
+        return found
+
+    for args in ({name: value} for name, value in odd.items()):
+        assert all(map(torch.equal, mixed(), mixed(**args))), args
 
 
 def test_bad_values_are_told_with_their_key(write_config, capsys):

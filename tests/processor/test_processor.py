@@ -18,6 +18,7 @@ from processor.checkpoint import load_checkpoint, load_weights
 from processor.config import load_config
 from processor.engine import Meter, Trainer
 from processor.info import estimate_line, forward_units
+from processor.log import MetricsLog, read_metrics
 from processor.metrics import classification_metrics, expected_calibration_error, table
 from shapmix import ShapMix
 from tests import as_on_cuda, small
@@ -87,6 +88,19 @@ def test_variants_train(write_config, tmp_path, changes):
     assert np.isfinite(lines[-1]["train_loss"])
     assert ("top1" in lines[0]) == ("eval_interval" not in changes)
     assert (lines[-1]["train_mix_loss"] == 0) == (changes.get("mixing") == "none")
+
+
+@pytest.mark.parametrize(
+    "last", [b'{"epoch": 2, "top', b"[1, 2]", b'{"top1": 0.5}', b'{"epoch": null}', b"\xff\x00\x00"]
+)
+def test_odd_lines_of_metrics(tmp_path, last):
+    """What a crash or an editor left behind ends the file."""
+    good = [{"epoch": epoch, "top1": epoch / 4} for epoch in range(2)]
+    written = b"".join(json.dumps(line).encode() + b"\n" for line in good)
+    (tmp_path / "metrics.jsonl").write_bytes(written + last + b"\n" + json.dumps({"epoch": 3}).encode())
+    assert read_metrics(tmp_path) == good
+    MetricsLog(tmp_path, 2).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == written
 
 
 def test_validation_split_chooses_best(write_config, tmp_path, capsys):

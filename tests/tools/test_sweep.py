@@ -394,6 +394,33 @@ def test_a_folder_of_another_config(write, events, capsys):
     assert sweep.main([str(path)]) == 0, "what ended before its first checkpoint is in nobody's way"
 
 
+def test_a_second_stage_of_another_first_stage(write, events, capsys):
+    """It counts as finished only as long as the first stage is the one that it came from."""
+    path = write(runs={"first": {}, "second": {"weights_from": "first"}})
+    first, second = (path.parent / "sweep" / name / "seed_1" for name in ("first", "second"))
+    assert sweep.main([str(path)]) == 0
+    assert sweep.main([str(path)]) == 0
+    assert events("begin") == ["first/seed_1", "second/seed_1"]
+    capsys.readouterr()
+
+    def refused() -> bool:
+        code, error = sweep.main([str(path)]), capsys.readouterr().err
+        assert code == 2 * ("second/seed_1 (other weights)" in error)
+        return code == 2
+
+    (first / "last.pt").unlink()
+    assert not refused(), "published runs come without their weights"
+    (first / "scores_test.npz").unlink()
+    assert refused(), "the first is to be trained anew"
+    for file in ("scores_test.npz", "last.pt"):
+        (first / file).touch()
+    assert refused(), "it was"
+    for file in second.iterdir():
+        file.unlink()
+    assert not refused()
+    assert events("begin") == ["first/seed_1", "second/seed_1", "second/seed_1"]
+
+
 # --- the real thing --------------------------------------------------------------------------------------------------
 
 
@@ -440,3 +467,6 @@ def test_killed_and_resumed(write, tmp_path, monkeypatch, capsys):
     assert figures(second) == figures(tmp_path / "unbroken")
     with pytest.raises(ConfigError, match=r"first/seed_1 \(other base_lr\); second/seed_1 \(other base_lr\)"):
         plan(path, overrides={"base_lr": 0.5}, plugins=["tests"])
+    (first / "scores_test.npz").unlink()
+    assert sweep.main([*words, "--only", "first"]) == 1
+    assert "first/seed_1  failed: its scores or last figures are lost; delete its folder" in capsys.readouterr().out
