@@ -3,8 +3,8 @@
 A body is 25 joints (layout ``ntu25``) hung on each other by bones of fixed length. An action is a set of
 joint-angle curves for the joints of one or two body parts; forward kinematics turns the angles into positions.
 From sample to sample differ the body, the tempo, the moment, the amplitude and the repetitions of the action, the
-resting posture, the idle sway, the place in the room, the view and the sensor noise. Where it is asked for, the other
-body parts perform something else meanwhile, weaker: the more, the harder it is to tell from few samples what counts.
+resting posture, the idle sway, the place in the room, the view and the sensor noise. With ``distraction`` other body
+parts perform another action meanwhile: the more, the harder it is to tell from few samples what counts.
 
 Frame of the body: x to the person's left, y up, z forward; the origin is the base of the spine. Camera: y up, z
 away from the camera, x such that the left of a person who faces the camera lies at smaller x (as with the Kinect).
@@ -284,8 +284,8 @@ def joint_angles(action: Action, frames: int, rng: np.random.Generator, distract
     """(T, V, 3) degrees: one person's resting posture, idle sway and performance of an action.
 
     Args:
-        distraction: largest amplitude, in that of the action as it is written down, of another action that other body
-            parts perform meanwhile. Each sample's is uniform between 0 and this; that of the action is 0.75 .. 1.15.
+        distraction: largest amplitude of another action that other body parts perform meanwhile: each sample's is
+            uniform between 0 and this, where the action's own is 0.75 .. 1.15. Above 0.75 the other one may be larger.
     """
     posture = rng.normal(0.0, 3.0, (LAYOUT.num_joints, 3))
     angles = posture + 1.2 * _sway(frames, (LAYOUT.num_joints, 3), rng)
@@ -374,7 +374,8 @@ class Feeder(StoreFeeder):
         imbalance: how many times fewer the rarest has.
         num_test: samples of every action in the other splits.
         seed: of the set.
-        distraction: 0 .. 1, how much other body parts do meanwhile, see :func:`joint_angles`.
+        distraction: 0 .. 1, how much other body parts do meanwhile, see :func:`joint_angles`. The same
+            people do the same actions as without, seen from elsewhere.
         min_crop: a training crop has at least so many frames, where the sequence has them.
         repeat: how often an epoch shows every sequence.
         cache_dir: where the packed store lies; by default work_dir/cache.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,12 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     content = io.BytesIO()
     torch.save(dict(state), content)
     write_atomically(path, content.getbuffer())
+
+
+def file_checksum(path: Path) -> str:
+    """A short digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -227,6 +227,27 @@ def load_config(
     return _check_arguments(config)
 
 
+def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys that say other than the default, but that this method does not read; and why.
+
+    Without those that a recipe sets for whatever method is laid over it: ema, naive_mix_epoch, naive_estimate_epoch.
+    """
+
+    def changed(key: str) -> bool:
+        return getattr(config, key) != Config.model_fields[key].get_default()
+
+    if changed("tau") and config.loss != "logit_adjustment":
+        yield "tau", f"loss is {config.loss}"
+    if changed("reweight_beta") and config.reweight_from is None:
+        yield "reweight_beta", "reweight_from is not set"
+    if changed("baseline") and config.mixing != "shap_mix":
+        yield "baseline", f"mixing is {config.mixing}"
+    if config.mixing == "st_mix":
+        for key in OF_GUIDANCE:
+            if key in config.mixing_args:
+                yield f"mixing_args.{key}", "st_mix is not guided"
+
+
 def import_class(path: str, plugins: Iterable[str] = ()) -> type:
     """The class at a dotted path, from our own packages or from one that the user named.
 
@@ -341,8 +362,6 @@ def _check_arguments(config: Config) -> Config:
             _check_names(config, f"{key}_args", args, known[chosen], reserved)
         elif args:
             raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {chosen}")
-    for key, reason in _without_effect(config):
-        log.warning("%s: %s has no effect, because %s", config.config, key, reason)
     if config.second_stage != "none" and config.phase == "train" and not config.weights:
         raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
     if config.num_epoch == 0 and config.phase == "train" and not config.weights:
@@ -350,24 +369,6 @@ def _check_arguments(config: Config) -> Config:
     if config.second_stage == "tau_normalisation" and config.num_epoch > 0:
         raise ConfigError(f"{config.config}: second_stage tau_normalisation trains nothing; set num_epoch to 0")
     return config.model_copy(update=changed)
-
-
-def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
-    """Keys of a method that say other than the default, but that nothing reads; and why."""
-
-    def changed(key: str) -> bool:
-        return getattr(config, key) != Config.model_fields[key].get_default()
-
-    if changed("tau") and config.loss != "logit_adjustment":
-        yield "tau", f"loss is {config.loss}"
-    if changed("reweight_beta") and config.reweight_from is None:
-        yield "reweight_beta", "reweight_from is not set"
-    if changed("baseline") and config.mixing != "shap_mix":
-        yield "baseline", f"mixing is {config.mixing}"
-    if config.mixing == "st_mix":
-        for key in OF_GUIDANCE:
-            if key in config.mixing_args:
-                yield f"mixing_args.{key}", "st_mix is not guided"
 
 
 def _check_names(

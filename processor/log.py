@@ -72,8 +72,10 @@ def write_config(work_dir: Path, config: Config) -> None:
     write_atomically(work_dir / "config.yaml", text.encode())
 
 
-def write_environment(work_dir: Path, checksum: str, device: torch.device, processes: int) -> None:
-    """environment.json: versions, commit, data checksum, command, machine."""
+def write_environment(
+    work_dir: Path, checksum: str, weights_checksum: str | None, device: torch.device, processes: int
+) -> None:
+    """environment.json: versions, commit, checksums of the data and of the weights it began with, command, machine."""
     commit = None
     try:
         root = Path(__file__).parents[1]
@@ -93,6 +95,7 @@ def write_environment(work_dir: Path, checksum: str, device: torch.device, proce
         "numpy": np.__version__,
         "git_commit": commit,
         "data_checksum": checksum,
+        "weights_checksum": weights_checksum,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": processes,
         "threads": torch.get_num_threads(),

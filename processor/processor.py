@@ -25,8 +25,8 @@ from shapmix.distributed import world
 
 from . import log as logs
 from .building import build_criterion, build_mixer, build_network, build_optimizer, second_stage
-from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
-from .config import Config, ConfigError, import_class, parameters
+from .checkpoint import CheckpointError, file_checksum, load_checkpoint, load_weights, save_checkpoint
+from .config import Config, ConfigError, import_class, keys_without_effect, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
 from .info import describe
@@ -63,6 +63,7 @@ class Processor:
         self.signals = StopSignals()
         self.epoch, self.meter = 0, Meter()
         self.best: dict[str, Any] = {}
+        self.weights_checksum: str | None = None  # of the file that the run began with
         self.lock: IO[bytes] | None = None
 
     def start(self) -> int:
@@ -93,6 +94,8 @@ class Processor:
             return 0
         self.load_data(("train", "val", "test"))
         self.build_model(None if state is not None else config.weights)
+        if state is None and config.weights is not None:
+            self.weights_checksum = file_checksum(Path(config.weights))
         self.build_training(None if state is None else state["mixer"])
         if state is not None:
             self.restore(state)
@@ -361,7 +364,11 @@ class Processor:
         """config.yaml, environment.json and the first lines of the log."""
         if is_main():
             logs.write_config(self.work_dir, self.config)
-            logs.write_environment(self.work_dir, self.data_checksum, self.device, self.processes)
+            logs.write_environment(
+                self.work_dir, self.data_checksum, self.weights_checksum, self.device, self.processes
+            )
+        for key, reason in keys_without_effect(self.config):
+            log.warning("%s has no effect, because %s", key, reason)
         train, test = self.loaders["train"], self.loaders["test"]
         log.info(
             "%s -> %s: %d training samples in %d classes (%d to %d), %d test samples; %s, %d process(es)",
@@ -428,6 +435,7 @@ class Processor:
                     "meter": dataclasses.asdict(meter),
                     "best": self.best,
                     "data": self.data_checksum,
+                    "weights": self.weights_checksum,
                     "config": self.config.identity(),
                 },
             )
@@ -436,6 +444,7 @@ class Processor:
         """Goes on from a checkpoint. All draws depend on (seed, epoch, step) alone, so no generator is stored."""
         if state.get("data", self.data_checksum) != self.data_checksum:
             raise ConfigError(f"the data has changed since {self.work_dir} was begun; --overwrite trains it anew")
+        self.weights_checksum = state.get("weights")
         self.network.load_state_dict(state["model"])
         optimizer = self.trainer.optimizer
         for group in state["optimizer"]["param_groups"]:

@@ -155,7 +155,7 @@ class Scheduler:
             if code == 2 and refusal(run.folder) in output:  # another sweep was quicker
                 self.pending.append(run)
                 continue
-            lost = "its scores or last figures are lost; delete its folder, and the same command trains it anew"
+            lost = "its scores or last figures are lost; delete its folder and those of runs that came from its weights"
             self.failed[run.label] = f"exit code {code}" if code else lost
             last = "\n".join(f"    {line}" for line in output.splitlines()[-SHOWN:])
             log.error(

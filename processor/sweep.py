@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .checkpoint import file_checksum
 from .config import Config, ConfigError, load_config, nearest, read_yaml
 from .lock import is_locked
 from .log import read_metrics
@@ -125,12 +127,14 @@ class Run:
         return [key for key in mine if mine[key] != theirs[key]]
 
     def is_stale(self, first: Run) -> bool:
-        """Was the first stage, from whose weights this run came, trained anew since, or is it to be?"""
-        if not first.is_complete():
-            return True
-        weights, scores = first.folder / "last.pt", self.folder / "scores_test.npz"
-        both = weights.is_file() and scores.is_file()  # runs are kept without their weights too
-        return both and weights.stat().st_mtime_ns > scores.stat().st_mtime_ns
+        """Did it begin with other weights than those that ``first`` has, or is to train anew?"""
+        weights, environment = first.folder / "last.pt", self.folder / "environment.json"
+        if not weights.is_file():
+            return not first.is_complete()  # finished runs are kept without their weights too
+        if not environment.is_file():
+            return False
+        began_with = json.loads(environment.read_text(encoding="utf-8")).get("weights_checksum")
+        return began_with is not None and began_with != file_checksum(weights)
 
 
 def as_word(value: Any) -> str:
@@ -202,16 +206,16 @@ def plan(
     for seed in dict.fromkeys(seeds or sweep.seeds):
         for grid, name in chosen:
             runs.append(_run(path, sweep, grid, name, seed, overrides or {}, plugins))
-    by_label = {run.label: run for run in runs}
-    other = [
-        (run, run.differs() + ["weights"] * (run.needs is not None and run.is_stale(by_label[run.needs])))
-        for run in runs
-        if _holds_something(run.folder)
-    ]
-    wrong = [f"{run.label} (other {', '.join(keys)})" for run, keys in other if keys]
+    by_label, wrong = {run.label: run for run in runs}, []
+    for run in runs:
+        if _holds_something(run.folder):
+            if keys := run.differs():
+                wrong.append(f"{run.label} (other {', '.join(keys)})")
+            elif run.needs is not None and run.is_stale(by_label[run.needs]):
+                wrong.append(f"{run.label} (its first stage, {run.needs}, is another one or is missing)")
     if wrong:
         raise ConfigError(
-            f"{path}: {sweep.work_dir} holds runs of another config: {'; '.join(wrong)}. Give the sweep another "
+            f"{path}: {sweep.work_dir} holds other runs: {'; '.join(wrong)}. Give the sweep another "
             "work_dir, or delete their folders"
         )
     return runs

@@ -1,8 +1,8 @@
 """Trains many runs over one recipe: ``python -m tools.sweep config/sweeps/demo.yaml``
 
 The YAML names what is compared (``config``, the recipe; ``runs``, what differs; ``grid``; ``seeds``; ``set``). What
-``set``, ``grid`` and a run's own ``set`` say lies over all files, those of methods too. Finished runs are left alone, those
-that were cut off go on, several train at a time. ``--dry-run`` lists them.
+``set``, ``grid`` and a run's own ``set`` say lies over all files, those of methods too. Finished runs are left alone,
+those that were cut off go on, several train at a time. ``--dry-run`` lists them.
 """
 
 from __future__ import annotations

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 import main
-from processor.config import MIXERS, OF_GUIDANCE, SET_ELSEWHERE, ConfigError, load_config, parameters
+from processor.checkpoint import file_checksum
+from processor.config import (
+    MIXERS,
+    OF_GUIDANCE,
+    SET_ELSEWHERE,
+    ConfigError,
+    keys_without_effect,
+    load_config,
+    parameters,
+)
 from processor.engine import Stopped
 from processor.processor import Processor
 from processor.scores import read_scores
@@ -158,8 +167,12 @@ def test_retraining_resumes(first_stage, tmp_path):
     cut.run_epoch = stop
     with pytest.raises(OSError, match="cut"):
         cut.start()
+    began_with = file_checksum(first / "last.pt")
+    with open(first / "last.pt", "ab") as file:  # another file, which the second stage never saw
+        file.write(b" ")
     resumed = run(path, "classifier_retraining", folder, *words)
     np.testing.assert_array_equal(resumed.scores, whole.scores)
+    assert json.loads((folder / "environment.json").read_text())["weights_checksum"] == began_with
 
 
 def test_second_stage_needs_weights(write_config):
@@ -200,10 +213,16 @@ def test_bad_keys(write_config, changes, wanted):
         ({"loss": "cross_entropy", "tau": 1, "mixing": "none"}, None),
     ],
 )
-def test_keys_without_effect_are_told(write_config, caplog, changes, wanted):
-    load_config(write_config(**changes))
-    told = [record.getMessage().partition(": ")[2] for record in caplog.records if record.levelname == "WARNING"]
+def test_keys_without_effect_are_told(write_config, changes, wanted):
+    told = [
+        f"{key} has no effect, because {why}" for key, why in keys_without_effect(load_config(write_config(**changes)))
+    ]
     assert told == ([] if wanted is None else [wanted])
+
+
+def test_a_run_tells_of_keys_without_effect(write_config, tmp_path):
+    assert main.main(["--config", write_config(mixing="none", loss="cross_entropy", tau=0.5, num_epoch=1)]) == 0
+    assert "WARNING tau has no effect, because loss is cross_entropy\n" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_what_st_mix_reads_is_no_argument_of_guidance():

@@ -21,6 +21,7 @@ import yaml
 import main
 from processor import scheduler
 from processor import sweep as planning
+from processor.checkpoint import file_checksum
 from processor.config import ConfigError, load_config
 from processor.lock import lock
 from processor.scheduler import Scheduler, duration, visible_gpus
@@ -395,30 +396,34 @@ def test_a_folder_of_another_config(write, events, capsys):
 
 
 def test_a_second_stage_of_another_first_stage(write, events, capsys):
-    """It counts as finished only as long as the first stage is the one that it came from."""
+    """It goes on, or counts as finished, only where it began with the weights that the first stage has now."""
     path = write(runs={"first": {}, "second": {"weights_from": "first"}})
     first, second = (path.parent / "sweep" / name / "seed_1" for name in ("first", "second"))
     assert sweep.main([str(path)]) == 0
-    assert sweep.main([str(path)]) == 0
-    assert events("begin") == ["first/seed_1", "second/seed_1"]
     capsys.readouterr()
 
     def refused() -> bool:
-        code, error = sweep.main([str(path)]), capsys.readouterr().err
-        assert code == 2 * ("second/seed_1 (other weights)" in error)
+        code, error = sweep.main([str(path), "--dry-run"]), capsys.readouterr().err
+        assert code == 2 * ("second/seed_1 (its first stage, first/seed_1, is another one or is missing)" in error)
         return code == 2
 
+    (first / "last.pt").write_bytes(b"weights")
+    environment = {"weights_checksum": file_checksum(first / "last.pt")}
+    (second / "environment.json").write_text(json.dumps(environment))
+    assert not refused()
+    (first / "last.pt").write_bytes(b"others")
+    assert refused()
+    (second / "scores_test.npz").unlink()
+    assert refused(), "one that was cut off is not to go on either"
+    (second / "environment.json").write_text('{"weights_checksum": null}')
+    assert not refused(), "older runs do not tell"
     (first / "last.pt").unlink()
     assert not refused(), "published runs come without their weights"
     (first / "scores_test.npz").unlink()
     assert refused(), "the first is to be trained anew"
-    for file in ("scores_test.npz", "last.pt"):
-        (first / file).touch()
-    assert refused(), "it was"
     for file in second.iterdir():
         file.unlink()
     assert not refused()
-    assert events("begin") == ["first/seed_1", "second/seed_1", "second/seed_1"]
 
 
 # --- the real thing --------------------------------------------------------------------------------------------------
@@ -469,4 +474,7 @@ def test_killed_and_resumed(write, tmp_path, monkeypatch, capsys):
         plan(path, overrides={"base_lr": 0.5}, plugins=["tests"])
     (first / "scores_test.npz").unlink()
     assert sweep.main([*words, "--only", "first"]) == 1
-    assert "first/seed_1  failed: its scores or last figures are lost; delete its folder" in capsys.readouterr().out
+    assert (
+        "first/seed_1  failed: its scores or last figures are lost; delete its folder and those of runs that came from"
+        in capsys.readouterr().out
+    )
