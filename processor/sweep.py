@@ -133,7 +133,12 @@ class Run:
             return not first.is_complete()  # finished runs are kept without their weights too
         if not environment.is_file():
             return False
-        began_with = json.loads(environment.read_text(encoding="utf-8")).get("weights_checksum")
+        try:
+            began_with = json.loads(environment.read_text(encoding="utf-8")).get("weights_checksum")
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{environment} is damaged ({error}); delete its folder to train this run anew"
+            ) from error
         return began_with is not None and began_with != file_checksum(weights)
 
 

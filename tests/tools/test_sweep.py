@@ -417,6 +417,9 @@ def test_a_second_stage_of_another_first_stage(write, events, capsys):
     assert refused(), "one that was cut off is not to go on either"
     (second / "environment.json").write_text('{"weights_checksum": null}')
     assert not refused(), "older runs do not tell"
+    (second / "environment.json").write_text("[]")
+    assert sweep.main([str(path), "--dry-run"]) == 2
+    assert "environment.json is damaged" in capsys.readouterr().err
     (first / "last.pt").unlink()
     assert not refused(), "published runs come without their weights"
     (first / "scores_test.npz").unlink()
