@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .feeder import Sampler, StoreFeeder
-from .ntu import LAYOUT, PROTOCOLS
+from .ntu_protocols import LAYOUT, PROTOCOLS
 from .ntu_data import NTUData
 from .store import DataError, SkeletonStore
 from .transforms import move, to_device

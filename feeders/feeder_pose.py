@@ -16,10 +16,10 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .feeder import StoreFeeder
-from .pyskl import Recipe, read_pose, read_poses
+from .convert.pyskl import Recipe, read_pose, read_poses
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
-from .uniform import test_clips, training_clips
+from .uniform_sampling import test_clips, training_clips
 
 MIN_SCORE = 0.01  # joints that a detector is less sure of are put at 0
 
@@ -130,7 +130,7 @@ class Feeder(PoseFeeder):
         split: a split of that data, such as ``train``, ``val``, ``xsub_train``.
         stream, window_size, num_clips, flip, random_scale, random_rot, repeat, on_bad_sample: see PoseFeeder.
         layout: of the joints; by default the store's, coco17 for a pickle.
-        box_thr, valid_ratio: of ``ann_file``, see feeders.pyskl.Recipe.
+        box_thr, valid_ratio: of ``ann_file``, see feeders.convert.pyskl.Recipe.
         cache_dir: where the store of a pickle lies; by default beside it.
 
     Raises:

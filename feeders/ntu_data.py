@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .arrays import open_arrays
+from .convert.ctrgcn_npz import open_arrays
 from .longtail import held_out_subjects
-from .ntu import CLASSES, PROTOCOLS, parse_names
+from .ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from .store import DataError, SkeletonStore
 
 log = logging.getLogger(__name__)

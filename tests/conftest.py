@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from feeders.ntu import parse_names
+from feeders.ntu_protocols import parse_names
 from feeders.store import Sample, StoreWriter
 
 ROOT = Path(__file__).parents[1]

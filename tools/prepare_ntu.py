@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from feeders.arrays import write_arrays
-from feeders.ntu import PROTOCOLS
+from feeders.convert.ctrgcn_npz import write_arrays
+from feeders.ntu_protocols import PROTOCOLS
 from feeders.ntu_data import read_list
-from feeders.ntu_raw import choose_sources, read_source
-from feeders.preparation import find_sources, prepare, report_table
+from feeders.convert.ntu_raw import choose_sources, read_source
+from feeders.convert.prepare import find_sources, prepare, report_table
 
 from .preparing import add_options, carry_out
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from feeders.preparation import prepare, report_table
-from feeders.pyskl import Recipe, read_pose, read_poses
+from feeders.convert.prepare import prepare, report_table
+from feeders.convert.pyskl import Recipe, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore, fingerprint_files
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from feeders.preparation import usable_cores
+from feeders.convert.prepare import usable_cores
 from feeders.store import DataError
 
 

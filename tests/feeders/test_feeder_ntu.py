@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from feeders import loader
-from feeders.arrays import write_arrays
+from feeders.convert.ctrgcn_npz import write_arrays
 from feeders.feeder_ntu import Feeder, Feeder_LT_nosample, Feeder_LT_ros
 from feeders.feeder_ucla import Feeder as UCLA
 from feeders.loader import StoreLoader
-from feeders.ntu import CLASSES, LAYOUT, PROTOCOLS, parse_names
+from feeders.ntu_protocols import CLASSES, LAYOUT, PROTOCOLS, parse_names
 from feeders.store import DataError, SkeletonStore
 from feeders.transforms import move, random_crop, resize_taps, rotate, rotation_matrices, to_stream
 from tests.conftest import ntu_names, write_ntu_store, write_ucla

@@ -13,8 +13,8 @@ from feeders.loader import StoreLoader
 from feeders.store import DataError, SkeletonStore
 from feeders.synthetic_pose import Feeder as Synthetic
 from feeders.synthetic_pose import coco_joints, detect
-from feeders.uniform import test_clips as clips_at_test_time
-from feeders.uniform import training_clips
+from feeders.uniform_sampling import test_clips as clips_at_test_time
+from feeders.uniform_sampling import training_clips
 from processor.config import load_config
 from processor.engine import over_clips
 from processor.processor import Processor

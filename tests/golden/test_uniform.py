@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feeders.uniform import published_clips, training_clips
-from feeders.uniform import test_clips as clips_at_test_time
+from feeders.uniform_sampling import published_clips, training_clips
+from feeders.uniform_sampling import test_clips as clips_at_test_time
 
 LENGTH = 100
 

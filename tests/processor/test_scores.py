@@ -26,7 +26,7 @@ from processor.scores import (
     search_weights,
 )
 from tests.conftest import write_ucla
-from tests.feeders.test_pickles import Touch
+from tests.feeders.convert.test_pickles import Touch
 from tools import ensemble
 
 N, K = 60, 4

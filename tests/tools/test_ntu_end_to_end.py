@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import main
-from feeders.ntu import CLASSES
+from feeders.ntu_protocols import CLASSES
 from processor.config import load_config
 from processor.official import NO_EFFECT
 from processor.processor import Processor

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from feeders.arrays import write_arrays
+from feeders.convert.ctrgcn_npz import write_arrays
 from feeders.feeder_ntu import Feeder
 from feeders.loader import StoreLoader
-from feeders.ntu import PROTOCOLS
+from feeders.ntu_protocols import PROTOCOLS
 from feeders.store import Sample, SkeletonStore
 from feeders.synthetic import ACTIONS, synthesize
 from feeders.transforms import rotate, rotation_matrices

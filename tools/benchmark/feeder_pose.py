@@ -20,7 +20,7 @@ from tqdm import tqdm
 from feeders.feeder_pose import MIN_SCORE, Feeder
 from feeders.loader import StoreLoader
 from feeders.store import Sample, SkeletonStore
-from feeders.uniform import published_clips, training_clips
+from feeders.uniform_sampling import published_clips, training_clips
 
 from .startup import common_options, fresh, own_batches, plain_batches, run, startup_table
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feeders import arrays
-from feeders.arrays import BLOCK, open_arrays, write_arrays
+from feeders.convert import ctrgcn_npz
+from feeders.convert.ctrgcn_npz import BLOCK, open_arrays, write_arrays
 from feeders.store import DataError, SkeletonStore
 from tests.conftest import ntu_names, write_ntu_store
 
@@ -114,7 +114,7 @@ def test_a_sequence_without_frames_is_a_problem(tmp_path):
 def test_second_opening_does_not_read_the_file(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.npz")
     first = open_arrays(path)
-    monkeypatch.setattr(arrays, "_opened", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(ctrgcn_npz, "_opened", lambda *_: pytest.fail("read again"))
     assert open_arrays(path).checksum == first.checksum
 
 
@@ -207,12 +207,12 @@ def test_no_zip(tmp_path):
 def test_members_that_are_no_arrays(tmp_path):
     path = tmp_path / "NTU60_CS.npz"
     with zipfile.ZipFile(path, "w") as archive:
-        for key in arrays.KEYS:
+        for key in ctrgcn_npz.KEYS:
             archive.writestr(f"{key}.npy", "no array")
     with pytest.raises(DataError, match=r"y_train is no array file: the magic string is not correct"):
         open_arrays(path)
     with zipfile.ZipFile(path, "w") as archive:
-        for key in arrays.KEYS:
+        for key in ctrgcn_npz.KEYS:
             archive.writestr(key, "no suffix")
     with pytest.raises(DataError, match=r"has the arrays x_train, .*, but no y_train"):
         open_arrays(path)
@@ -244,7 +244,7 @@ def test_array_that_ends_early(tmp_path):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("key", arrays.KEYS)
+@pytest.mark.parametrize("key", ctrgcn_npz.KEYS)
 def test_a_wrong_byte(tmp_path, key, compressed):
     """The archive's checksum of each array is compared, to its last byte: an error, or it was padding."""
     path = saved(tmp_path / "NTU60_CS.npz", compressed)
@@ -281,7 +281,7 @@ def test_headers_of_all_kinds(tmp_path):
         b"{'descr': 'q9', 'fortran_order': 0, 'shape': 1}",
     ):
         with zipfile.ZipFile(path, "w") as archive:
-            for key in arrays.KEYS:
+            for key in ctrgcn_npz.KEYS:
                 archive.writestr(f"{key}.npy", magic + len(header).to_bytes(2, "little") + header)
         with pytest.raises(DataError, match=r"NTU60_CS.npz: y_train is no array file: its header is damaged"):
             open_arrays(path)
@@ -345,7 +345,7 @@ def test_ntu60_has_no_copy(store, tmp_path):
 
 
 def test_writing_is_all_or_nothing(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "_padded", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(ctrgcn_npz, "_padded", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_arrays(tmp_path / "NTU120_CSet.npz", store, "ntu120_xset")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .store import DataError
+from ..store import DataError
 
 ARRAY = "numpy.ndarray"  # named by every pickled array; a file cannot call it
 KINDS = "biufcSUO"  # of numpy's dtypes: truth values, numbers, strings, and arrays of plain objects

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeders import ntu_raw
-from feeders.ntu_raw import Body, Unusable, choose_sources, denoise, parse, read_sequence, read_source, two_actors
-from feeders.preparation import Source
+from feeders.convert import ntu_raw
+from feeders.convert.ntu_raw import (
+    Body,
+    Unusable,
+    choose_sources,
+    denoise,
+    parse,
+    read_sequence,
+    read_source,
+    two_actors,
+)
+from feeders.convert.prepare import Source
 from tests.conftest import ntu_names, skeleton_text, write_ntu_raw
 
 CENTRE = 1  # spine_mid

@@ -9,8 +9,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from feeders import pickles
-from feeders.pickles import load_restricted
+from feeders.convert import pickles
+from feeders.convert.pickles import load_restricted
 from feeders.store import DataError
 
 PLAIN = {
@@ -89,7 +89,7 @@ def test_commands_are_not_run(tmp_path, protocol):
         "numpy.testing._private.utils runstring",
         "numpy.lib.npyio load",
         "torch load",
-        "feeders.pickles load_restricted",
+        "feeders.convert.pickles load_restricted",
     ],
 )
 @pytest.mark.parametrize("opcode", ["global", "stack_global", "inst", "obj"])

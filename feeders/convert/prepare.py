@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from .store import DataError, Sample, SkeletonStore, StoreWriter
+from ..store import DataError, Sample, SkeletonStore, StoreWriter
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"

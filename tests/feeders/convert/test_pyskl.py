@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feeders.pyskl import Pose, Recipe, read_pose, read_poses
+from feeders.convert.pyskl import Pose, Recipe, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore
 from shapmix.skeleton import LAYOUTS
 from tests.conftest import annotations, write_pickle

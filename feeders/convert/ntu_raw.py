@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ntu import COLUMNS, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, parse_names
-from .preparation import FOREIGN, LeftOut, Source
-from .store import DataError, Sample
+from ..ntu_protocols import COLUMNS, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, parse_names
+from .prepare import FOREIGN, LeftOut, Source
+from ..store import DataError, Sample
 
 NUM_ACTORS = 2
 JOINTS = LAYOUT.num_joints

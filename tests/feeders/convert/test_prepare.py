@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feeders import preparation
-from feeders.ntu_raw import read_source
-from feeders.preparation import Source, find_sources, ordered_map, prepare
+from feeders.convert import prepare as prepare_module
+from feeders.convert.ntu_raw import read_source
+from feeders.convert.prepare import Source, find_sources, ordered_map, prepare
 from feeders.store import DataError, Sample, SkeletonStore, StoreWriter
 from tests.conftest import ROOT, ntu_names, write_ntu_raw
 from tools import prepare_ntu
@@ -299,7 +299,7 @@ def test_results_that_wait_are_bounded():
     assert sources.taken == 1
     samples = ordered_map(read_source_or_nothing, sources, 2)
     next(samples)
-    assert sources.taken <= 1 + 2 * preparation.TASKS_PER_PROCESS * preparation.FILES_PER_TASK
+    assert sources.taken <= 1 + 2 * prepare_module.TASKS_PER_PROCESS * prepare_module.FILES_PER_TASK
     samples.close()
 
 

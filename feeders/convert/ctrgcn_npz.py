@@ -19,8 +19,8 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from .ntu import LAYOUT, PROTOCOLS
-from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
+from ..ntu_protocols import LAYOUT, PROTOCOLS
+from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 BLOCK = 64  # rows
