@@ -18,8 +18,8 @@ from processor.config import (
     split_assignment,
 )
 from processor.distributed import leave
-from processor.log import open_log
 from processor.processor import Processor
+from processor.run_folder import open_log
 
 FLAGS = ("overwrite",)
 PLAIN = ("config", "plugin", "set")

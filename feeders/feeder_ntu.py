@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from .feeder import Sampler, StoreFeeder
-from .ntu_protocols import LAYOUT, PROTOCOLS
 from .ntu_data import NTUData
+from .ntu_protocols import LAYOUT, PROTOCOLS
 from .store import DataError, SkeletonStore
 from .transforms import move, to_device
 

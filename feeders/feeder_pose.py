@@ -15,8 +15,8 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .feeder import StoreFeeder
 from .convert.pyskl import Recipe, read_pose, read_poses
+from .feeder import StoreFeeder
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips

@@ -23,17 +23,17 @@ from feeders.resident import make_resident
 from shapmix import Mixer, effective_number_weights, post_hoc_adjustment
 from shapmix.distributed import world
 
-from . import log as logs
-from .building import build_criterion, build_mixer, build_network, build_optimizer, second_stage
+from . import run_folder as logs
+from .build import build_criterion, build_mixer, build_network, build_optimizer, second_stage
 from .checkpoint import CheckpointError, file_checksum, load_checkpoint, load_weights, save_checkpoint
 from .config import Config, ConfigError, import_class, keys_without_effect, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
 from .info import describe
+from .learning_rate import learning_rate
 from .lock import lock
 from .memory import keep_freed_memory
 from .metrics import classification_metrics, table
-from .schedule import learning_rate
 from .scores import ScoreFile
 from .signals import StopSignals
 

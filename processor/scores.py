@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from feeders.convert.pickles import load_restricted
 from feeders.longtail import shot_groups
 from feeders.ntu_protocols import NAME, parse_names
-from feeders.convert.pickles import load_restricted
 
 from .checkpoint import write_atomically
 from .metrics import classification_metrics

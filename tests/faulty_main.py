@@ -11,7 +11,7 @@ import signal
 import sys
 
 import main
-from processor import checkpoint, log, processor
+from processor import checkpoint, processor, run_folder
 from processor.engine import Trainer
 from tests import as_on_cuda
 
@@ -48,7 +48,7 @@ def arm(moment: str, number: int) -> None:
     elif moment == "evaluation":
         processor.evaluate = dies(processor.evaluate, number)
     elif moment == "metrics":
-        log.MetricsLog.add = dies(log.MetricsLog.add, number, half_a_line)
+        run_folder.MetricsLog.add = dies(run_folder.MetricsLog.add, number, half_a_line)
     elif moment == "checkpoint":
         checkpoint.write_atomically = dies(checkpoint.write_atomically, number, half_a_file)
     elif moment == "save":

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from processor.checkpoint import write_atomically
-from processor.log import open_log
 from processor.metrics import table
+from processor.run_folder import open_log
 from processor.scores import default_weights, fuse, join, read_labels, read_scores, read_validation, search_weights
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from feeders.convert.ctrgcn_npz import write_arrays
-from feeders.ntu_protocols import PROTOCOLS
-from feeders.ntu_data import read_list
 from feeders.convert.ntu_raw import choose_sources, read_source
 from feeders.convert.prepare import find_sources, prepare, report_table
+from feeders.ntu_data import read_list
+from feeders.ntu_protocols import PROTOCOLS
 
 from .preparing import add_options, carry_out
 

@@ -11,11 +11,11 @@ import logging
 import sys
 from pathlib import Path
 
-from processor.analysis import class_contributions, contribution_page
 from processor.checkpoint import load_checkpoint
 from processor.config import load_config
-from processor.log import open_log
 from processor.processor import Processor
+from processor.run_folder import open_log
+from processor.study.saliency import class_contributions, contribution_page
 
 
 def main(words: list[str] | None = None) -> int:

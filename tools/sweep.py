@@ -16,9 +16,9 @@ from pathlib import Path
 from signal import SIGINT
 
 from processor.config import split_assignment
-from processor.log import open_log
-from processor.scheduler import Scheduler, cores, visible_gpus
-from processor.sweep import Run, plan
+from processor.run_folder import open_log
+from processor.study.launch import Scheduler, cores, visible_gpus
+from processor.study.plan import Run, plan
 
 log = logging.getLogger(__name__)
 

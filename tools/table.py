@@ -18,9 +18,9 @@ import numpy as np
 from tabulate import tabulate
 
 from processor.checkpoint import write_atomically
-from processor.comparison import Difference, Summary, class_weights, compare, summarise, top1_weights
-from processor.runs import Run, by_method, find_runs, read_runs
 from processor.scores import ScoreFile
+from processor.study.runs import Run, by_method, find_runs, read_runs
+from processor.study.statistics import Difference, Summary, class_weights, compare, summarise, top1_weights
 
 FIGURES = {
     "top1": "overall (top-1)",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ntu_protocols import COLUMNS, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, parse_names
-from .prepare import FOREIGN, LeftOut, Source
 from ..store import DataError, Sample
+from .prepare import FOREIGN, LeftOut, Source
 
 NUM_ACTORS = 2
 JOINTS = LAYOUT.num_joints

@@ -21,8 +21,8 @@ import numpy as np
 
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
-from .pickles import load_restricted
 from ..store import DataError, Sample
+from .pickles import load_restricted
 
 MAX_PEOPLE = 2
 TRAINING = "train"  # in the name of a split

@@ -9,8 +9,8 @@ import yaml
 
 import main
 from processor.config import Config, ConfigError, load_config
+from processor.learning_rate import learning_rate
 from processor.official import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS
-from processor.schedule import learning_rate
 from tests.conftest import ROOT
 
 # A made-up file with the keys of CTR-GCN's NW-UCLA config and of Shap-Mix's scripts.

@@ -18,8 +18,8 @@ from processor.checkpoint import load_checkpoint, load_weights
 from processor.config import load_config
 from processor.engine import Meter, Trainer
 from processor.info import estimate_line, forward_units
-from processor.log import MetricsLog, read_metrics
 from processor.metrics import classification_metrics, expected_calibration_error, table
+from processor.run_folder import MetricsLog, read_metrics
 from shapmix import ShapMix
 from tests import as_on_cuda, small
 from tests.conftest import write_ucla

@@ -11,7 +11,7 @@ from torch import nn
 
 import main
 from feeders.loader import Batch
-from processor.analysis import class_contributions, contribution_page
+from processor.study.saliency import class_contributions, contribution_page
 from shapmix import ShapMix, SkeletonLayout
 from tools import saliency
 

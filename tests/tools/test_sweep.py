@@ -19,13 +19,13 @@ import pytest
 import yaml
 
 import main
-from processor import scheduler
-from processor import sweep as planning
 from processor.checkpoint import file_checksum
 from processor.config import ConfigError, load_config
 from processor.lock import lock
-from processor.scheduler import Scheduler, duration, visible_gpus
-from processor.sweep import as_word, plan
+from processor.study import launch
+from processor.study import plan as planning
+from processor.study.launch import Scheduler, duration, visible_gpus
+from processor.study.plan import as_word, plan
 from tests.conftest import ROOT, tiny_config
 from tools import sweep
 
@@ -91,7 +91,7 @@ def events(tmp_path, monkeypatch):
     script, path = tmp_path / "stand_in.py", tmp_path / "events.jsonl"
     script.write_text(STAND_IN)
     monkeypatch.setattr(planning, "MAIN", script)
-    monkeypatch.setattr(scheduler, "POLL", 0.02)
+    monkeypatch.setattr(launch, "POLL", 0.02)
     monkeypatch.setenv("EVENTS", str(path))
 
     def read(what: str | None = None) -> list:
@@ -249,7 +249,7 @@ def test_gpus(monkeypatch):
 
 def test_trains_what_is_missing_once(write, events, capsys, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(scheduler, "cores", lambda: 5)
+    monkeypatch.setattr(launch, "cores", lambda: 5)
     path = write(runs={"first": {}, "second": {}}, grid={"a": {}, "b": {}}, seeds=[1, 2])
     assert sweep.main([str(path), "--dry-run"]) == 0
     assert capsys.readouterr().out.count("missing") == 8

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from processor.comparison import class_weights, compare
 from processor.scores import ScoreFile
+from processor.study.statistics import class_weights, compare
 from tools import table
 
 LABELS = np.array([0] * 10 + [1] * 6 + [2] * 4)

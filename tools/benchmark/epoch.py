@@ -21,8 +21,8 @@ import yaml
 
 from processor.config import load_config
 from processor.engine import Scores
-from processor.log import MetricsLog
 from processor.processor import Processor, Split
+from processor.run_folder import MetricsLog
 
 from . import feeder
 from .measure import Figures, choose, synchronise

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from processor.comparison import Difference, Summary, class_weights, compare, summarise, top1_weights
 from processor.metrics import classification_metrics
+from processor.study.statistics import Difference, Summary, class_weights, compare, summarise, top1_weights
 
 
 def made_up(

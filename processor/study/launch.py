@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from .lock import refusal
-from .log import read_metrics
-from .signals import StopSignals
-from .sweep import Run
+from ..lock import refusal
+from ..run_folder import read_metrics
+from ..signals import StopSignals
+from .plan import Run
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .config import NOT_IDENTITY, Config
-from .log import read_metrics
-from .scores import ScoreFile, join, read_scores
+from ..config import NOT_IDENTITY, Config
+from ..run_folder import read_metrics
+from ..scores import ScoreFile, join, read_scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .checkpoint import file_checksum
-from .config import Config, ConfigError, load_config, nearest, read_yaml
-from .lock import is_locked
-from .log import read_metrics
+from ..checkpoint import file_checksum
+from ..config import Config, ConfigError, load_config, nearest, read_yaml
+from ..lock import is_locked
+from ..run_folder import read_metrics
 
-MAIN = Path(__file__).parents[1] / "main.py"
+MAIN = Path(__file__).parents[2] / "main.py"
 NAME = re.compile(r"\w[\w.+=-]*")
 OF_THE_SWEEP = ("config", "phase", "work_dir", "seed", "resume", "overwrite", "plugins", "print_log")
 
