@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -16,37 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feeders.files import write_atomically
+
+from .errors import CheckpointError
+
 log = logging.getLogger(__name__)
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, written or used: the message names the file and says what to do."""
-
-
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file beside ``path``, forces it to the disk and renames it; a crash leaves the old file.
-
-    Raises:
-        CheckpointError: the disk is full or cannot be written; the old file is as it was.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} could not be written ({error.strerror or error}); the previous file is unharmed. Free some space "
-            "and run the same command again: it goes on from there"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Saves a dict of tensors and plain values; see :func:`write_atomically`."""
+    """Saves a dict of tensors and plain values; see feeders.files."""
     content = io.BytesIO()
     torch.save(dict(state), content)
     write_atomically(path, content.getbuffer())

@@ -25,17 +25,17 @@ from shapmix.distributed import world
 
 from . import run_folder as logs
 from .build import build_criterion, build_mixer, build_network, build_optimizer, second_stage
-from .checkpoint import CheckpointError, file_checksum, load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import file_checksum, load_checkpoint, load_weights, save_checkpoint
 from .config import Config, ConfigError, import_class, keys_without_effect, parameters
 from .distributed import any_rank, barrier, is_main, main_first, set_up, tear_down
 from .engine import Meter, Scores, Stopped, Trainer, evaluate, mean_sequence, train_one_epoch
+from .errors import CheckpointError
+from .host import StopSignals, keep_freed_memory
 from .info import describe
 from .learning_rate import learning_rate
 from .lock import lock
-from .memory import keep_freed_memory
 from .metrics import classification_metrics, table
 from .scores import ScoreFile
-from .signals import StopSignals
 
 log = logging.getLogger(__name__)
 

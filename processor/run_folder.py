@@ -18,7 +18,8 @@ import yaml
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from .checkpoint import write_atomically
+from feeders.files import write_atomically
+
 from .config import Config
 
 log = logging.getLogger(__name__)

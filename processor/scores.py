@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from feeders.convert.pickles import load_restricted
+from feeders.files import write_atomically
 from feeders.longtail import shot_groups
 from feeders.ntu_protocols import NAME, parse_names
 
-from .checkpoint import write_atomically
 from .metrics import classification_metrics
 
 log = logging.getLogger(__name__)

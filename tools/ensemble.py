@@ -11,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from processor.checkpoint import write_atomically
+from feeders.files import write_atomically
 from processor.metrics import table
 from processor.run_folder import open_log
 from processor.scores import default_weights, fuse, join, read_labels, read_scores, read_validation, search_weights

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from feeders.files import write_atomically
 from feeders.longtail import PROFILES, long_tailed_subset, shot_groups
 from feeders.ntu_data import read_list
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
@@ -59,9 +60,7 @@ def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
     if path.exists() and not overwrite and read_list(path) != names:
         raise DataError(f"{path} exists and names other sequences; choose another --out, or --overwrite it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.rename(path)
+    write_atomically(path, text.encode())
     return path
 
 

@@ -7,8 +7,8 @@ import logging
 import sys
 from collections.abc import Callable
 
-from feeders.convert.prepare import usable_cores
 from feeders.store import DataError
+from processor.host import usable_cores
 
 
 def add_options(options: argparse.ArgumentParser) -> None:

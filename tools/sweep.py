@@ -16,8 +16,9 @@ from pathlib import Path
 from signal import SIGINT
 
 from processor.config import split_assignment
+from processor.host import usable_cores
 from processor.run_folder import open_log
-from processor.study.launch import Scheduler, cores, visible_gpus
+from processor.study.launch import Scheduler, visible_gpus
 from processor.study.plan import Run, plan
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         return 0
     missing = sum(status in ("missing", "cut off") for status in statuses)
     gpus = [] if all(run.config.device == "cpu" for run in runs) else visible_gpus()
-    jobs = arguments.jobs or len(gpus) or max(1, min(cores(), MOST_JOBS, missing))
+    jobs = arguments.jobs or len(gpus) or max(1, min(usable_cores(), MOST_JOBS, missing))
     log.info(
         "%s: %d runs, %d finished, %d running elsewhere, %d to train, %d at a time on %s",
         arguments.sweep, len(runs), statuses.count("finished"), statuses.count("running elsewhere"), missing, jobs,

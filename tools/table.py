@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from processor.checkpoint import write_atomically
+from feeders.files import write_atomically
 from processor.scores import ScoreFile
 from processor.study.runs import Run, by_method, find_runs, read_runs
 from processor.study.statistics import Difference, Summary, class_weights, compare, summarise, top1_weights

@@ -7,18 +7,17 @@ Shapes: N sequences, T frames, M actors, V joints, C coordinates, K classes.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from tqdm import tqdm
 
+from ..files import replacing
 from ..ntu_protocols import LAYOUT, PROTOCOLS
 from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 
@@ -73,23 +72,15 @@ def write_arrays(path: Path, store: SkeletonStore, protocol: str) -> None:
     """
     rule, lengths = PROTOCOLS[protocol], store.lengths
     frames = int(lengths[np.concatenate([rule.rows(store.columns, train) for train in (True, False)])].max())
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-            for split in ("train", "test"):
-                rows = rule.rows(store.columns, split == "train")
-                shape = (len(rows), frames, 2 * ACTOR)
-                bar = tqdm(rows, f"writing {path.name} {split}", unit="sequence", disable=None)
-                padded = (_padded(store, row, frames, rule.dataset == "ntu120") for row in bar)
-                _write(archive, f"x_{split}", shape, np.dtype(np.float32), padded)
-                one_hot = (np.eye(rule.num_class)[label] for label in store.labels[rows])
-                _write(archive, f"y_{split}", (len(rows), rule.num_class), np.dtype(np.float64), one_hot)
-        Path(beside).chmod(path.parent.stat().st_mode & 0o666)
-        Path(beside).rename(path)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(beside).unlink()
+    with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+        for split in ("train", "test"):
+            rows = rule.rows(store.columns, split == "train")
+            shape = (len(rows), frames, 2 * ACTOR)
+            bar = tqdm(rows, f"writing {path.name} {split}", unit="sequence", disable=None)
+            padded = (_padded(store, row, frames, rule.dataset == "ntu120") for row in bar)
+            _write(archive, f"x_{split}", shape, np.dtype(np.float32), padded)
+            one_hot = (np.eye(rule.num_class)[label] for label in store.labels[rows])
+            _write(archive, f"y_{split}", (len(rows), rule.num_class), np.dtype(np.float64), one_hot)
 
 
 def _padded(store: SkeletonStore, row: int, frames: int, copy_single: bool) -> np.ndarray:

@@ -292,8 +292,3 @@ def _end_with_main() -> None:
     if main is not None:
         main.join()
         os._exit(1)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -11,20 +11,15 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from ..host import StopSignals, usable_cores
 from ..lock import refusal
 from ..run_folder import read_metrics
-from ..signals import StopSignals
 from .plan import Run
 
 log = logging.getLogger(__name__)
 
 POLL = 0.5  # seconds between two looks at the runs
 SHOWN = 12  # last lines of a failed run's output
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
@@ -126,7 +121,7 @@ class Scheduler:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
         else:
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.jobs)))
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.jobs)))
         run.folder.mkdir(parents=True, exist_ok=True)
         with open(run.folder / "output.txt", "ab") as output:
             before = output.tell()

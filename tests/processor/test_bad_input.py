@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import main
+from feeders.files import WriteError
 from feeders.synthetic import Feeder
 from model.ctrgcn import Model
 from processor import checkpoint
-from processor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from processor.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import write_ucla
 
 
@@ -283,7 +284,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.os, "fsync", no_space)
-    with pytest.raises(CheckpointError, match=r"last.pt could not be written \(No space left on device\)"):
+    with pytest.raises(WriteError, match=r"last.pt could not be written \(No space left on device\)"):
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]

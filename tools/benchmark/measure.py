@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch.profiler import profile, record_function
 
-from processor.checkpoint import write_atomically
-from processor.memory import keep_freed_memory
+from feeders.files import write_atomically
+from processor.host import keep_freed_memory
 
 STATUS, COUNTERS = Path("/proc/self/status"), Path("/proc/self/stat")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -33,7 +33,7 @@ class Variant:
 
     ``run`` is called with the number of the repeat. A call is over ``samples``, and would cost the plain network
     ``multiply_adds``; ``peak`` names the product that its share of the device's peak is of. ``keep_memory``: freed
-    memory stays in the process, see processor.memory.
+    memory stays in the process, see processor.host.
     """
 
     run: Callable[[int], object]

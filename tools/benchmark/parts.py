@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.layers import channels_first, channels_last
-from processor.memory import keep_freed_memory
+from processor.host import keep_freed_memory
 from shapmix.draws import generator
 
 from .measure import interleaved

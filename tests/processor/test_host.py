@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from processor.memory import keep_freed_memory
+from processor.host import keep_freed_memory
 
 COUNT = """
 import ctypes
 import resource
 
-from processor.memory import keep_freed_memory
+from processor.host import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -44,5 +44,5 @@ def test_page_faults():
 
 
 def test_without_glibc(monkeypatch):
-    monkeypatch.setattr("processor.memory.ctypes.CDLL", lambda name: object())
+    monkeypatch.setattr("processor.host.ctypes.CDLL", lambda name: object())
     assert keep_freed_memory() is False

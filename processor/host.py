@@ -1,9 +1,11 @@
-"""Freed memory on the CPU: kept for the next step, or given back to the kernel, which then has to clear it anew."""
+"""The machine that a run is on: how many cores, what the allocator does with freed memory, signals."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
+from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # numbers of mallopt, from glibc's malloc.h
 KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 64 * 2**20}
@@ -29,3 +31,29 @@ def keep_freed_memory(keep: bool = True) -> bool:
         return False
     taken = [mallopt(name, value) for name, value in (KEEP if keep else DEFAULTS).items()]
     return all(answer == 1 for answer in taken)
+
+
+class StopSignals:
+    """As a context: the first signal is only noted, in ``received``; a second one acts as it always does."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = number
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
