@@ -161,15 +161,15 @@ class Loader:
         """This process's places of a global batch."""
         return batch.chunk(self.processes)[self.rank]
 
-    def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from ``first_step`` on."""
         raise NotImplementedError
 
-    def test(self, batch_size: int) -> Iterator[Batch]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         """This process's share of the split as seen at test time; over all processes each sample once."""
         raise NotImplementedError
 
-    def raw(self, batch_size: int) -> Iterator[Tensor]:
+    def padded(self, batch_size: int) -> Iterator[Tensor]:
         """This process's share of the first T stored frames, zero-padded (for the published baseline)."""
         raise DataError("baseline: published needs the project's own feeders, which keep the raw sequences")
 
@@ -215,14 +215,14 @@ class StoreLoader(Loader):
         )
         self.feeder = feeder
 
-    def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        yield from self._ahead(self._train(epoch, first_step))
+    def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        yield from self._ahead(self._shuffled(epoch, first_step))
 
-    def test(self, batch_size: int) -> Iterator[Batch]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         views = (self._to_device(self.feeder.batch(rows, self.device), rows) for rows in self._shares(batch_size))
         yield from self._ahead(views)
 
-    def _train(self, epoch: int, first_step: int) -> Iterator[Batch]:
+    def _shuffled(self, epoch: int, first_step: int) -> Iterator[Batch]:
         for step, batch in enumerate(self.plan(epoch)[first_step:], first_step):
             draws = self.feeder.draw(len(batch), generator(self.seed, epoch, step, "augment"))
             rows = self.own(batch)
@@ -232,7 +232,7 @@ class StoreLoader(Loader):
         reads = self.device.type == "cuda" and self.feeder.resident is None
         return prefetch(batches, self.device) if reads else batches
 
-    def raw(self, batch_size: int) -> Iterator[Tensor]:
+    def padded(self, batch_size: int) -> Iterator[Tensor]:
         for rows in self._shares(batch_size):
             yield self.feeder.padded_joints(rows.numpy())
 
@@ -285,10 +285,10 @@ class DatasetLoader(Loader):
         self.dataset = dataset
         self.num_worker = num_worker
 
-    def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         yield from self._load([self.own(batch).tolist() for batch in self.plan(epoch)[first_step:]], epoch)
 
-    def test(self, batch_size: int) -> Iterator[Batch]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         yield from self._load([rows.tolist() for rows in self._shares(batch_size)], -1)
 
     def _load(self, batches: list[list[int]], epoch: int) -> Iterator[Batch]:

@@ -52,7 +52,7 @@ class Meter:
         loss, mix_loss, correct, seen = sum_over_ranks(sums).tolist()
         return Meter(self.steps, loss, mix_loss, int(correct), int(seen), self.seconds)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Means over the samples."""
         return {
             "train_loss": self.loss / self.seen,
@@ -159,7 +159,7 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
     with bar:
         begun = perf_counter()
         unread: list[tuple[Tensor, Tensor]] = []  # rows and figures of steps
-        for step, batch in enumerate(loader.train(epoch, first_step), first_step):
+        for step, batch in enumerate(loader.shuffled(epoch, first_step), first_step):
             try:
                 unread.append((batch.rows, trainer.step(batch, epoch, step)))
             except NotFinite as error:
@@ -187,7 +187,7 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: in
                 f"loss {loss + mix_loss:.3f}, acc {meter.correct / meter.seen:.3f}, {rate:.0f} samples/s"
             )
             trainer.after_step(epoch, meter)
-    return meter.over_ranks(loader.device).figures()
+    return meter.over_ranks(loader.device).metrics()
 
 
 def _correct(logits: Tensor, y: Tensor) -> Tensor:
@@ -245,7 +245,7 @@ def evaluate(
     share_buffers(model)
     model.eval()
     logits, rows = [], []
-    batches: Iterable[Batch] = tqdm(loader.test(batch_size), desc="evaluate", leave=False, disable=_silent())
+    batches: Iterable[Batch] = tqdm(loader.in_order(batch_size), desc="evaluate", leave=False, disable=_silent())
     for batch in batches:
         x, missing = batch.x, batch_size * batch.clips - len(batch.x) if fixed_size else 0
         if fixed_size:  # also a full batch, so that all lie alike in memory
@@ -283,7 +283,7 @@ def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> T
     Args:
         published: instead the mean of raw, zero-padded joint sequences, whatever the stream (METHOD 9).
     """
-    batches = loader.raw(batch_size) if published else (batch.x for batch in loader.test(batch_size))
+    batches = loader.padded(batch_size) if published else (batch.x for batch in loader.in_order(batch_size))
     total: Tensor | None = None
     for x in tqdm(batches, desc="baseline", leave=False, disable=_silent()):
         part = x.cpu().double().sum(0)

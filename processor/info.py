@@ -62,7 +62,7 @@ def step_seconds(trainer: Trainer, batch: Batch) -> tuple[float, float]:
 
 def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) -> str:
     """The page that ``--phase info`` prints. Changes the network's weights."""
-    batch = next(train.train(0))
+    batch = next(train.shuffled(0))
     shape = "x".join(map(str, batch.x.shape[1:]))
     counts = train.class_counts
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6

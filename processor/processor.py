@@ -128,7 +128,7 @@ class Processor:
         figures: dict[str, Any] = {"epoch": epoch, "lr": self.trainer.learning_rate(epoch, 0)}
         figures |= train_one_epoch(self.trainer, self.loaders["train"], epoch, self.meter.steps, self.meter)
         if self.trainer.mixer is not None:
-            figures |= self.trainer.mixer.figures()
+            figures |= self.trainer.mixer.metrics()
         self.close_epoch(figures, metrics)
 
     def close_epoch(self, figures: dict[str, Any], metrics: logs.MetricsLog | None) -> None:

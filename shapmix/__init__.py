@@ -1,7 +1,8 @@
 """Shap-Mix: Shapley-guided mixing for long-tailed skeleton action recognition. Needs torch only."""
 
+from .baselines import Mixup, Remix, TemporalCutMix
 from .losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, effective_number_weights, post_hoc_adjustment
-from .mixer import Mixer, Mixup, Remix, TemporalCutMix
+from .mixer import Mixer
 from .saliency import SaliencyTable
 from .shapley import exact_contributions, sampled_contribution, shapley_values
 from .shapmix import ShapMix

@@ -216,7 +216,7 @@ class ShapMix(Mixer):
         logp = (self.saliency.table.cpu().double() / self.temperature).log_softmax(-1)
         return (1 + (logp.exp() * logp).sum(-1) / log(logp.shape[-1])).clamp(0, 1)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Where guided: ``guidance``, the mean of :meth:`guidance` over the classes."""
         return {"guidance": self.guidance().mean().item()} if self.guided else {}
 

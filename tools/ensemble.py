@@ -14,7 +14,8 @@ from pathlib import Path
 from feeders.files import write_atomically
 from processor.metrics import table
 from processor.run_folder import open_log
-from processor.scores import default_weights, fuse, join, read_labels, read_scores, read_validation, search_weights
+from processor.scores import read_labels, read_scores
+from processor.study.ensemble import default_weights, fuse, join, read_validation, search_weights
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +62,11 @@ def ensemble(arguments: argparse.Namespace) -> None:
     inputs = []
     width = max(len(file.source) for file in files)
     for file, weight in zip(join(files, labels), weights, strict=True):
-        own = file.figures()
+        own = file.metrics()
         inputs.append({"file": file.source, "weight": weight, **own})
         top1, mean = 100 * own["top1"], 100 * own["mean_class_accuracy"]
         log.info("%-*s  weight %g  top-1 %5.1f %%  mean class %5.1f %%", width, file.source, weight, top1, mean)
-    figures = fused.figures()
+    figures = fused.metrics()
     log.info("\n%s", table(figures, fused.names, fused.class_counts, fused.groups))
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ import yaml
 
 from ..config import NOT_IDENTITY, Config
 from ..run_folder import read_metrics
-from ..scores import ScoreFile, join, read_scores
+from ..scores import ScoreFile, read_scores
+from .ensemble import join
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def read_runs(
         test, file = join([test, file])
         assert file.labels is not None
         seed, settings = read_settings(folder)
-        figures = figures_of_best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else file.figures()
+        figures = figures_of_best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else file.metrics()
         runs.append(Run(folder, seed, settings, figures, file.scores.argmax(1) == file.labels))
     return runs, test
 

@@ -62,7 +62,7 @@ def class_contributions(
     exact = torch.zeros(mixer.num_class, len(table.coalitions))
     parts = torch.zeros(mixer.num_class, layout.num_parts)
     players = [*table.coalitions, *((part,) for part in range(layout.num_parts))]
-    for batch in loader.test(batch_size):
+    for batch in loader.in_order(batch_size):
         y = batch.y.repeat_interleave(batch.clips)
         values = exact_contributions(network, batch.x, y, mixer.baseline, layout, players)
         values = values.view(len(batch.y), batch.clips, -1).mean(1).float().cpu()

@@ -473,7 +473,7 @@ def test_the_same_plan_everywhere(tail, monkeypatch, class_balance):
         _, batches = plan_of(tail, monkeypatch, rank, 4, class_balance=class_balance)
         plans.append(batches.plan(4))
         parts.append([batches.own(batch) for batch in batches.plan(4)])
-        assert torch.equal(torch.cat([batch.rows for batch in batches.train(4)]), torch.cat(parts[-1]))
+        assert torch.equal(torch.cat([batch.rows for batch in batches.shuffled(4)]), torch.cat(parts[-1]))
     assert all(torch.equal(plan, plans[0]) for plan in plans)
     joined = torch.stack([torch.cat(step) for step in zip(*parts, strict=True)])
     assert torch.equal(joined, plans[0])

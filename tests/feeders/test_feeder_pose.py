@@ -166,7 +166,7 @@ def test_probabilities_are_averaged():
 
 def test_loader_gives_clips(pickled):
     loader = StoreLoader(Feeder(ann_file=pickled, split="val", num_clips=4), 2, 0, torch.device("cpu"))
-    batches = list(loader.test(3))
+    batches = list(loader.in_order(3))
     assert [(len(batch.x), len(batch.y), batch.clips) for batch in batches] == [(12, 3, 4), (4, 1, 4)]
 
 

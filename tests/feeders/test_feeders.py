@@ -277,7 +277,7 @@ def test_an_epoch_shows_every_sample(loader):
 
 
 def test_later_steps_do_not_depend_on_earlier_ones(loader):
-    whole, rest = list(loader.train(4)), list(loader.train(4, first_step=2))
+    whole, rest = list(loader.shuffled(4)), list(loader.shuffled(4, first_step=2))
     assert len(rest) == len(whole) - 2
     assert torch.equal(rest[0].x, whole[2].x)
     assert torch.equal(rest[0].rows, whole[2].rows)
@@ -286,4 +286,4 @@ def test_later_steps_do_not_depend_on_earlier_ones(loader):
 def test_a_single_incomplete_batch_is_kept(tmp_path):
     feeder = Synthetic("train", window_size=16, n_max=2, imbalance=1, cache_dir=str(tmp_path))
     loader = StoreLoader(feeder, 64, 3, torch.device("cpu"))
-    assert [len(batch.y) for batch in loader.train(0)] == [24]
+    assert [len(batch.y) for batch in loader.shuffled(0)] == [24]

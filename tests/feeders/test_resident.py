@@ -71,10 +71,10 @@ def test_same_batches(sources, name, wanted, device, monkeypatch):
             if asked.resident is not None:
                 monkeypatch.setattr(asked.store, "pieces", lambda *_: pytest.fail("read from disk"))
             theirs, ours = (StoreLoader(feeder, 10, 3, place) for feeder in (plain, asked))
-            for one, other in zip(theirs.train(1), ours.train(1), strict=True):
+            for one, other in zip(theirs.shuffled(1), ours.shuffled(1), strict=True):
                 assert torch.equal(one.x, other.x)
                 assert torch.equal(one.y, other.y)
-            for one, other in zip(theirs.test(7), ours.test(7), strict=True):
+            for one, other in zip(theirs.in_order(7), ours.in_order(7), strict=True):
                 assert torch.equal(one.x, other.x)
                 assert one.clips == other.clips
 
@@ -256,8 +256,8 @@ def test_prefetch_ends_with_its_caller(error):
 def test_batches_made_ahead_are_the_batches(sources, device):
     place = torch.device(device)
     loader = StoreLoader(sources["ntu"]("train", "joint"), 10, 3, place)
-    plain = list(loader._train(2, 1))
-    ahead = list(prefetch(loader._train(2, 1), place))
+    plain = list(loader._shuffled(2, 1))
+    ahead = list(prefetch(loader._shuffled(2, 1), place))
     assert len(plain) == len(ahead) == loader.steps - 1
     for one, other in zip(plain, ahead, strict=True):
         assert torch.equal(one.x, other.x)
@@ -276,5 +276,5 @@ def test_who_is_read_ahead(sources, monkeypatch, device, held, ahead):
     monkeypatch.setattr(loader.feeder, "batch", lambda *_: torch.zeros(1))
     monkeypatch.setattr(loader, "_to_device", lambda x, rows: rows)
     loader.device = torch.device(device)
-    assert (next(loader.train(0), None) is None) == (next(loader.test(4), None) is None) == bool(ahead)
+    assert (next(loader.shuffled(0), None) is None) == (next(loader.in_order(4), None) is None) == bool(ahead)
     assert len(asked) == ahead

@@ -79,7 +79,7 @@ def main(out: str, cache: str, options: str) -> None:
         return x_mix, y_mix
 
     mixer.apply_draws = noted_mix
-    for step, batch in enumerate(loader.train(0)):
+    for step, batch in enumerate(loader.shuffled(0)):
         if step == STEPS:
             break
         note("rows", batch.rows)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import main
+from feeders import files
 from feeders.files import WriteError
 from feeders.synthetic import Feeder
 from model.ctrgcn import Model
-from processor import checkpoint
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import write_ucla
 
@@ -283,7 +283,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     def no_space(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", no_space)
+    monkeypatch.setattr(files.os, "fsync", no_space)
     with pytest.raises(WriteError, match=r"last.pt could not be written \(No space left on device\)"):
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}

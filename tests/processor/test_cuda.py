@@ -40,7 +40,7 @@ def test_the_host_does_not_wait(write_config, options):
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error" if epoch else "default")
         try:
-            for step, batch in enumerate(loader.train(epoch)):
+            for step, batch in enumerate(loader.shuffled(epoch)):
                 trainer.step(batch, epoch, step)
         finally:
             torch.cuda.set_sync_debug_mode("default")

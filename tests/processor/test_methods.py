@@ -86,7 +86,7 @@ def test_sampler_of_the_config(write_config):
     shown = train.labels[train.plan(0).flatten()].bincount()
     assert len(shown) == len(train.class_counts)
     assert shown.min() >= max(train.class_counts) - train.batch_size
-    assert [len(batch.rows) for batch in processor.loaders["test"].test(24)] == [24]
+    assert [len(batch.rows) for batch in processor.loaders["test"].in_order(24)] == [24]
 
 
 def test_sampler_of_a_dataset(write_config, tmp_path, monkeypatch):
@@ -105,7 +105,9 @@ def test_sampler_of_a_dataset(write_config, tmp_path, monkeypatch):
     processor.load_data(("train", "test"))
     train = processor.loaders["train"]
     assert train.samples_per_epoch == 18
-    assert [int(batch.y.sum()) for batch in train.train(0)] == [int(train.labels[rows].sum()) for rows in train.plan(0)]
+    assert [int(batch.y.sum()) for batch in train.shuffled(0)] == [
+        int(train.labels[rows].sum()) for rows in train.plan(0)
+    ]
     assert train.labels[train.plan(0)].float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
@@ -117,7 +119,7 @@ def test_post_hoc_adjusts_the_same_scores(first_stage, tmp_path):
     np.testing.assert_allclose(after.scores, before.scores - adjustment, rtol=1e-5, atol=1e-5)
     (line,) = [json.loads(text) for text in (tmp_path / "post" / "metrics.jsonl").read_text().splitlines()]
     assert line["epoch"] == -1
-    assert line["top1"] == pytest.approx(after.figures()["top1"])
+    assert line["top1"] == pytest.approx(after.metrics()["top1"])
 
 
 def test_tau_normalisation_needs_no_training(first_stage, tmp_path):

@@ -272,7 +272,7 @@ def test_expected_calibration_error_in_closed_form():
 
 
 def test_meter():
-    figures = Meter(steps=2, loss=6.0, mix_loss=3.0, correct=2, seen=4, seconds=2.0).figures()
+    figures = Meter(steps=2, loss=6.0, mix_loss=3.0, correct=2, seen=4, seconds=2.0).metrics()
     assert figures == {"train_loss": 1.5, "train_mix_loss": 0.75, "train_top1": 0.5, "samples_per_s": 2.0}
 
 

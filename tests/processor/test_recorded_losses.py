@@ -81,7 +81,7 @@ def test_recorded_losses(part, tmp_path, monkeypatch):
     fill(processor)
     trainer, epoch, losses = processor.trainer, EPOCH[part], []
     trainer.start_epoch()
-    batches = processor.loaders["train"].train(epoch)
+    batches = processor.loaders["train"].shuffled(epoch)
     for step in range(len(RECORDED[part])):
         batch = next(batches)
         batch = replace(batch, x=numbers(batch.x.shape, f"x/{step}"))

@@ -287,11 +287,11 @@ def test_guidance():
     rows[0, 7], rows[2, :10] = 100.0, 100.0
     mixer.saliency.table.copy_(rows)
     assert mixer.guidance().tolist() == pytest.approx([1, 0, 1 - math.log(10) / math.log(20)], abs=1e-12)
-    assert mixer.figures() == {"guidance": pytest.approx(mixer.guidance().mean().item())}
+    assert mixer.metrics() == {"guidance": pytest.approx(mixer.guidance().mean().item())}
     softer = make(temperature=50.0)
     softer.saliency.table.copy_(rows)
     assert 0 < softer.guidance()[0] < 1
-    assert make(guided=False).figures() == {}
+    assert make(guided=False).metrics() == {}
 
 
 def expected_joints(mixer, y, kept, rarer):

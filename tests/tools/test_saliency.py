@@ -45,7 +45,7 @@ def loader(clips: int = 1) -> SimpleNamespace:
         Batch(x[first * clips : (first + 2) * clips], y[first : first + 2], rows[first : first + 2], clips)
         for first in range(0, len(LABELS), 2)
     ]
-    return SimpleNamespace(test=lambda size: iter(batches), class_counts=[2, 2, 1], x=x)
+    return SimpleNamespace(in_order=lambda size: iter(batches), class_counts=[2, 2, 1], x=x)
 
 
 @torch.no_grad()

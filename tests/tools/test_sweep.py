@@ -249,7 +249,7 @@ def test_gpus(monkeypatch):
 
 def test_trains_what_is_missing_once(write, events, capsys, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(launch, "cores", lambda: 5)
+    monkeypatch.setattr(launch, "usable_cores", lambda: 5)
     path = write(runs={"first": {}, "second": {}}, grid={"a": {}, "b": {}}, seeds=[1, 2])
     assert sweep.main([str(path), "--dry-run"]) == 0
     assert capsys.readouterr().out.count("missing") == 8

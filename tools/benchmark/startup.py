@@ -73,7 +73,7 @@ def plain_batches(dataset: Dataset, batch: int, workers: int) -> Iterator[Any]:
 
 def own_batches(loader: Loader) -> Iterator[Any]:
     """Training batches of one of our loaders, one epoch after the other."""
-    return (loaded for epoch in count() for loaded in loader.train(epoch))
+    return (loaded for epoch in count() for loaded in loader.shuffled(epoch))
 
 
 def startup_table(figures: dict[str, dict[str, float]], plain: str, *ours: str) -> str:

@@ -15,16 +15,8 @@ import torch.nn.functional as F
 import main
 from processor.metrics import classification_metrics, table
 from processor.processor import clear_work_dir
-from processor.scores import (
-    ScoreFile,
-    default_weights,
-    fuse,
-    join,
-    read_labels,
-    read_scores,
-    read_validation,
-    search_weights,
-)
+from processor.scores import ScoreFile, read_labels, read_scores
+from processor.study.ensemble import default_weights, fuse, join, read_validation, search_weights
 from tests.conftest import write_ucla
 from tests.feeders.convert.test_pickles import Touch
 from tools import ensemble
@@ -200,7 +192,7 @@ def test_the_order_of_rows_plays_no_part(moved):
     weights = [0.7, 0.1, 0.3]
     assert fuse(shuffled, weights).ids == shuffled[0].ids
     assert by_id(fuse(shuffled, weights)) == by_id(fuse(files, weights)), "to the last bit"
-    assert fuse(shuffled, weights).figures() == fuse(files, weights).figures()
+    assert fuse(shuffled, weights).metrics() == fuse(files, weights).metrics()
     assert search_weights(shuffled) == search_weights(files)
 
 
@@ -288,7 +280,7 @@ def test_search_drops_a_stream_of_noise():
     weights = search_weights(files)
     assert weights[1] == 0
     assert all(step in np.arange(11) / 10 for step in weights)
-    equal, found = (fuse(files, one).figures()["top1"] for one in ([1, 1, 1], weights))
+    equal, found = (fuse(files, one).metrics()["top1"] for one in ([1, 1, 1], weights))
     assert found > equal + 0.1
     assert search_weights([files[1]]) != [0], "not all are 0"
 
@@ -339,7 +331,7 @@ def test_search_never_sees_what_is_reported(tmp_path, capsys):
     report = json.loads((tmp_path / "all.json").read_text())
     assert report["weights"] == search_weights(validation)
     assert report["weights"][0] > report["weights"][1], "good on validation, whatever it is on the test set"
-    assert report["ensemble"]["top1"] == fuse([stream(*bad), stream(*good)], report["weights"]).figures()["top1"]
+    assert report["ensemble"]["top1"] == fuse([stream(*bad), stream(*good)], report["weights"]).metrics()["top1"]
     assert "weights chosen on the validation scores" in capsys.readouterr().out
 
 
@@ -369,7 +361,7 @@ def test_command(tmp_path, capsys):
     assert by_id(read_scores(out)) == by_id(fused)
     content = json.loads(report.read_text())
     assert content["weights"] == [0.6, 0.6, 0.6, 0.3]
-    assert content["ensemble"] == json.loads(json.dumps(fused.figures()))
+    assert content["ensemble"] == json.loads(json.dumps(fused.metrics()))
     assert content["inputs"][3]["top1"] == classification_metrics(stream(3).scores, LABELS, {})["top1"]
     text = capsys.readouterr().out
     assert "60 samples, weights by default" in text
@@ -377,7 +369,7 @@ def test_command(tmp_path, capsys):
     wanted = f"weight 0.3  top-1 {100 * own['top1']:5.1f} %  mean class {100 * own['mean_class_accuracy']:5.1f} %"
     assert [line.endswith(wanted) for line in text.splitlines()].count(True) == 1
     for line in (
-        f"overall (top-1)            {100 * fused.figures()['top1']:5.1f} %",
+        f"overall (top-1)            {100 * fused.metrics()['top1']:5.1f} %",
         "many shot",
         "(2 classes)",
         "clap",
@@ -386,7 +378,7 @@ def test_command(tmp_path, capsys):
 
     # the ensemble is itself a score file
     assert command(out, "--weights", 2) == 0
-    assert f"weight 2  top-1 {100 * fused.figures()['top1']:5.1f} %" in capsys.readouterr().out
+    assert f"weight 2  top-1 {100 * fused.metrics()['top1']:5.1f} %" in capsys.readouterr().out
 
 
 def test_command_without_training_counts(tmp_path, capsys):
@@ -447,8 +439,8 @@ def test_a_run_writes_both_splits(write_config, tmp_path, capsys):
     assert test.class_counts == val.class_counts == [2] * 10
     assert (val.many, val.few) == (50, 2)
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert val.figures()["top1"] == last["val_top1"]
-    assert test.figures()["top1"] == last["top1"]
+    assert val.metrics()["top1"] == last["val_top1"]
+    assert test.metrics()["top1"] == last["top1"]
     assert command(run, "--search") == 0
     clear_work_dir(run)
     assert not list(run.glob("scores_*.npz"))

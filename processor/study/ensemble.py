@@ -1,0 +1,199 @@
+"""Ensembles: the scores of several streams, joined by sample id and summed.
+
+Shapes: n samples, K classes, S files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feeders.ntu_protocols import NAME, parse_names
+
+from ..scores import ScoreFile, first_five, read_scores
+
+log = logging.getLogger(__name__)
+
+STREAM_WEIGHTS = [0.6, 0.6, 0.6, 0.3]
+"""Of joint, bone, joint motion and bone motion (METHOD 6)."""
+
+
+def join(files: Sequence[ScoreFile], labels: ScoreFile | None = None) -> list[ScoreFile]:
+    """The files with their rows in the first one's order, and with what any of them knows of samples and classes.
+
+    Args:
+        labels: a further file that gives labels alone. Where no file has any, NTU names tell them.
+
+    Raises:
+        ValueError: the files differ in samples, class count, class names or a label, or no label is known.
+    """
+    first = files[0]
+    everything = [_in_order(file, first) for file in (*files, *([] if labels is None else [labels]))]
+    known = _class_counts(everything)
+    common: dict[str, Any] = {"labels": _labels(everything), "class_names": _class_names(everything)}
+    common |= {"class_counts": known.class_counts, "many": known.many, "few": known.few}
+    return [replace(file, **common) for file in everything[: len(files)]]
+
+
+def fuse(files: Sequence[ScoreFile], weights: Sequence[float], labels: ScoreFile | None = None) -> ScoreFile:
+    """The weighted sum of the scores, in float64, as CTR-GCN's ensemble has it; see :func:`join`.
+
+    Every sample's sum is taken on its own, file after file, so that the order of rows plays no part.
+
+    Raises:
+        ValueError: see :func:`join`; or weights that are not one for each file, finite, from 0 and not all 0.
+    """
+    if len(weights) != len(files):
+        raise ValueError(f"{len(weights)} weights for {len(files)} score files; give one for each")
+    if not np.isfinite(weights).all() or min(weights) < 0 or max(weights) == 0:
+        raise ValueError(f"weights {' '.join(map(str, weights))}: wanted finite numbers from 0, not all of them 0")
+    joined = join(files, labels)
+    return replace(joined[0], source="the ensemble", scores=_weighted_sum([file.scores for file in joined], weights))
+
+
+def default_weights(count: int) -> list[float]:
+    """Those of the four streams for four files, else equal ones."""
+    return list(STREAM_WEIGHTS) if count == len(STREAM_WEIGHTS) else [1.0] * count
+
+
+def read_validation(runs: Sequence[Path], tests: Sequence[ScoreFile]) -> list[ScoreFile]:
+    """The runs' scores_val.npz, to choose weights on.
+
+    Raises:
+        ValueError: a run has none, is no folder, or shares a sample with the test scores.
+    """
+    files = []
+    for run in runs:
+        if not run.is_dir():
+            raise ValueError(f"{run} is no run's folder; weights are searched on the scores_val.npz of runs")
+        if not (run / "scores_val.npz").is_file():
+            raise ValueError(
+                f"{run} has no scores_val.npz to search weights on; set val_subjects or val_fraction in feeder_args "
+                "and train it again, or give --weights"
+            )
+        files.append(read_scores(run, "val"))
+    tested = {name for file in tests for name in file.ids}
+    shared = sorted({name for file in files for name in file.ids} & tested)
+    if shared:
+        raise ValueError(
+            f"{len(shared)} samples are in the validation and in the test scores: {first_five(shared)}; weights are "
+            "never searched on samples that they are reported for (a Dataset of your own: give it sample_name)"
+        )
+    return files
+
+
+def search_weights(files: Sequence[ScoreFile]) -> list[float]:
+    """Weights out of 0, 0.1, ..., 1 that maximise top-1, then minimise the cross-entropy of the fused scores.
+
+    Coordinate ascent from 0.5 each: one file's weight after another is set to its best value, until a round changes
+    nothing. A local optimum; it does not depend on the order of rows. Cost: 11 S fusions of (n, K) a round, few rounds.
+
+    Raises:
+        ValueError: see :func:`join`.
+    """
+    joined = join(files)
+    order = np.argsort(joined[0].ids)
+    scores = [file.scores[order].astype(np.float64) for file in joined]
+    assert joined[0].labels is not None
+    labels = joined[0].labels[order]
+
+    def quality(tenths: Sequence[int]) -> tuple[int, float]:
+        fused = _weighted_sum(scores, [step / 10 for step in tenths])
+        return int((fused.argmax(1) == labels).sum()), -_cross_entropy(fused, labels)
+
+    best = [5] * len(files)
+    reached, before = quality(best), None
+    while best != before:
+        before = best
+        for place in range(len(files)):
+            for step in range(11):
+                tenths = [*best[:place], step, *best[place + 1 :]]
+                if any(tenths) and (found := quality(tenths)) > reached:
+                    best, reached = tenths, found
+    return [step / 10 for step in best]
+
+
+def _weighted_sum(scores: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    total = np.zeros(scores[0].shape)
+    for array, weight in zip(scores, weights, strict=True):
+        total += weight * array.astype(np.float64, copy=False)
+    return total
+
+
+def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
+    shifted = scores - scores.max(1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]).mean())
+
+
+def _in_order(file: ScoreFile, first: ScoreFile) -> ScoreFile:
+    """``file`` with its rows in the order of ``first``."""
+    if file.scores.shape[1] != first.scores.shape[1]:
+        raise ValueError(
+            f"{file.source} has {file.scores.shape[1]} classes, {first.source} has {first.scores.shape[1]}; only "
+            "scores in the same classes can be joined"
+        )
+    for one, other in ((file, first), (first, file)):
+        present = set(one.ids)
+        lacking = [name for name in other.ids if name not in present]
+        if lacking:
+            raise ValueError(
+                f"{one.source} lacks {len(lacking)} samples that {other.source} has: {first_five(lacking)}; only "
+                "scores of the same samples can be joined"
+            )
+    place = {name: row for row, name in enumerate(file.ids)}
+    rows = [place[name] for name in first.ids]
+    labels = None if file.labels is None else file.labels[rows]
+    return replace(file, ids=first.ids, scores=file.scores[rows], labels=labels)
+
+
+def _labels(files: Sequence[ScoreFile]) -> np.ndarray:
+    """(n,) labels of files in one order, checked against each other."""
+    known = [(file.source, file.labels) for file in files if file.labels is not None]
+    if not known:
+        return _labels_from_names(files[0])
+    source, labels = known[0]
+    for other, theirs in known[1:]:
+        differ = np.flatnonzero(labels != theirs)
+        if len(differ):
+            row = differ[0]
+            raise ValueError(
+                f"{len(differ)} samples have another label in {other} than in {source}, such as {files[0].ids[row]}: "
+                f"{theirs[row]} and {labels[row]}; these are scores of different data"
+            )
+    return labels
+
+
+def _labels_from_names(file: ScoreFile) -> np.ndarray:
+    """(n,) labels of NTU names such as S001C001P001R001A001, which end in the action's number."""
+    unknown = [name for name in file.ids if not NAME.fullmatch(name)]
+    if unknown:
+        raise ValueError(
+            f"none of the score files has labels, and {first_five(unknown)} are no NTU names that tell them; give "
+            "--labels FILE: a run's score file, or CTR-GCN's data file with y_test"
+        )
+    return parse_names(file.ids)["action"] - 1
+
+
+def _class_names(files: Sequence[ScoreFile]) -> list[str] | None:
+    known = [(file.source, file.class_names) for file in files if file.class_names is not None]
+    for source, names in known[1:]:
+        for label, (ours, theirs) in enumerate(zip(known[0][1], names, strict=True)):
+            if ours != theirs:
+                raise ValueError(
+                    f"class {label} is {theirs!r} in {source} and {ours!r} in {known[0][0]}; only scores "
+                    "in the same classes can be joined"
+                )
+    return known[0][1] if known else None
+
+
+def _class_counts(files: Sequence[ScoreFile]) -> ScoreFile:
+    """The first file that knows the training counts, else the first."""
+    known = [file for file in files if file.class_counts is not None]
+    if len({(tuple(file.class_counts or ()), file.many, file.few) for file in known}) > 1:
+        log.warning("the runs' training counts or group thresholds differ; groups are those of %s", known[0].source)
+    return known[0] if known else files[0]
