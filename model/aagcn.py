@@ -81,7 +81,7 @@ class Model(Backbone):
     """AAGCN, one stream: x (N, C, T, V, M) -> logits (N, K). Widths 1, 1, 1, 1, 2, 2, 2, 4, 4, 4 x base_channel.
 
     Cost at full width (in_channels 3, num_person 2): 3.760 M parameters with coco17 and 60 classes, 3.848 M with 400;
-    4.37 G multiply-adds for a sample (3, 100, 17, 2), 4.19 G for (3, 64, 25, 2). PYSKL's figure is 3.7 M.
+    4.37 G multiply-adds for a sample (3, 100, 17, 2), 4.19 G for (3, 64, 25, 2). PYSKL reports 3.7 M.
 
     Differs from the paper: the learnt part of the topology is an offset from the skeleton's, which weight decay pulls
     back to it, not a copy; the similarity is tanh of a mean product, as in the authors' code, not a softmax; every

@@ -1,6 +1,7 @@
-"""The classifier on top of a network: a cosine one, and the second stage of decoupled training.
+"""The classifier on top of a network: a cosine classifier, and the second stage of decoupled training.
 
-Decoupled training (Kang et al., ICLR 2020): features learned as usual, then the classifier alone made anew.
+Decoupled training (Kang et al., ICLR 2020): the first stage learns features as usual, the second one changes the
+classifier alone.
 Shapes: N batch, D features, K classes.
 """
 
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 
 class CosineClassifier(nn.Linear):
-    """``scale * cos(feature, weight of the class)``: features (N, D) -> logits (N, K), within -scale .. scale.
+    """``scale * cos(feature, weight of the class)``: features (N, D) -> logits (N, K) in -scale .. scale.
 
-    For losses whose margins are those of cosines (LDAM, Cao et al., NeurIPS 2019).
+    For losses with a margin between cosines (LDAM, Cao et al., NeurIPS 2019).
     """
 
     def __init__(self, in_features: int, num_class: int, scale: float = 30.0) -> None:
@@ -26,7 +27,7 @@ class CosineClassifier(nn.Linear):
 
 
 def classifier_of(network: nn.Module, name: str = "fc") -> nn.Linear:
-    """The network's classifier.
+    """The network's classifier, by name.
 
     Raises:
         ValueError: there is no linear layer of that name.
@@ -35,18 +36,18 @@ def classifier_of(network: nn.Module, name: str = "fc") -> nn.Linear:
     if not isinstance(found, nn.Linear):
         linear = [other for other, module in network.named_modules() if isinstance(module, nn.Linear)]
         there = ", ".join(linear) or "none"
-        raise ValueError(f"classifier {name!r} is no linear layer of the network; there are {there}")
+        raise ValueError(f"the network has no linear layer {name!r} to be its classifier; it has {there}")
     return found
 
 
 def retrain_classifier(network: nn.Module, classifier: str = "fc") -> list[nn.Module]:
-    """Classifier re-training (cRT): draws the classifier anew (torch's global generator), freezes everything else.
+    """Classifier re-training (cRT): initialises the classifier again and freezes everything else.
 
     Args:
-        classifier: the name of the linear layer that gives the logits.
+        classifier: name of the linear layer that gives the logits. Its weights are drawn from torch's global generator.
 
     Returns:
-        the modules to be kept in evaluation mode, so that their statistics stay too.
+        all other modules: keep them in evaluation mode, so that running statistics do not change either.
 
     Raises:
         ValueError: there is no linear layer of that name.
@@ -63,21 +64,21 @@ def normalise_classifier(network: nn.Module, tau: float = 1.0, classifier: str =
     """tau-normalisation: ``w_k / |w_k|^tau`` for the weight of every class; its bias becomes 0, as published.
 
     Args:
-        tau: 0 changes nothing but the bias, 1 gives all classes weights of one length.
-        classifier: the name of the linear layer that gives the logits.
+        tau: 0 changes the bias alone; 1 gives the weights of all classes the same length.
+        classifier: name of the linear layer that gives the logits.
 
     Returns:
-        no modules to be kept in evaluation mode.
+        an empty list: no module has to stay in evaluation mode.
 
     Raises:
-        ValueError: there is no linear layer of that name, it divides by these lengths itself, or tau < 0.
+        ValueError: there is no linear layer of that name, it is a cosine classifier, or tau < 0.
     """
     if tau < 0:
         raise ValueError(f"tau must be >= 0, got {tau}")
     linear = classifier_of(network, classifier)
     if isinstance(linear, CosineClassifier):
         raise ValueError(
-            "tau-normalisation changes nothing in a cosine classifier: all its weights have one length already"
+            "tau-normalisation has no effect on a cosine classifier, which uses weights of one length already"
         )
     linear.weight /= linear.weight.norm(dim=1, keepdim=True).clamp(min=1e-12) ** tau
     if linear.bias is not None:

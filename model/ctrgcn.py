@@ -1,6 +1,9 @@
 """CTR-GCN: channel-wise topology refinement (Chen et al., ICCV 2021). State-dict keys as in the official code.
 
-Shapes: N batch, C channels, T frames, V joints, M people, K classes.
+Every ``forward`` has the paper's equation; by default model.fused computes the same in less time.
+
+Shapes: N batch (in a layer: samples times people), C channels, T frames, V joints, M people, S = 3 subsets of the
+graph, R channels of a relation, K classes.
 """
 
 from __future__ import annotations
@@ -14,31 +17,27 @@ from torch import Tensor, nn
 
 from shapmix.skeleton import SkeletonLayout
 
-from .layers import (
-    Backbone,
-    MultiScaleTemporalConv,
-    affine,
-    channels_first,
-    channels_last,
-    conv_norm,
-    init_conv,
-    init_norm,
-    is_fixed,
-)
+from . import fused
+from .layers import Backbone, Fusible, MultiScaleTemporalConv, init_conv, init_norm
 
-RAW_CHANNELS = 9  # a layer with at most so many inputs sees coordinates, not features
+RAW_CHANNELS = (2, 3, 4, 9)  # numbers of inputs that are coordinates, not features
 
 
-class TopologyRefinement(nn.Module):
-    """The four 1x1 convolutions of one subset's graph convolution (the paper's CTR-GC); GraphConv computes with them.
+class RefinedGraphConv(nn.Module):
+    """Graph convolution of one subset, with a topology for each sample and output channel (the paper's CTR-GC).
 
-    ``conv1`` and ``conv2`` give relations of target and source joints, ``conv4`` a topology from their difference for
-    every output channel, ``conv3`` the values that are passed on.
+    For target joint v, source joint w, adjacency A and the learnt scalar alpha, with means over frames in phi and psi:
+
+        relation[v, w] = tanh(phi(x)[v] - psi(x)[w])                      (N, R, V, V)
+        topology[v, w] = alpha * xi(relation)[v, w] + A[v, w]             (N, C', V, V)
+        output[v] = sum over w of topology[v, w] * values(x)[w]           (N, C', T, V)
+
+    phi, psi, values and xi are 1x1 convolutions; ``conv1`` to ``conv4`` are their names in the official weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        relation = 8 if in_channels in (2, 3, 4, RAW_CHANNELS) else max(1, in_channels // 8)
+        relation = 8 if in_channels in RAW_CHANNELS else max(1, in_channels // 8)
         self.conv1 = nn.Conv2d(in_channels, relation, 1)
         self.conv2 = nn.Conv2d(in_channels, relation, 1)
         self.conv3 = nn.Conv2d(in_channels, out_channels, 1)
@@ -46,18 +45,24 @@ class TopologyRefinement(nn.Module):
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             init_conv(conv)
 
+    def forward(self, x: Tensor, adjacency: Tensor, alpha: Tensor) -> Tensor:
+        """x (N, C, T, V), adjacency (V, V) with entry [target, source], alpha (1,) -> (N, C', T, V)."""
+        phi, psi, values = self.conv1(x).mean(2), self.conv2(x).mean(2), self.conv3(x)
+        relation = torch.tanh(phi.unsqueeze(3) - psi.unsqueeze(2))
+        topology = alpha * self.conv4(relation) + adjacency
+        return torch.einsum("ncvw,nctw->nctv", topology, values)
 
-class GraphConv(nn.Module):
+
+class GraphConv(Fusible):
     """Sum of the refined convolutions over the three subsets of the graph, batch norm, residual, ReLU.
 
-    (N, C, T, V) -> (N, C', T, V). The same as the paper's formula, computed with less work: relations are of the mean
-    over time, which commutes with a 1x1 convolution; ``alpha``, the adjacency and a fixed batch norm go into the
-    weights; the convolutions of the subsets are one.
+    (N, C, T, V) -> (N, C', T, V). ``PA`` (S, V, V), the adjacency of all samples, starts as the skeleton's and is
+    learnt unless ``adaptive`` is false. ``alpha`` starts at 0: the first topology is the skeleton's.
     """
 
     def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor, adaptive: bool = True) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([TopologyRefinement(in_channels, out_channels) for _ in adjacency])
+        self.convs = nn.ModuleList([RefinedGraphConv(in_channels, out_channels) for _ in adjacency])
         self.down: nn.Module = nn.Identity()
         if in_channels != out_channels:
             conv, norm = nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
@@ -73,56 +78,11 @@ class GraphConv(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
         init_norm(self.bn, 1e-6)
 
-    @property
-    def subsets(self) -> list[Any]:
-        """The S modules of ``convs``."""
-        return list(self.convs)
-
-    def relations(self, x: Tensor) -> tuple[Tensor, ...]:
-        """x (N, C, T, V) -> for each subset tanh of target minus source, (N, R, V V), targets next to each other."""
-        convs = [subset.conv1 for subset in self.subsets] + [subset.conv2 for subset in self.subsets]
-        weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
-        to, of = F.conv1d(x.mean(2), weight.squeeze(-1), bias).chunk(2, 1)
-        return torch.tanh(to.unsqueeze(-2) - of.unsqueeze(-1)).flatten(2).chunk(len(self.convs), 1)
-
-    def topology(self, relation: Tensor, conv: Any, adjacency: Tensor) -> Tensor:
-        """alpha * conv(relation) + adjacency as one product: relation (N, R, V V) -> (N C', V, V) [source, target]."""
-        n, joints = len(relation), len(adjacency)
-        constant = (adjacency.t().flatten() + (conv.bias * self.alpha).unsqueeze(1)).to(relation.dtype)
-        weight = (conv.weight * self.alpha).flatten(1)
-        product = torch.baddbmm(constant.expand(n, -1, -1), weight.expand(n, -1, -1), relation)
-        return product.view(-1, joints, joints)
-
-    def values(self, x: Tensor, scale: Tensor | None) -> tuple[Tensor, ...]:
-        """x (N, C, T, V) -> for each subset its values (N C', T, V), times ``scale`` (C',): one convolution."""
-        convs = [subset.conv3 for subset in self.subsets]
-        weight = torch.stack([conv.weight for conv in convs], 1)
-        bias = torch.stack([conv.bias for conv in convs], 1)
-        if scale is not None:
-            weight, bias = weight * scale.view(-1, 1, 1, 1, 1), bias * scale.unsqueeze(1)
-        y = F.conv2d(x, weight.flatten(0, 1), bias.flatten())  # channel c of subset s is at c S + s
-        return y.view(-1, len(self.convs), *x.shape[2:]).unbind(1)
-
     def forward(self, x: Tensor) -> Tensor:
-        n, _, t, v = x.shape
-        scale, shift = affine(self.bn) if is_fixed(self.bn) else (None, None)
-        first = channels_first(x)
-        total: Tensor | None = None
-        for subset, adjacency, relation, values in zip(
-            self.subsets, self.PA, self.relations(first), self.values(first, scale), strict=True
-        ):
-            topology = self.topology(relation, subset.conv4, adjacency)
-            if total is not None:
-                total = total.baddbmm_(values, topology)
-            elif shift is None:
-                total = torch.bmm(values, topology)
-            else:
-                total = torch.baddbmm(shift.to(values.dtype).repeat(n).view(-1, 1, 1), values, topology)
-        assert total is not None
-        y = channels_last(total.view(n, -1, t, v))
-        down: Any = self.down
-        shortcut = x if isinstance(down, nn.Identity) else conv_norm(down[0], down[1], x)
-        return (self.bn(y) if shift is None else y).add_(shortcut).relu_()
+        if self.fused:
+            return fused.graph_conv(self, x)
+        y = sum(conv(x, adjacency, self.alpha) for conv, adjacency in zip(self.convs, self.PA, strict=True))
+        return F.relu(self.bn(y) + self.down(x))
 
 
 class Model(Backbone):
@@ -131,19 +91,10 @@ class Model(Backbone):
     Cost at full width (in_channels 3, num_person 2): 1.436 M parameters with coco17 and 60 classes, 1.524 M with 400;
     1.75 G multiply-adds for a sample (3, 100, 17, 2), 1.77 G for (3, 64, 25, 2).
 
-    Args:
-        num_class: K.
-        layout: skeleton layout: a name, a dict or a SkeletonLayout.
-        num_person: M.
-        in_channels: C, 3 for 3D coordinates.
-        base_channel: width of the first block, divides by 4; 64 as published.
-        drop_out: dropout before the classifier, 0 .. 1.
-        adaptive: learn the adjacency (as published), or keep the skeleton's.
-        num_point: V, only to be checked against the layout (CTR-GCN's configs name it).
-        classifier: linear, or cosine (see model.classifier; for LDAM).
+    Arguments and errors as in model.layers.Backbone, but base_channel divides by 4.
 
-    Raises:
-        ValueError: a width that does not divide by 4, num_point that is not the layout's, or another classifier.
+    Args:
+        adaptive: learn the adjacency (as published), or keep the skeleton's.
     """
 
     def __init__(
@@ -157,11 +108,14 @@ class Model(Backbone):
         adaptive: bool = True,
         num_point: int | None = None,
         classifier: Literal["linear", "cosine"] = "linear",
+        fused: bool = True,
     ) -> None:
         if base_channel < 4 or base_channel % 4:
             raise ValueError(f"base_channel must be a multiple of 4, got {base_channel}")
         self.adaptive = adaptive
-        super().__init__(num_class, layout, num_person, in_channels, base_channel, drop_out, num_point, classifier)
+        super().__init__(
+            num_class, layout, num_person, in_channels, base_channel, drop_out, num_point, classifier, fused
+        )
 
     def units(self, in_channels: int, out_channels: int, stride: int, adjacency: Tensor) -> tuple[nn.Module, nn.Module]:
         gcn = GraphConv(in_channels, out_channels, adjacency, self.adaptive)

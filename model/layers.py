@@ -1,4 +1,4 @@
-"""Building blocks that the networks share, and the frame of ten blocks that all of them fill.
+"""Layers that the networks share, and their common structure of ten blocks.
 
 Shapes: N batch (in a block: samples times people), C channels, T frames, V joints, M people, S = 3 subsets of the
 graph, K classes.
@@ -7,16 +7,15 @@ graph, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeGuard
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from shapmix.skeleton import SkeletonLayout
 
+from . import fused
 from .classifier import CosineClassifier
 from .graph import spatial_adjacency
 
@@ -37,110 +36,13 @@ def init_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d, scale: float = 1.0) -> None
     nn.init.zeros_(norm.bias)
 
 
-class _InMemory(torch.autograd.Function):
-    """A tensor in one of the two memory layouts; its gradient in the other, as the layer before it wants it."""
+class Fusible(nn.Module):
+    """A layer that model.fused can compute as well, and does while ``fused`` is true (see Backbone)."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, channels_last: bool) -> Tensor:
-        ctx.channels_last = channels_last
-        return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        before = torch.contiguous_format if ctx.channels_last else torch.channels_last
-        return grads[0].contiguous(memory_format=before), None
+    fused = True
 
 
-def channels_first(x: Tensor) -> Tensor:
-    """x (N, C, T, V) with joints next to each other in memory, as products over joints want it."""
-    return _InMemory.apply(x, False)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """x (N, C, T, V) with channels next to each other in memory: batch norm and pooling are several times faster."""
-    return _InMemory.apply(x, True)
-
-
-def is_fixed(norm: nn.Module) -> TypeGuard[_BatchNorm]:
-    """Is it a batch norm that is an affine map now, because it uses running statistics?"""
-    return (
-        isinstance(norm, _BatchNorm) and not norm.training and norm.running_var is not None and norm.weight is not None
-    )
-
-
-def affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Scale and shift (C,) of a fixed batch norm."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
-
-
-def folded(conv: nn.Conv2d, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what ``conv`` and a fixed ``norm`` do; of the present weights."""
-    scale, shift = affine(norm)
-    return conv.weight * scale.view(-1, 1, 1, 1), shift if conv.bias is None else torch.addcmul(shift, conv.bias, scale)
-
-
-def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """``conv(x)``, or with another weight and bias.
-
-    A 1x1 convolution with a stride sees only the frames that it uses: oneDNN's gradient of a strided one with 8 input
-    channels or fewer in channels last writes outside its memory (torch 2.13).
-    """
-    if weight is None:
-        weight, bias = conv.weight, conv.bias
-    stride = conv.stride
-    if conv.kernel_size == (1, 1) and stride != (1, 1):
-        x, stride = F.avg_pool2d(x, 1, stride), (1, 1)  # as a slice, but its gradient keeps the memory layout
-    return F.conv2d(x, weight, bias, stride, conv.padding, conv.dilation, conv.groups)
-
-
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))``; one convolution where the norm is fixed."""
-    if is_fixed(norm):
-        return convolve(conv, x, *folded(conv, norm))
-    return norm(convolve(conv, x))
-
-
-def conv_norms(convs: Sequence[nn.Conv2d], norms: Sequence[Any], x: Tensor) -> Tensor:
-    """The outputs of several 1x1 convolutions of x, each with its norm, along the channels: one convolution."""
-    fixed = all(is_fixed(norm) for norm in norms)
-    pairs = [folded(*pair) if fixed else (pair[0].weight, pair[0].bias) for pair in zip(convs, norms, strict=True)]
-    weights, biases = zip(*pairs, strict=True)
-    y = F.conv2d(x, torch.cat(weights), torch.cat(biases))
-    return y if fixed else batch_norms(norms, y)
-
-
-def _is_plain(norm: nn.Module) -> bool:
-    """Does it train as nn.BatchNorm2d does by default?"""
-    if type(norm) is not nn.BatchNorm2d or not norm.training or not norm.track_running_stats:
-        return False
-    return norm.running_mean is not None and norm.weight is not None and norm.momentum is not None
-
-
-def batch_norms(norms: Sequence[Any], x: Tensor) -> Tensor:
-    """Each norm on its own channels of x (N, C, T, V), one after the other along C; in one call in training.
-
-    SyncBatchNorm, which talks to other processes, and norms that differ or are not as nn.BatchNorm2d makes them are
-    called one by one.
-    """
-    widths = [norm.num_features for norm in norms]
-    kind = norms[0].momentum, norms[0].eps
-    if not all(_is_plain(norm) and (norm.momentum, norm.eps) == kind for norm in norms):
-        return torch.cat([norm(part) for norm, part in zip(norms, x.split(widths, 1), strict=True)], 1)
-    names = ("running_mean", "running_var", "weight", "bias")
-    mean, var, weight, bias = (torch.cat([getattr(norm, name) for norm in norms]) for name in names)
-    y = F.batch_norm(x, mean, var, weight, bias, True, norms[0].momentum, norms[0].eps)
-    with torch.no_grad():
-        for norm, *statistics in zip(norms, mean.split(widths), var.split(widths), strict=True):
-            norm.running_mean.copy_(statistics[0])
-            norm.running_var.copy_(statistics[1])
-            norm.num_batches_tracked.add_(1)
-    return y
-
-
-class TemporalConv(nn.Module):
+class TemporalConv(Fusible):
     """Convolution over time and batch norm, (N, C, T, V) -> (N, C', ceil(T / stride), V), without activation."""
 
     def __init__(
@@ -160,11 +62,13 @@ class TemporalConv(nn.Module):
         init_norm(self.bn)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_norm(self.conv, self.bn, x)
+        if self.fused:
+            return fused.conv_norm(self.conv, self.bn, x)
+        return self.bn(self.conv(x))
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
-    """What a residual adds: the input, or a 1x1 convolution with batch norm where width or length changes."""
+    """A residual connection: the identity, or a 1x1 convolution with batch norm where width or length changes."""
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
     return TemporalConv(in_channels, out_channels, 1, stride)
@@ -185,14 +89,14 @@ def aggregate(values: Tensor, topology: Tensor) -> Tensor:
     return torch.matmul(values.reshape(n, subsets, -1, v), topology.transpose(-1, -2)).sum(1).view(n, -1, t, v)
 
 
-class MultiScaleTemporalConv(nn.Module):
+class MultiScaleTemporalConv(Fusible):
     """Four branches over time, concatenated: two dilated convolutions, a max pool, a pointwise convolution.
 
-    After Liu et al., CVPR 2020, as CTR-GCN uses it; every branch has a quarter of the channels. What the branches have
-    in common is computed in one call: the 1x1 convolutions before the ReLU, and batch norms.
+    (N, C, T, V) -> (N, C', ceil(T / stride), V). After Liu et al., CVPR 2020, as CTR-GCN uses it: every branch has a
+    quarter of the channels and begins with a 1x1 convolution; every convolution and the pool have a batch norm.
 
     Args:
-        in_channels, out_channels: out_channels must divide by the number of branches (dilations + 2).
+        out_channels: C', divides by the number of branches (dilations + 2).
     """
 
     def __init__(
@@ -225,19 +129,9 @@ class MultiScaleTemporalConv(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        branches: list[Any] = list(self.branches)
-        *dilated, pooled, plain = branches
-        before = [*dilated, pooled]
-        y = conv_norms([branch[0] for branch in before], [branch[1] for branch in before], x).relu_()
-        *parts, last = y.chunk(len(before), 1)
-        pool = pooled[3](last)
-        norms = [*(branch[3].bn for branch in dilated), pooled[4], plain[1]]
-        if not all(is_fixed(norm) for norm in norms):
-            outputs = [branch[3].conv(part) for branch, part in zip(dilated, parts, strict=True)]
-            return batch_norms(norms, torch.cat([*outputs, pool, convolve(plain[0], x)], 1))
-        outputs = [branch[3](part) for branch, part in zip(dilated, parts, strict=True)]
-        scale, shift = (value.to(pool.dtype).view(1, -1, 1, 1) for value in affine(pooled[4]))
-        return torch.cat([*outputs, torch.addcmul(shift, pool, scale), conv_norm(plain[0], plain[1], x)], 1)
+        if self.fused:
+            return fused.multi_scale(self, x)
+        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class Block(nn.Module):
@@ -258,10 +152,10 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """What the networks have in common: x (N, C, T, V, M) -> logits (N, K).
+    """The structure that the networks share: x (N, C, T, V, M) -> logits (N, K).
 
-    Batch norm of the input by person, joint and coordinate; every person through ten blocks (``l1`` .. ``l10``, see
-    PLAN; the first has no residual); the mean over people, frames and joints; dropout; a classifier ``fc``.
+    Batch norm of the input by person, joint and coordinate; ten blocks for each person (``l1`` .. ``l10``, see PLAN;
+    the first has no residual); the mean over people, frames and joints; dropout; the classifier ``fc``.
     A network defines ``units``, the two convolutions of a block.
 
     Args:
@@ -271,11 +165,12 @@ class Backbone(nn.Module):
         in_channels: C, 3 for 3D coordinates.
         base_channel: width of the first block, at least 4; 64 as published.
         drop_out: dropout before the classifier, 0 .. 1.
-        num_point: V, only to be checked against the layout (CTR-GCN's configs name it).
-        classifier: linear, or cosine (see model.classifier; for LDAM).
+        num_point: V, checked against the layout (CTR-GCN's configs have it).
+        classifier: linear, or cosine (for LDAM; see model.classifier).
+        fused: model.fused computes the layers, with the same result in less time. False: their plain equations do.
 
     Raises:
-        ValueError: a width under 4, num_point that is not the layout's, or another classifier.
+        ValueError: base_channel is under 4, num_point is not the layout's, or classifier is neither of the two.
     """
 
     def __init__(
@@ -288,6 +183,7 @@ class Backbone(nn.Module):
         drop_out: float = 0.0,
         num_point: int | None = None,
         classifier: Literal["linear", "cosine"] = "linear",
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.layout = SkeletonLayout.get(layout)
@@ -312,9 +208,12 @@ class Backbone(nn.Module):
         self.fc = nn.Linear(before, num_class) if classifier == "linear" else CosineClassifier(before, num_class)
         nn.init.normal_(self.fc.weight, 0, math.sqrt(2.0 / num_class))
         init_norm(self.data_bn)
+        for module in self.modules():
+            if isinstance(module, Fusible):
+                module.fused = fused
 
     def units(self, in_channels: int, out_channels: int, stride: int, adjacency: Tensor) -> tuple[nn.Module, nn.Module]:
-        """Graph convolution over ``adjacency`` (S, V, V), and the temporal convolution after it, with the stride."""
+        """A block's graph convolution over ``adjacency`` (S, V, V), and the temporal one after it, which strides."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

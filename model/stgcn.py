@@ -37,7 +37,7 @@ class Model(Backbone):
     """ST-GCN: x (N, C, T, V, M) -> logits (N, K). Ten blocks of widths 1, 1, 1, 1, 2, 2, 2, 4, 4, 4 x base_channel.
 
     Cost at full width (in_channels 3, num_person 2): 3.089 M parameters with coco17 and 60 classes, 3.176 M with 400;
-    3.81 G multiply-adds for a sample (3, 100, 17, 2), 3.65 G for (3, 64, 25, 2). PYSKL's figure is 3.1 M.
+    3.81 G multiply-adds for a sample (3, 100, 17, 2), 3.65 G for (3, 64, 25, 2). PYSKL reports 3.1 M.
 
     Differs from the paper's code: each subset's matrix is normalised by itself, as in CTR-GCN, not the sum of the
     three; no dropout inside the blocks; the input's batch norm keeps people apart.

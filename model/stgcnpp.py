@@ -81,7 +81,7 @@ class Model(Backbone):
     """ST-GCN++: x (N, C, T, V, M) -> logits (N, K). Ten blocks of widths 1, 1, 1, 1, 2, 2, 2, 4, 4, 4 x base_channel.
 
     Cost at full width (in_channels 3, num_person 2): 1.393 M parameters with coco17 and 60 classes, 1.480 M with 400;
-    1.94 G multiply-adds for a sample (3, 100, 17, 2), 1.88 G for (3, 64, 25, 2). PYSKL's figure is 1.39 M.
+    1.94 G multiply-adds for a sample (3, 100, 17, 2), 1.88 G for (3, 64, 25, 2). PYSKL reports 1.39 M.
 
     Differs from PYSKL's: the input's batch norm keeps people apart; the branches' six 1x1 convolutions are one; He
     initialisation.

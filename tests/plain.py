@@ -15,7 +15,7 @@ from model import ctrgcn
 from model.layers import PLAN, MultiScaleTemporalConv, TemporalConv
 
 
-class PlainRefinement(ctrgcn.TopologyRefinement):
+class PlainRefinement(ctrgcn.RefinedGraphConv):
     """One subset: relations of all frames, then their mean; a topology for every channel; the product by einsum."""
 
     def forward(self, x: Tensor, adjacency: Tensor, alpha: Tensor) -> Tensor:

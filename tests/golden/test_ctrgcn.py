@@ -17,15 +17,16 @@ def close(ours, golden, rtol=1e-9):
     np.testing.assert_allclose(np.asarray(ours), golden, rtol=rtol, atol=rtol * max(1e-30, np.abs(golden).max()))
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("name", ["ntu25", "coco17", "ucla20"])
-def test_network(name, golden, golden_weights):
+def test_network(name, fused, golden, golden_weights):
     want = golden(f"ctrgcn_{name}")
     layout = SkeletonLayout.get(name)
     _, channels, _, joints, people = want["x"].shape
     assert joints == layout.num_joints
     close(spatial_adjacency(layout), want["adjacency"])
 
-    model = Model(int(want["num_class"]), layout, people, channels).double()
+    model = Model(int(want["num_class"]), layout, people, channels, fused=fused).double()
     state = model.state_dict()
     assert list(state) == want["keys"].tolist()
     shapes = {key: tuple(value.shape) for key, value in state.items()}

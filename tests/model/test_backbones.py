@@ -102,12 +102,12 @@ def test_cost_at_full_width(name, parameters, published, adds):
     coco = {count: make(name, "coco17", 2, count, base_channel=64).to("meta") for count in (60, 400)}
     ntu = make(name, "ntu25", 2, 60, base_channel=64).to("meta")
     samples = [torch.empty(1, *shape, device="meta") for shape in ((3, 100, 17, 2), (3, 64, 25, 2))]
-    figures = [multiply_adds(model, x) for model, x in zip((coco[400], ntu), samples, strict=True)]
+    found_adds = [multiply_adds(model, x) for model, x in zip((coco[400], ntu), samples, strict=True)]
     found = {count: sum(parameter.numel() for parameter in model.parameters()) for count, model in coco.items()}
     assert found == parameters
     assert found[60] / 1e6 == pytest.approx(published, rel=0.02)
     assert f"{found[60] / 1e6:.3f} M parameters with coco17 and 60 classes, {found[400] / 1e6:.3f} M with 400" in text
-    assert [round(figure / 1e6, 1) for figure in figures] == list(adds)
+    assert [round(count / 1e6, 1) for count in found_adds] == list(adds)
     assert f"{adds[0] / 1e3:.2f} G multiply-adds for a sample (3, 100, 17, 2), {adds[1] / 1e3:.2f} G for" in text
 
 
@@ -131,7 +131,7 @@ def test_gradients_reach_every_parameter(name, width):
     model = randomised(make(name, base_channel=width), 4, 3, 16, 4, 2)
     for module in model.modules():
         if hasattr(module, "relu"):
-            module.relu = nn.Softplus()  # no unit is off by chance
+            module.relu = nn.Softplus()  # no unit is always off
     (model(draw(4, 3, 16, 4, 2)) * draw(4, 5, seed=2)).sum().backward()
     dead = [key for key, parameter in model.named_parameters() if not parameter.grad.abs().max() > 1e-9]
     assert dead == []
@@ -163,6 +163,25 @@ def test_people_are_averaged(name):
 def test_a_batch_is_its_samples(name):
     model, x = randomised(make(name), 4, 3, 16, 4, 2), draw(4, 3, 10, 4, 2)
     close(model(x), torch.cat([model(sample) for sample in x.split(1)]))
+
+
+@every_network
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_as_plain(name, training):
+    """Both networks have the same keys and give the same logits and gradients."""
+    shape = (4, 3, 18, 4, 2)  # frames that the strides do not divide
+    ours = randomised(make(name), *shape).train(training)
+    plain = make(name, fused=False).double().train(training)
+    plain.load_state_dict(ours.state_dict())
+    x, logits = draw(*shape), []
+    for network in (ours, plain):
+        logits.append(network(x))
+        (logits[-1] * draw(4, 5, seed=2)).sum().backward()
+    close(logits[0], logits[1], 1e-9)
+    for (key, parameter), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(
+            parameter.grad, other.grad, rtol=1e-7, atol=1e-9, msg=lambda text, key=key: key + text
+        )
 
 
 @every_network
@@ -198,8 +217,8 @@ def test_contributions_of_parts_are_efficient(name):
     model, layout = randomised(make(name, "coco17", 1), 4, 3, 16, 17, 1), SkeletonLayout.get("coco17")
     x, y, baseline = draw(3, 3, 8, 17, 1), torch.tensor([0, 3, 4]), draw(3, 8, 17, 1, seed=5)
     parts = exact_contributions(model, x, y, baseline, layout, [(part,) for part in range(5)])
-    chance = [model(given).softmax(-1)[torch.arange(3), y] for given in (x, baseline.expand_as(x))]
-    close(parts.sum(1), chance[0] - chance[1])
+    probability = [model(given).softmax(-1)[torch.arange(3), y] for given in (x, baseline.expand_as(x))]
+    close(parts.sum(1), probability[0] - probability[1])
     assert parts.abs().min() > 1e-9
 
 
@@ -322,8 +341,8 @@ def test_attention_by_hand():
         """sigmoid of a convolution (N, C, L) -> (N, L) with zeros beyond both ends."""
         half = conv.weight.shape[2] // 2
         padded = nn.functional.pad(signal, (half, half))
-        taps = [conv.weight[0] * padded[..., at : at + 2 * half + 1] for at in range(signal.shape[2])]
-        return torch.sigmoid(conv.bias + torch.stack([tap.sum((1, 2)) for tap in taps], 1))
+        windows = [conv.weight[0] * padded[..., at : at + 2 * half + 1] for at in range(signal.shape[2])]
+        return torch.sigmoid(conv.bias + torch.stack([window.sum((1, 2)) for window in windows], 1))
 
     with torch.no_grad():
         assert (layer.joints.weight.shape[2], layer.frames.weight.shape[2]) == (5, 9)
@@ -387,10 +406,10 @@ def test_branches_by_loops(channels, frames, stride):
                 else:
                     conv = layer.branches[number]
                     merged[:, here, place] = conv.bias[:, None]
-                    for tap in range(3):
-                        frame = step + (tap - 1) * (number + 1)
+                    for column in range(3):
+                        frame = step + (column - 1) * (number + 1)
                         if 0 <= frame < frames:
-                            merged[:, here, place] += conv.weight[:, :, tap, 0] @ active[:, here, frame]
+                            merged[:, here, place] += conv.weight[:, :, column, 0] @ active[:, here, frame]
             begin += size
         want = normalised(pointwise(normalised(merged, layer.bn_branches).clamp(min=0), layer.mix), layer.bn)
         close(layer(x), want)

@@ -69,7 +69,7 @@ def test_other_names():
     made = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     retrain_classifier(made, "2")
     assert [value.requires_grad for value in made.parameters()] == [False, False, True, True]
-    with pytest.raises(ValueError, match="classifier 'fc' is no linear layer of the network; there are 0, 2"):
+    with pytest.raises(ValueError, match="the network has no linear layer 'fc' to be its classifier; it has 0, 2"):
         normalise_classifier(made)
     with pytest.raises(ValueError, match="tau must be"):
         normalise_classifier(network(), -1)
@@ -77,5 +77,5 @@ def test_other_names():
 
 def test_a_cosine_classifier_is_not_normalised():
     """Its logits would stay as they are, and pass for those of a method."""
-    with pytest.raises(ValueError, match="changes nothing in a cosine classifier"):
+    with pytest.raises(ValueError, match="has no effect on a cosine classifier"):
         normalise_classifier(nn.Sequential(nn.ReLU(), CosineClassifier(3, 2)), classifier="1")

@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from model.ctrgcn import Model
-from model.layers import is_fixed
+from model.fused import is_fixed
 from shapmix import SkeletonLayout
 from tests.conftest import ROOT
-from tests.plain import PlainCTRGCN
 
 BODY = SkeletonLayout("mine", tuple("abcd"), ((1, 0), (2, 1), (3, 1)), {"low": (0, 1), "high": (2, 3)})
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("layout", ["ntu25", "ucla20", "coco17", BODY])
 @pytest.mark.parametrize(("width", "people", "channels"), [(4, 1, 3), (8, 2, 2)])
-def test_any_layout_and_width(layout, width, people, channels):
-    model = Model(7, layout, people, channels, base_channel=width)
+def test_any_layout_and_width(layout, width, people, channels, fused):
+    model = Model(7, layout, people, channels, base_channel=width, fused=fused)
     joints = SkeletonLayout.get(layout).num_joints
     logits = model(torch.randn(3, channels, 17, joints, people))
     assert logits.shape == (3, 7)
@@ -54,10 +54,10 @@ def test_clear_errors():
         Model(5, "kinect")
 
 
-def pair(**args) -> tuple[Model, PlainCTRGCN]:
-    """Our network and the plain one with the same weights, none of them at its initial value, in double precision."""
+def pair(**args) -> tuple[Model, Model]:
+    """The fused network and the plain one with the same weights, none at its initial value, in double precision."""
     torch.manual_seed(3)
-    ours, plain = Model(6, BODY, 2, **args).double(), PlainCTRGCN(6, BODY, 2, **args).double()
+    ours, plain = (Model(6, BODY, 2, **args, fused=fused).double() for fused in (True, False))
     for module in ours.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_()
@@ -87,7 +87,7 @@ def agree(ours: nn.Module, plain: nn.Module, x: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("adaptive", [True, False])
-def test_as_the_plain_network(training, adaptive):
+def test_fused_as_plain(training, adaptive):
     """Frames that the two strides do not divide; twice, so that statistics and folded weights follow the weights."""
     ours, plain = pair(base_channel=8, adaptive=adaptive)
     for network in (ours, plain):
@@ -147,8 +147,9 @@ from model import aagcn, ctrgcn, stgcn, stgcnpp
 
 torch.set_num_threads(1)
 for network in (ctrgcn, stgcn, stgcnpp, aagcn):
-    for width in (4, 8):
-        network.Model(5, "ntu25", 1, base_channel=width)(torch.randn(3, 3, 64, 25, 1)).sum().backward()
+    for width, fused in ((4, True), (8, True), (4, False), (8, False)):
+        model = network.Model(5, "ntu25", 1, base_channel=width, fused=fused)
+        model(torch.randn(3, 3, 64, 25, 1)).sum().backward()
 print("done")
 """
 
