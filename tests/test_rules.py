@@ -18,7 +18,6 @@ MAY_IMPORT = {
     "main": {"main", "processor", "model", "feeders", "shapmix"},
     "tools": {"tools", "processor", "model", "feeders", "shapmix"},
 }
-REFERENCE = "tests.plain"  # the plain network, which the benchmarks measure against
 FILES = {
     str(path.relative_to(ROOT)): path
     for package in MAY_IMPORT
@@ -42,22 +41,19 @@ GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "
 GLOBAL_SEEDS |= {"torch.cuda.manual_seed"}
 
 
-def imported_modules(tree: ast.AST, package: str, allowed: str = "") -> set[str]:
-    """Top-level names of all imports of a file, also of those inside functions; relative ones are its package's.
-
-    ``from allowed import ...`` does not count.
-    """
+def imported_modules(tree: ast.AST, package: str) -> set[str]:
+    """Top-level names of all imports of a file, also of those inside functions; relative ones are its package's."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.level or node.module != allowed):
+        elif isinstance(node, ast.ImportFrom):
             names.add(package if node.level else str(node.module).partition(".")[0])
     return names
 
 
-def wrong_imports(tree: ast.AST, package: str, allowed: str = "") -> set[str]:
-    names = imported_modules(tree, package, allowed)
+def wrong_imports(tree: ast.AST, package: str) -> set[str]:
+    names = imported_modules(tree, package)
     wrong = (names & set(PACKAGES)) - MAY_IMPORT[package]
     if package == "shapmix":
         wrong |= names - MAY_IMPORT[package] - sys.stdlib_module_names - {"torch"}
@@ -131,8 +127,7 @@ def test_the_packages_are_found():
 @pytest.mark.parametrize("name", FILES)
 def test_imports_and_calls(name):
     tree, package = ast.parse(FILES[name].read_text(encoding="utf-8")), name.partition("/")[0].removesuffix(".py")
-    allowed = REFERENCE if name.startswith("tools/benchmark/") else ""
-    assert wrong_imports(tree, package, allowed) == set()
+    assert wrong_imports(tree, package) == set()
     assert violations(tree, package) == []
 
 
@@ -153,12 +148,6 @@ def test_imports_and_calls(name):
 )
 def test_import_rule_sees(package, code, wrong):
     assert wrong_imports(ast.parse(code), package) == wrong
-
-
-def test_only_benchmarks_may_import_the_reference():
-    tree = ast.parse("from tests.plain import PlainCTRGCN\nfrom tests.conftest import find_ucla")
-    assert wrong_imports(ast.parse("from tests.plain import PlainCTRGCN"), "tools", REFERENCE) == set()
-    assert wrong_imports(tree, "tools", REFERENCE) == {"tests"}
 
 
 @pytest.mark.parametrize(

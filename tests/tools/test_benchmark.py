@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
+from torch import nn
 
-from tests.plain import PlainCTRGCN
 from tools.benchmark import everything, feeder, mixing, network, step
 from tools.benchmark.__main__ import main
 from tools.benchmark.measure import Variant, failed, timed, trace, variant_table
@@ -117,12 +117,12 @@ def test_broken_variants_are_noticed(monkeypatch, capsys):
         x_mix, y_mix = mixing.plain_mixing(mixer, x, y)
         return x_mix, 0.9 * y_mix
 
-    forward = PlainCTRGCN.forward
+    like = network.plain_like
     with monkeypatch.context() as patch:
         patch.setattr(step, "plain_mixing", wrong_shares)
         with pytest.raises(AssertionError, match="not close"):
             step.check(options_of("step"))
-        patch.setattr(PlainCTRGCN, "forward", lambda self, x: forward(self, 1.1 * x))
+        patch.setattr(network, "plain_like", lambda ours, width: nn.Sequential(nn.Hardtanh(), like(ours, width)))
         assert main(["network", *TINY]) == 1
     assert "not close" in capsys.readouterr().err
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from model.ctrgcn import Model
 from processor.info import multiply_adds
 from shapmix.draws import generator
-from tests.plain import PlainCTRGCN
 
 from .measure import (
     Figures,
@@ -58,15 +57,15 @@ def stir(network: nn.Module, rng: torch.Generator) -> None:
                 module.bias.copy_(0.1 * torch.randn(module.bias.shape, generator=rng))
 
 
-def plain_like(ours: nn.Module, width: int) -> PlainCTRGCN:
+def plain_like(ours: nn.Module, width: int) -> Model:
     """The plain network with the same weights, on the same device and in the same dtype."""
     weight = next(ours.parameters())
-    plain = PlainCTRGCN(CLASSES, base_channel=width).to(weight.device, weight.dtype)
+    plain = Model(CLASSES, base_channel=width, fused=False).to(weight.device, weight.dtype)
     plain.load_state_dict(ours.state_dict())
     return plain
 
 
-def networks(options: argparse.Namespace, device: torch.device) -> tuple[Model, PlainCTRGCN]:
+def networks(options: argparse.Namespace, device: torch.device) -> tuple[Model, Model]:
     """Ours and the plain one with the same weights."""
     ours = Model(CLASSES, base_channel=options.width)
     stir(ours, generator(0, "benchmark", "weights"))
@@ -84,7 +83,7 @@ def data(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 @cache
 def plain_cost(width: int) -> int:
     """Multiply-adds of the plain network's forward pass, of one sample."""
-    return multiply_adds(PlainCTRGCN(CLASSES, base_channel=width), torch.zeros(1, *SHAPE))
+    return multiply_adds(Model(CLASSES, base_channel=width, fused=False), torch.zeros(1, *SHAPE))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
