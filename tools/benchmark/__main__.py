@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from . import everything, parts
+from . import everything
 from .measure import failed, settings, write_json
 
-COMMANDS = {**everything.PARTS, "parts": parts, "all": everything}
+COMMANDS = {**everything.PARTS, "all": everything}
 
 
 def main(words: list[str] | None = None) -> int:
