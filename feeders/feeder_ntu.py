@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feeder import Sampler, StoreFeeder
+from .crop import CropDraws, CropFeeder
+from .feeder import Sampler
 from .ntu_data import NTUData
 from .ntu_protocols import LAYOUT, PROTOCOLS
 from .store import DataError, SkeletonStore
@@ -25,7 +26,7 @@ SPLITS = ("train", "val", "test")
 DEBUG_SAMPLES = 100
 
 
-class Feeder(StoreFeeder):
+class Feeder(CropFeeder):
     """NTU as CTR-GCN shows it: crop, linear resize to ``window_size`` frames, rotation.
 
     Args:
@@ -110,9 +111,10 @@ class Feeder(StoreFeeder):
             LAYOUT,
             data.class_names,
             split,
-            stream or official,
-            window_size,
-            None if p_interval is None else tuple(np.atleast_1d(p_interval).tolist()),
+            training=split == "train",
+            stream=stream or official,
+            window_size=window_size,
+            p_interval=p_interval,
             random_rot=random_rot,
             repeat=repeat,
             sampler=self.choose_sampler(class_balance),
@@ -128,45 +130,38 @@ class Feeder(StoreFeeder):
             log.info("class_balance has no effect on %s, as in the official code", type(self).__name__)
         return "instance"
 
-    def draw(self, size: int, rng: torch.Generator) -> Tensor:
-        """The random numbers of a training batch: crop 2, rotation 3, and where they are asked for shift 1, move 8."""
-        draws = super().draw(size, rng)
-        if not (self.random_shift or self.random_move):
-            return draws
-        return torch.cat([draws, torch.rand(size, 9, generator=rng)], dim=1)
-
-    def crop(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        """As CTR-GCN, or a run of ``window_size`` frames for ``random_choose``."""
+    def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
+        """As CropFeeder; for ``random_choose`` a run of ``window_size`` frames."""
         if draws is None or not self.random_choose:
             return super().crop(lengths, draws)
         length = np.minimum(lengths, self.window_size)
-        return np.floor(draws[:, 1].double().numpy() * (lengths - length + 1)).astype(np.int64), length
+        return np.floor(draws.crop[:, 1].double().numpy() * (lengths - length + 1)).astype(np.int64), length
 
-    def taps(self, lengths: np.ndarray, draws: Tensor | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As StoreFeeder; for ``random_shift`` what is shorter than ``window_size`` keeps its own speed."""
-        left, right, weight = super().taps(lengths, draws)
+    def neighbours(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As CropFeeder; for ``random_shift`` what is shorter than ``window_size`` keeps its own speed."""
+        left, right, weight = super().neighbours(lengths, draws)
         if draws is not None and self.random_shift:
-            start, length = self.crop(lengths, draws)
-            own = start[:, None] + np.clip(self._placed(lengths, draws)[0], 0, length[:, None] - 1)
-            short = (length < self.window_size)[:, None]
-            left, right, weight = np.where(short, own, left), np.where(short, own, right), np.where(short, 0, weight)
-        return left, right, weight.astype(np.float32)
+            start, length = (numbers[:, None] for numbers in self.crop(lengths, draws))
+            own = start + np.clip(self._placed(lengths, draws)[0], 0, length - 1)
+            short = length < self.window_size
+            left, right, weight = np.where(short, own, left), np.where(short, own, right), weight * ~short
+        return left, right, weight
 
-    def _placed(self, lengths: np.ndarray, draws: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """For ``random_shift``: which frame of a crop lies at each place (N, T), and where there is one (N, T)."""
-        length = np.minimum(self.crop(lengths, draws)[1], self.window_size)[:, None]
-        start = np.floor(draws[:, 5:6].double().numpy() * (self.window_size - length + 1)).astype(np.int64)
-        place = np.arange(self.window_size) - start
-        return place, (place >= 0) & (place < length)
+    def _placed(self, lengths: np.ndarray, draws: CropDraws) -> tuple[np.ndarray, np.ndarray]:
+        """For ``random_shift``: which frame of a crop lies at each place (N, T), and whether there is one (N, T)."""
+        length = np.minimum(self.crop(lengths, draws)[1], self.window_size)
+        start = np.floor(draws.shift.double().numpy() * (self.window_size - length + 1)).astype(np.int64)
+        place = np.arange(self.window_size) - start[:, None]
+        return place, (place >= 0) & (place < length[:, None])
 
-    def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
+    def joint_view(self, members: np.ndarray, device: torch.device, draws: CropDraws | None) -> Tensor:
         """Crop, resize, rotation, the second actor, and the options."""
         x = self._with_second_actor(super().joint_view(members, device, draws), members)
         if draws is not None and self.random_shift:
             inside = to_device(self._placed(self.store.lengths[members], draws)[1], device)
             x = x * inside[:, None, :, None, None]
         if draws is not None and self.random_move:
-            x = move(x, draws[:, 6:14])
+            x = move(x, draws.move)
         if self.statistics is not None:
             mean, deviation = (to_device(value, device) for value in self.statistics)
             x = (x - mean) / deviation

@@ -6,6 +6,7 @@ Shapes: N batch, C = 3 channels (x, y, score), T frames (``window_size``), V joi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .convert.pyskl import Recipe, read_pose, read_poses
-from .feeder import StoreFeeder
+from .convert.pyskl import Recipe, is_training, read_pose, read_poses
+from .feeder import Draws, StoreFeeder
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
@@ -24,21 +25,29 @@ from .uniform_sampling import test_clips, training_clips
 MIN_SCORE = 0.01  # joints that a detector is less sure of are put at 0
 
 
-class PoseFeeder(StoreFeeder):
+@dataclass(frozen=True)
+class PoseDraws(Draws):
+    """Uniform numbers of a batch: frames (N, T + 1), flip (N,), scale (N, 2) of x and y, rotation (N,)."""
+
+    frames: Tensor
+    flip: Tensor
+    scale: Tensor
+    rotation: Tensor
+
+
+class PoseFeeder(StoreFeeder[PoseDraws]):
     """A split of a store of 2D poses, as PYSKL shows them.
 
-    Frames are sampled uniformly, coordinates run from -1 to 1 over the image, scores are a channel.
+    Frames are sampled uniformly, coordinates run from -1 to 1 over the image, scores are a channel. A motion stream is
+    the difference between neighbouring stored frames, taken before sampling.
 
     Args:
-        store: frames (F, M, V, C) in pixels, with columns ``height`` and ``width`` of the picture.
-        members, layout, class_names, repeat, on_bad_sample: see StoreFeeder.
-        split: its name; seen as in training where that holds "train".
-        stream: joint, bone, joint_motion or bone_motion; motion is that of neighbouring frames, taken before sampling.
-        window_size: T.
-        num_clips: Q, how many clips of a sequence are shown at test time; their probabilities are averaged.
+        store: frames (F, M, V, C) in pixels, with columns ``height`` and ``width`` of the image.
+        arguments, options: see StoreFeeder.
+        num_clips: Q, how many clips of a sequence are shown outside training; their probabilities are averaged.
         flip: how often (0 .. 1) left and right are exchanged in training.
         random_scale: in training x and y are scaled by factors within 1 -+ this.
-        random_rot: in training the picture is turned within -+ this, in radians.
+        random_rot: in training the image is turned within -+ this, in radians.
 
     Raises:
         DataError: options out of range, and as StoreFeeder.
@@ -47,43 +56,32 @@ class PoseFeeder(StoreFeeder):
     def __init__(
         self,
         store: SkeletonStore,
-        members: np.ndarray,
-        layout: SkeletonLayout,
-        class_names: list[str],
-        split: str = "train",
-        stream: str = "joint",
-        window_size: int = 100,
+        *arguments: Any,
         num_clips: int = 1,
         flip: float = 0.0,
         random_scale: float = 0.0,
         random_rot: float = 0.0,
-        repeat: int = 1,
-        on_bad_sample: Literal["error", "skip"] = "error",
+        **options: Any,
     ) -> None:
         if num_clips < 1 or not 0 <= flip <= 1 or not 0 <= random_scale < 1 or random_rot < 0:
             raise DataError(
                 "num_clips must be at least 1, flip a share, random_scale in 0 .. 1, random_rot at least 0; got "
                 f"{num_clips}, {flip}, {random_scale}, {random_rot}"
             )
-        super().__init__(
-            store, members, layout, class_names, split, stream, window_size,
-            random_rot=False, repeat=repeat, on_bad_sample=on_bad_sample,
-        )  # fmt: skip
+        super().__init__(store, *arguments, **options)
         if flip:
-            layout.mirrored()  # says what is wrong with a layout that has no sides
-        self.num_clips = 1 if self.train else num_clips
-        self.flip, self.random_scale, self.turn = flip, random_scale, random_rot
+            self.layout.mirrored()  # raises where a layout has no sides
+        self.num_clips = 1 if self.training else num_clips
+        self.flip, self.random_scale, self.random_rot = flip, random_scale, random_rot
         self.half_size = np.stack([store.columns["width"], store.columns["height"]], axis=1) / 2
 
-    def draw(self, size: int, rng: torch.Generator) -> Tensor:
-        """The random numbers of a training batch, one row a place: frames T + 1, flip 1, scale 2, rotation 1."""
-        return torch.rand(size, self.window_size + 5, generator=rng)
+    def draw(self, size: int, rng: torch.Generator) -> PoseDraws:
+        """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
+        frames, others = torch.rand(size, self.window_size + 5, generator=rng).split([self.window_size + 1, 4], dim=1)
+        return PoseDraws(frames, flip=others[:, 0], scale=others[:, 1:3], rotation=others[:, 3])
 
-    def batch(
-        self, rows: Tensor | np.ndarray, device: torch.device | str = "cpu", draws: Tensor | None = None
-    ) -> Tensor:
-        """The samples ``rows`` as x (N, C, T, V, M); at test time (N * Q, C, T, V, M), the Q clips of each in turn."""
-        members, device = self.members[np.asarray(rows)], torch.device(device)
+    def view(self, members: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
+        """x (N, C, T, V, M) of stored sequences; without draws (N * Q, C, T, V, M), the Q clips of each in turn."""
         clips = self.num_clips if draws is None else 1
         frames = self.sample(members, draws).reshape(len(members) * clips, self.window_size)
         members = members.repeat(clips)
@@ -95,25 +93,25 @@ class PoseFeeder(StoreFeeder):
         moving = to_device(frames < last, device)
         return pose_stream(now, following, self.layout, self.stream) * moving[:, None, :, None, None]
 
-    def sample(self, members: np.ndarray, draws: Tensor | None) -> np.ndarray:
-        """Which frames are shown of stored sequences: (N, T) in training, (N, Q, T) at test time."""
+    def sample(self, members: np.ndarray, draws: PoseDraws | None) -> np.ndarray:
+        """Which frames are shown of stored sequences: (N, T), or (N, Q, T) without draws."""
         lengths = self.store.lengths[members]
         if draws is not None:
-            return training_clips(lengths, self.window_size, draws[:, : self.window_size + 1].double().numpy())
+            return training_clips(lengths, self.window_size, draws.frames.double().numpy())
         return np.stack([test_clips(int(length), self.window_size, self.num_clips) for length in lengths])
 
-    def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
+    def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
         """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: -1 .. 1 over the image, augmented."""
         x = self.read(members, frames, device).contiguous().float()
         half = to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device)[:, :, None, None, None]
         x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
-        if draws is not None:
-            own = to_device(draws[:, self.window_size + 1 :], device)
-            if self.flip:
-                x = mirror(x, own[:, 0] < self.flip, self.layout)
-            if self.random_scale or self.turn:
-                scale = 1 + (own[:, 1:3] * 2 - 1) * self.random_scale
-                x = turn_and_scale(x, (own[:, 3] * 2 - 1) * self.turn, scale)
+        if draws is None:
+            return x
+        if self.flip:
+            x = mirror(x, to_device(draws.flip, device) < self.flip, self.layout)
+        if self.random_scale or self.random_rot:
+            scale = 1 + (to_device(draws.scale, device) * 2 - 1) * self.random_scale
+            x = turn_and_scale(x, (to_device(draws.rotation, device) * 2 - 1) * self.random_rot, scale)
         return x
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
@@ -165,8 +163,9 @@ class Feeder(PoseFeeder):
             store = _open_store(Path(str(data_path)))
         super().__init__(
             store, _members(store, split), SkeletonLayout.get(layout or store.meta["layout"]),
-            store.meta["class_names"], split, stream, window_size, num_clips, flip, random_scale, random_rot,
-            repeat, on_bad_sample,
+            store.meta["class_names"], split, is_training(split), stream, window_size, repeat,
+            on_bad_sample=on_bad_sample, num_clips=num_clips, flip=flip, random_scale=random_scale,
+            random_rot=random_rot,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import radians
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .feeder import StoreFeeder
+from .feeder import Draws, StoreFeeder
 from .longtail import exponential_counts, held_out_subjects, long_tailed_subset
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
-from .transforms import rotate, rotation_matrices, scale_to_unit, to_device
+from .transforms import rotate, rotation_matrices, scale_to_unit, to_device, to_stream
 
 LAYOUT = SkeletonLayout.get("ucla20")
 CENTRE = LAYOUT.joint("spine")
@@ -42,7 +43,15 @@ NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 SPLIT_VIEWS = {"train": (1, 2), "val": (1, 2), "test": (3,)}
 
 
-class Feeder(StoreFeeder):
+@dataclass(frozen=True)
+class ViewDraws(Draws):
+    """Uniform numbers of a batch: view (N, 2), the angles about x and y; frames (N, T)."""
+
+    view: Tensor
+    frames: Tensor
+
+
+class Feeder(StoreFeeder[ViewDraws]):
     """NW-UCLA: centred on the first frame's spine, turned in training, scaled to -1 .. 1, ``window_size`` frames.
 
     Args:
@@ -94,35 +103,37 @@ class Feeder(StoreFeeder):
             LAYOUT,
             list(CLASSES.values()),
             split,
-            stream,
-            window_size,
-            random_rot=random_rot,
+            training=split == "train",
+            stream=stream,
+            window_size=window_size,
             repeat=repeat,
             on_bad_sample=on_bad_sample,
         )
+        self.random_rot = random_rot
 
-    def draw(self, size: int, rng: torch.Generator) -> Tensor:
-        """The random numbers of a training batch, one row a place in the global batch: view 2, frames T."""
-        return torch.rand(size, 2 + self.window_size, generator=rng)
+    def draw(self, size: int, rng: torch.Generator) -> ViewDraws:
+        """The random numbers of a training batch."""
+        numbers = torch.rand(size, 2 + self.window_size, generator=rng)
+        return ViewDraws(view=numbers[:, :2], frames=numbers[:, 2:])
 
-    def joint_view(self, members: np.ndarray, device: torch.device, draws: Tensor | None) -> Tensor:
-        """Centre, turn, scale over the whole sequence, then choose T frames."""
+    def view(self, members: np.ndarray, device: torch.device, draws: ViewDraws | None) -> Tensor:
+        """x (N, C, T, V, M) of stored sequences: centre, turn, scale over the whole sequence, choose T frames."""
         lengths = self.store.lengths[members]
         place = np.arange(lengths.max())[None]
         valid = to_device(place < lengths[:, None], device)
         x = self.read(members, np.minimum(place, lengths[:, None] - 1), device)
         x = x - x[:, :, :1, CENTRE : CENTRE + 1]
         if draws is not None and self.random_rot:
-            degrees = (draws[:, :2].double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
+            degrees = (draws.view.double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
             angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
             x = rotate(x, rotation_matrices(to_device(angles.to(x.dtype), device)))
         x = scale_to_unit(x, valid)
         if draws is None:
             frames = torch.from_numpy(np.linspace(0, lengths - 1, self.window_size, axis=1).astype(np.int64))
         else:
-            frames = (draws[:, 2:].double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
+            frames = (draws.frames.double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
         index = to_device(frames, device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])
-        return x.gather(2, index)
+        return to_stream(x.gather(2, index), self.layout, self.stream)
 
 
 def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:

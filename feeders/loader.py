@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from shapmix.distributed import world
+from shapmix.distributed import own_slice, world
 from shapmix.draws import derive_seed, generator
 
 from .feeder import Sampler, StoreFeeder
@@ -157,10 +157,6 @@ class Loader:
             rows.append(shuffled.repeat(-(-share // len(own)))[:share])
         return torch.cat(rows)
 
-    def own(self, batch: Tensor) -> Tensor:
-        """This process's places of a global batch."""
-        return batch.chunk(self.processes)[self.rank]
-
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from ``first_step`` on."""
         raise NotImplementedError
@@ -225,8 +221,8 @@ class StoreLoader(Loader):
     def _shuffled(self, epoch: int, first_step: int) -> Iterator[Batch]:
         for step, batch in enumerate(self.plan(epoch)[first_step:], first_step):
             draws = self.feeder.draw(len(batch), generator(self.seed, epoch, step, "augment"))
-            rows = self.own(batch)
-            yield self._to_device(self.feeder.batch(rows, self.device, self.own(draws)), rows)
+            rows = own_slice(batch)
+            yield self._to_device(self.feeder.batch(rows, self.device, draws.map(own_slice)), rows)
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         reads = self.device.type == "cuda" and self.feeder.resident is None
@@ -286,7 +282,7 @@ class DatasetLoader(Loader):
         self.num_worker = num_worker
 
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        yield from self._load([self.own(batch).tolist() for batch in self.plan(epoch)[first_step:]], epoch)
+        yield from self._load([own_slice(batch).tolist() for batch in self.plan(epoch)[first_step:]], epoch)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         yield from self._load([rows.tolist() for rows in self._shares(batch_size)], -1)

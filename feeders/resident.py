@@ -5,10 +5,6 @@ Shapes: N batch, C coordinates, T frames of a view, V joints, M people, F frames
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,16 +12,11 @@ from torch import Tensor
 from .store import DataError, SkeletonStore
 from .transforms import to_device
 
-if TYPE_CHECKING:
-    from .feeder import StoreFeeder
-
-log = logging.getLogger(__name__)
-FREE_SHARE = 1 / 3  # how much of a GPU's free memory frames may take where nothing else is said
 PACKED_AT_ONCE = 2**26  # bytes
 
 
 class ResidentFrames:
-    """The frames of some sequences of a store, packed anew end to end in the memory of a device.
+    """The frames of some sequences of a store, packed end to end in the memory of a device.
 
     Args:
         store: where they are read from, once.
@@ -65,39 +56,12 @@ class ResidentFrames:
             ) from error
 
     def read(self, members: np.ndarray, frames: np.ndarray) -> Tensor:
-        """Frames (N, T) of stored sequences -> (N, C, T, V, M); a copy of one's own."""
+        """Frames (N, T) of stored sequences -> (N, C, T, V, M); a copy that may be changed."""
         places = to_device(self.first[members][:, None] + frames, self.frames.device)
         found = self.frames.flatten(1).index_select(0, places.flatten())
         return found.view(*frames.shape, *self.frames.shape[1:]).permute(0, 2, 1, 4, 3)
 
 
 def packed_bytes(store: SkeletonStore, members: np.ndarray) -> int:
-    """What the frames of some sequences of a store take."""
+    """Memory that the frames of some sequences of a store take."""
     return int(store.lengths[members].sum()) * store.frames[:1].nbytes
-
-
-def make_resident(
-    feeders: Mapping[str, StoreFeeder], device: torch.device, wanted: Literal["auto"] | bool = "auto"
-) -> None:
-    """Brings the frames of splits to the device, and says so in the log.
-
-    Args:
-        feeders: split -> its feeder, in order of preference.
-        device: where batches are made.
-        wanted: ``auto``: on a GPU as many splits as fit into ``FREE_SHARE`` of its free memory, elsewhere none.
-
-    Raises:
-        DataError: they are wanted, and the device has too little memory.
-    """
-    room = float("inf") if wanted is True else 0.0
-    if wanted == "auto" and device.type == "cuda":
-        room = FREE_SHARE * torch.cuda.mem_get_info(device)[0]
-    for split, feeder in feeders.items():
-        size = packed_bytes(feeder.store, feeder.members)
-        held = size <= room
-        if held:
-            feeder.make_resident(device)
-            room -= size
-        level = logging.INFO if held or device.type == "cuda" else logging.DEBUG
-        place = f"held in the memory of {device}" if held else "read batch by batch"
-        log.log(level, "device_resident %s: %.0f MB of %s frames are %s", wanted, size / 2**20, split, place)

@@ -24,7 +24,7 @@ import numpy as np
 
 from shapmix.skeleton import SkeletonLayout
 
-from .feeder import StoreFeeder
+from .crop import CropFeeder
 from .longtail import exponential_counts
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 
@@ -363,7 +363,7 @@ def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> lis
     return exponential_counts(n_max, imbalance, len(ACTIONS)) if split == "train" else [num_test] * len(ACTIONS)
 
 
-class Feeder(StoreFeeder):
+class Feeder(CropFeeder):
     """The synthetic set; NTU's view of it (crop, resize, rotation), centred on the first frame's spine_mid.
 
     Args:
@@ -412,8 +412,9 @@ class Feeder(StoreFeeder):
             LAYOUT,
             [action.name for action in ACTIONS],
             split,
+            split == "train",
             stream,
             window_size,
+            repeat,
             min_crop=min_crop,
-            repeat=repeat,
         )

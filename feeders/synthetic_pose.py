@@ -105,6 +105,6 @@ class Feeder(PoseFeeder):
         name = f"synthetic_pose_{split}_" + "-".join(map(str, [*counts, seed]))
         store = SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
         super().__init__(
-            store, np.arange(len(store)), LAYOUT, [action.name for action in ACTIONS], split, stream, window_size,
-            num_clips, flip, random_scale, random_rot, repeat,
+            store, np.arange(len(store)), LAYOUT, [action.name for action in ACTIONS], split, split == "train", stream,
+            window_size, repeat, num_clips=num_clips, flip=flip, random_scale=random_scale, random_rot=random_rot,
         )  # fmt: skip

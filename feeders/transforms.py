@@ -55,8 +55,10 @@ def random_crop(
     return start, length
 
 
-def resize_taps(start: np.ndarray, length: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linear resize of cropped sequences to ``window`` frames, as frames to read and weights.
+def neighbouring_frames(
+    start: np.ndarray, length: np.ndarray, window: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Linear resize of cropped sequences to ``window`` frames: which stored frames to read, and their weights.
 
     The arithmetic of torch's ``interpolate(mode="bilinear", align_corners=False)``, in float32.
 

@@ -16,10 +16,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from feeders.feeder import StoreFeeder
+from feeders.feeder import StoreFeeder, make_resident
 from feeders.loader import DatasetLoader, Loader, StoreLoader
 from feeders.longtail import shot_groups
-from feeders.resident import make_resident
 from shapmix import Mixer, effective_number_weights, post_hoc_adjustment
 from shapmix.distributed import world
 

@@ -25,7 +25,11 @@ from ..store import DataError, Sample
 from .pickles import load_restricted
 
 MAX_PEOPLE = 2
-TRAINING = "train"  # in the name of a split
+
+
+def is_training(split: str) -> bool:
+    """Whether a split of PYSKL's files is trained on: all whose names say so, such as ``train`` and ``xsub_train``."""
+    return "train" in split
 
 
 class Unusable(DataError):
@@ -148,7 +152,7 @@ def read_pose(pose: Pose) -> Sample:
     try:
         height, width = _img_shape(annotation, recipe)
         columns |= {"height": height, "width": width}
-        frames = _frames(annotation, recipe, any(TRAINING in split for split, inside in pose.splits.items() if inside))
+        frames = _frames(annotation, recipe, any(is_training(split) for split, inside in pose.splits.items() if inside))
     except DataError as error:
         return Sample(name, label, empty, str(error), {**columns, "height": 0, "width": 0})
     except (IndexError, TypeError, ValueError) as error:

@@ -17,7 +17,8 @@ from feeders.feeder_ucla import Feeder as UCLA
 from feeders.loader import StoreLoader
 from feeders.ntu_protocols import CLASSES, LAYOUT, PROTOCOLS, parse_names
 from feeders.store import DataError, SkeletonStore
-from feeders.transforms import move, random_crop, resize_taps, rotate, rotation_matrices, to_stream
+from feeders.transforms import move, neighbouring_frames, random_crop, rotate, rotation_matrices, to_stream
+from shapmix import distributed
 from tests.conftest import ntu_names, write_ntu_store, write_ucla
 
 NAMES = ntu_names(setups=(1, 2, 17, 18), subjects=(1, 2, 3), actions=(1, 2, 60))  # 1 and 2 train, 3 tests
@@ -116,10 +117,10 @@ def test_p_interval(tmp_path):
     feeder = clocks(tmp_path, [200, 90, 30], p_interval=[0.5, 1])
     assert clocks(tmp_path / "d", [200]).p_interval == (0.5, 1.0), "the default"
     draws = draws_of(feeder, range(3))
-    draws[:, 0] = torch.tensor([0.25, 0.5, 0.0])
-    start, length = random_crop(np.array([200, 90, 30]), (0.5, 1), 64, draws[:, :2].double().numpy())
+    draws.crop[:, 0] = torch.tensor([0.25, 0.5, 0.0])
+    start, length = random_crop(np.array([200, 90, 30]), (0.5, 1), 64, draws.crop.double().numpy())
     assert length.tolist() == [125, 67, 30]
-    left, right, weight = resize_taps(start, length, 64)
+    left, right, weight = neighbouring_frames(start, length, 64)
     np.testing.assert_allclose(shown(feeder, draws), left + weight * (right - left), atol=1e-3)
 
 
@@ -128,7 +129,7 @@ def test_one_share_is_the_middle(tmp_path, share):
     feeder = clocks(tmp_path, [200], p_interval=share)
     draws = draws_of(feeder, range(1))
     np.testing.assert_array_equal(shown(feeder, draws), shown(feeder))
-    left, right, weight = resize_taps(np.array([50]), np.array([100]), 64)
+    left, right, weight = neighbouring_frames(np.array([50]), np.array([100]), 64)
     np.testing.assert_allclose(shown(feeder), left + weight * (right - left), atol=1e-3)
 
 
@@ -145,11 +146,11 @@ def test_random_choose(tmp_path):
     for seed in range(20):
         draws = draws_of(feeder, range(3), seed)
         times = shown(feeder, draws)
-        start = math.floor(float(draws[0, 1]) * 137)
+        start = math.floor(float(draws.crop[0, 1]) * 137)
         np.testing.assert_allclose(times[0], np.arange(start, start + 64), atol=1e-4)
         starts.add(start)
         np.testing.assert_allclose(times[1], np.arange(64), atol=1e-4)
-        left, right, weight = resize_taps(np.array([0]), np.array([40]), 64)
+        left, right, weight = neighbouring_frames(np.array([0]), np.array([40]), 64)
         np.testing.assert_allclose(times[2], (left + weight * (right - left))[0], atol=1e-4)
     assert len(starts) > 15
     assert all(0 <= start <= 136 for start in starts)
@@ -166,7 +167,7 @@ def test_random_shift(tmp_path, random_choose):
         times = shown(feeder, draws)
         np.testing.assert_array_equal(times[0], shown(plain, draws)[0])
         for row, length in ((1, 40), (2, 1)):
-            place = math.floor(float(draws[row, 5]) * (64 - length + 1))
+            place = math.floor(float(draws.shift[row]) * (64 - length + 1))
             wanted = np.full(64, -1.0)
             wanted[place : place + length] = np.arange(length)
             np.testing.assert_allclose(times[row], wanted, atol=1e-4)
@@ -175,7 +176,7 @@ def test_random_shift(tmp_path, random_choose):
     np.testing.assert_array_equal(shown(feeder), shown(plain)), "not at test time"
     bones = Feeder(str(feeder.store.path), protocol="ntu60_xsub", random_shift=True, stream="bone")
     empty = shown(feeder, draws)[1] == -1
-    assert not bones.batch(np.array([1]), draws=draws[1:2])[0, :, empty].any()
+    assert not bones.batch(np.array([1]), draws=draws.map(lambda numbers: numbers[1:2]))[0, :, empty].any()
 
 
 def test_random_rot(tmp_path):
@@ -183,7 +184,7 @@ def test_random_rot(tmp_path):
     plain = Feeder(str(feeder.store.path), protocol="ntu60_xsub", random_rot=False)
     draws = draws_of(feeder, range(2))
     turned, straight = (f.batch(np.arange(2), draws=draws) for f in (feeder, plain))
-    angles = (draws[:, 2:5] * 2 - 1) * 0.3
+    angles = (draws.rotation * 2 - 1) * 0.3
     torch.testing.assert_close(turned, rotate(straight, rotation_matrices(angles)), rtol=0, atol=1e-4)
     assert (turned - straight).abs().max() > 1
     torch.testing.assert_close(turned.norm(dim=1), straight.norm(dim=1), rtol=1e-5, atol=1e-4)
@@ -195,9 +196,9 @@ def test_random_move(tmp_path):
     feeder = clocks(tmp_path, [80, 30], random_move=True)
     plain = Feeder(str(feeder.store.path), protocol="ntu60_xsub")
     draws = draws_of(feeder, range(2))
-    assert draws.shape == (2, 14)
+    assert draws.move.shape == (2, 8)
     moved, straight = feeder.batch(np.arange(2), draws=draws), plain.batch(np.arange(2), draws=draws)
-    torch.testing.assert_close(moved, move(straight, draws[:, 6:14]))
+    torch.testing.assert_close(moved, move(straight, draws.move))
     assert not torch.equal(moved, straight)
     assert torch.equal(feeder.batch(np.arange(2)), plain.batch(np.arange(2))), "not at test time"
 
@@ -230,7 +231,9 @@ def test_draws_belong_to_places(ntu120):
     rows = np.arange(12)
     draws = draws_of(feeder, rows)
     whole = feeder.batch(rows, draws=draws)
-    torch.testing.assert_close(feeder.batch(rows[5:9], draws=draws[5:9]), whole[5:9], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        feeder.batch(rows[5:9], draws=draws.map(lambda numbers: numbers[5:9])), whole[5:9], rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("protocol", ["ntu60_xsub", "ntu120_xsub"])
@@ -421,7 +424,8 @@ def test_class_balance_has_no_effect(tail, kind, caplog):
 
 def plan_of(tail, monkeypatch=None, rank=0, processes=1, batch_size=8, seed=1, **options):
     if monkeypatch is not None:
-        monkeypatch.setattr(loader, "world", lambda: (rank, processes))
+        for module in (loader, distributed):
+            monkeypatch.setattr(module, "world", lambda: (rank, processes))
     feeder = Feeder_LT_ros(tail[0], protocol="ntu60_xsub", split_path=tail[1], **options)
     return feeder, StoreLoader(feeder, batch_size, seed, torch.device("cpu"))
 
@@ -472,7 +476,7 @@ def test_the_same_plan_everywhere(tail, monkeypatch, class_balance):
     for rank in range(4):
         _, batches = plan_of(tail, monkeypatch, rank, 4, class_balance=class_balance)
         plans.append(batches.plan(4))
-        parts.append([batches.own(batch) for batch in batches.plan(4)])
+        parts.append([distributed.own_slice(batch) for batch in batches.plan(4)])
         assert torch.equal(torch.cat([batch.rows for batch in batches.shuffled(4)]), torch.cat(parts[-1]))
     assert all(torch.equal(plan, plans[0]) for plan in plans)
     joined = torch.stack([torch.cat(step) for step in zip(*parts, strict=True)])
@@ -571,7 +575,7 @@ def test_val_subjects(ntu120, tmp_path):
     assert not set(held.ids) & set(rest.ids)
     assert set(held.ids) | set(rest.ids) == set(everything.ids)
     assert {name[8:12] for name in held.ids} == {"P002"}
-    assert not held.train
+    assert not held.training
     assert not held.shares_samples(rest)
     assert rest.shares_samples(everything)
     assert len(Feeder(ntu120, "test", "ntu120_xset", val_subjects=[2])) == 54, "the test set is whole"

@@ -65,7 +65,7 @@ def test_against_a_plain_pipeline(pickled, stream):
     np.testing.assert_allclose(x.numpy(), np.stack(wanted), atol=1e-6)
     train = Feeder(ann_file=pickled, split="train", stream=stream, num_clips=10)
     draws = train.draw(8, torch.Generator().manual_seed(0))
-    frames = training_clips(train.store.lengths[train.members], 100, draws[:, :101].double().numpy())
+    frames = training_clips(train.store.lengths[train.members], 100, draws.frames.double().numpy())
     wanted = [
         plain(train.store.sequence(member), clip, stream) for member, clip in zip(train.members, frames, strict=True)
     ]
@@ -79,7 +79,7 @@ def test_flip(pickled):
     x = feeder.batch(np.arange(8), draws=draws)
     feeder.flip = 0.0
     straight = feeder.batch(np.arange(8), draws=draws)
-    flipped = draws[:, 101] < 0.5
+    flipped = draws.flip < 0.5
     assert 0 < flipped.sum() < 8
     assert torch.equal(x[~flipped], straight[~flipped])
     left, right = COCO.joint("left_wrist"), COCO.joint("right_wrist")
@@ -95,10 +95,10 @@ def test_turn_and_scale(pickled):
     feeder = Feeder(ann_file=pickled, random_rot=0.3, random_scale=0.2)
     draws = feeder.draw(8, torch.Generator().manual_seed(0))
     x = feeder.batch(np.arange(8), draws=draws).double()
-    feeder.turn = feeder.random_scale = 0.0
+    feeder.random_rot = feeder.random_scale = 0.0
     straight = feeder.batch(np.arange(8), draws=draws).double()
-    angle = (draws[:, 104].double() * 2 - 1) * 0.3
-    scale = 1 + (draws[:, 102:104].double() * 2 - 1) * 0.2
+    angle = (draws.rotation.double() * 2 - 1) * 0.3
+    scale = 1 + (draws.scale.double() * 2 - 1) * 0.2
     for sample in range(8):
         turn = torch.tensor([[angle[sample].cos(), -angle[sample].sin()], [angle[sample].sin(), angle[sample].cos()]])
         wanted = torch.einsum("dc,ctvm->dtvm", scale[sample].diag() @ turn, straight[sample, :2])

@@ -11,9 +11,10 @@ import torch
 
 import main
 from feeders import feeder_ntu, feeder_ucla, resident, synthetic
+from feeders.feeder import FREE_SHARE, make_resident
 from feeders.feeder_pose import Feeder as Pose
 from feeders.loader import Batch, StoreLoader, prefetch
-from feeders.resident import ResidentFrames, make_resident
+from feeders.resident import ResidentFrames
 from feeders.store import DataError, SkeletonStore
 from processor.config import ConfigError, load_config
 from processor.processor import Processor
@@ -85,7 +86,7 @@ def test_only_the_members_are_held(sources):
     assert feeder.resident.frames.shape == (feeder.store.lengths[feeder.members].sum(), 3, 2, 25)
     strangers = np.setdiff1d(np.arange(len(feeder.store)), feeder.members)
     with pytest.raises((IndexError, RuntimeError), match="out of"):
-        feeder.joint_view(strangers[:1], CPU, None)
+        feeder.view(strangers[:1], CPU, None)
 
 
 def test_what_is_read_may_be_changed(sources):
@@ -107,10 +108,10 @@ def test_portions_of_a_batch_are_the_batch(sources, monkeypatch):
     feeder = sources["ntu"]("train", "joint")
     rows, draws = np.arange(20), feeder.draw(20, torch.Generator().manual_seed(0))
     whole, test_view = feeder.batch(rows, draws=draws), feeder.batch(rows)
-    monkeypatch.setattr("feeders.feeder.CACHED", 3)
+    monkeypatch.setattr("feeders.crop.CACHED", 3)
     assert torch.equal(feeder.batch(rows, draws=draws), whole)
     assert torch.equal(feeder.batch(rows), test_view)
-    alone = [feeder.batch(rows[[i]], draws=draws[[i]]) for i in rows]
+    alone = [feeder.batch(rows[[i]], draws=draws.map(lambda numbers, i=i: numbers[[i]])) for i in rows]
     assert torch.equal(torch.cat(alone), whole)
 
 
@@ -121,7 +122,7 @@ def test_portions_of_a_batch_are_the_batch(sources, monkeypatch):
 def test_auto_takes_what_fits(sources, monkeypatch, caplog, room, held):
     feeders = {split: sources["ntu"](split, "joint") for split in ("train", "test")}
     sizes = [resident.packed_bytes(feeder.store, feeder.members) for feeder in feeders.values()]
-    free = int(sum(np.multiply(room, sizes)) / resident.FREE_SHARE) + 3
+    free = int(sum(np.multiply(room, sizes)) / FREE_SHARE) + 3
     made: list[str] = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
     monkeypatch.setattr(feeder_ntu.Feeder, "make_resident", lambda self, device: made.append(self.split))

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from feeders.feeder_ucla import Feeder
-from feeders.transforms import centre_crop, resize_taps, rotate, rotation_matrices, to_stream
+from feeders.transforms import centre_crop, neighbouring_frames, rotate, rotation_matrices, to_stream
 from shapmix.skeleton import SkeletonLayout
 
 LAYOUT = SkeletonLayout.get("ntu25")
 
 
 def resized(frames, start, length):
-    left, right, weight = resize_taps(np.array([start]), np.array([length]), 64)
+    left, right, weight = neighbouring_frames(np.array([start]), np.array([length]), 64)
     x = torch.from_numpy(frames)
     return torch.lerp(x[:, left[0]], x[:, right[0]], torch.from_numpy(weight[0])[:, None, None]).numpy()
 

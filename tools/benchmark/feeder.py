@@ -53,13 +53,13 @@ class PlainDataset(Dataset):
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
-        return self.view(row, torch.rand(5)), int(self.labels[row]), row
+        return self.view(row, torch.rand(2), torch.rand(3)), int(self.labels[row]), row
 
-    def view(self, row: int, draws: Tensor) -> Tensor:
+    def view(self, row: int, crop: Tensor, rotation: Tensor) -> Tensor:
         """One training sample (C, T, V, M), T = 64, for drawn crop and angles."""
         sequence = self.x[row]
         length = int((sequence.sum(0).sum(-1).sum(-1) != 0).sum())
-        share, place = draws[:2].double().tolist()
+        share, place = crop.double().tolist()
         kept = min(max(int(np.floor(length * (share * 0.5 + 0.5))), 64), length)
         start = int(np.floor(place * (length - kept + 1)))
         clip = torch.from_numpy(np.ascontiguousarray(sequence[:, start : start + kept]))
@@ -67,7 +67,7 @@ class PlainDataset(Dataset):
         flat = clip.permute(0, 2, 3, 1).reshape(1, 1, channels * joints * actors, kept)
         flat = F.interpolate(flat, size=(flat.shape[2], 64), mode="bilinear", align_corners=False)
         clip = flat.view(channels, joints, actors, 64).permute(0, 3, 1, 2)[None]
-        return rotate(clip, rotation_matrices((draws[None, 2:5] * 2 - 1) * 0.3))[0]
+        return rotate(clip, rotation_matrices((rotation[None] * 2 - 1) * 0.3))[0]
 
 
 def make(options: argparse.Namespace) -> Path:
@@ -121,9 +121,14 @@ def start_resident(path: Path, batch: int, workers: int) -> tuple[int, Iterator[
 def check(path: Path) -> None:
     """AssertionError where the two do not deliver the same for the same draws."""
     plain, ours = PlainDataset(path), Feeder(str(path), p_interval=[0.5, 1], random_rot=True)
-    draws = torch.rand(8, 5, generator=torch.Generator().manual_seed(0))
+    draws = ours.draw(8, torch.Generator().manual_seed(0))
     rows = np.linspace(0, len(ours) - 1, 8).astype(int)
-    expected = torch.stack([plain.view(int(row), draw) for row, draw in zip(rows, draws, strict=True)])
+    expected = torch.stack(
+        [
+            plain.view(int(row), crop, rotation)
+            for row, crop, rotation in zip(rows, draws.crop, draws.rotation, strict=True)
+        ]
+    )
     torch.testing.assert_close(ours.batch(rows, draws=draws), expected, rtol=0, atol=1e-4)
 
 

@@ -106,7 +106,7 @@ def check(path: Path) -> None:
     feeder, plain = Feeder(str(path), window_size=WINDOW), PlainDataset(path)
     draws = feeder.draw(8, torch.Generator().manual_seed(0))
     rows = np.linspace(0, len(feeder) - 1, 8).astype(int)
-    frames = training_clips(feeder.store.lengths[rows], WINDOW, draws[:, : WINDOW + 1].double().numpy())
+    frames = training_clips(feeder.store.lengths[rows], WINDOW, draws.frames.double().numpy())
     expected = torch.stack([plain.view(int(row), clip) for row, clip in zip(rows, frames, strict=True)])
     torch.testing.assert_close(feeder.batch(rows, draws=draws), expected, rtol=0, atol=1e-4)
 

@@ -1,0 +1,111 @@
+"""CropFeeder: NTU's view as CTR-GCN has it. A share of each sequence, resized to T frames, rotated in training.
+
+Shapes: N batch, C coordinates, T frames (``window_size``), V joints, M people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .feeder import Draws, StoreFeeder
+from .store import DataError
+from .transforms import (
+    centre_crop,
+    neighbouring_frames,
+    random_crop,
+    rotate,
+    rotation_matrices,
+    to_device,
+    to_stream,
+)
+
+TEST_CROP = 0.95
+ROTATION = 0.3  # radians, the largest angle about each axis
+CACHED = 16  # samples whose frames a processor's cache holds while they are read, resized and rotated
+
+
+@dataclass(frozen=True)
+class CropDraws(Draws):
+    """Uniform numbers of a batch: crop (N, 2), share and place; rotation (N, 3); shift (N,) and move (N, 8) of NTU."""
+
+    crop: Tensor
+    rotation: Tensor
+    shift: Tensor
+    move: Tensor
+
+
+class CropFeeder(StoreFeeder[CropDraws]):
+    """A split of a store, delivered as CTR-GCN delivers NTU.
+
+    Args:
+        arguments, options: see StoreFeeder.
+        p_interval: share of a sequence that is shown: two numbers, drawn uniformly between them in training, or one,
+            the middle of the sequence. By default 0.5 to 1 in training and 0.95 elsewhere.
+        random_rot: rotate in training by angles uniform within 0.3 rad about x, y and z.
+        min_crop: a training crop has at least so many frames, where the sequence has them.
+
+    Raises:
+        DataError: shares outside 0 .. 1, and as StoreFeeder.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        p_interval: Sequence[float] | float | None = None,
+        random_rot: bool = True,
+        min_crop: int = 64,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        if p_interval is None:
+            p_interval = (0.5, 1.0) if self.training else TEST_CROP
+        self.p_interval = tuple(np.atleast_1d(p_interval).tolist())
+        if len(self.p_interval) not in (1, 2) or not all(0 < share <= 1 for share in self.p_interval):
+            raise DataError(f"p_interval must be one or two shares in 0..1, got {list(self.p_interval)}")
+        self.random_rot = random_rot
+        self.min_crop = min_crop
+
+    def draw(self, size: int, rng: torch.Generator) -> CropDraws:
+        """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
+        first, second = (torch.rand(size, columns, generator=rng) for columns in (5, 9))
+        return CropDraws(crop=first[:, :2], rotation=first[:, 2:], shift=second[:, 0], move=second[:, 1:])
+
+    def view(self, members: np.ndarray, device: torch.device, draws: CropDraws | None) -> Tensor:
+        """x (N, C, T, V, M) of stored sequences: crop, resize, rotation, stream."""
+        return to_stream(self.joint_view(members, device, draws), self.layout, self.stream)
+
+    def joint_view(self, members: np.ndarray, device: torch.device, draws: CropDraws | None) -> Tensor:
+        """Joints (N, C, T, V, M) before the stream is taken. In memory they lie as (N, C, T, M, V)."""
+        left, right, weight = self.neighbours(self.store.lengths[members], draws)
+        frames, far_weight = np.concatenate([left, right], axis=1), to_device(weight, device)[:, None, :, None, None]
+        memory = len(members), self.in_channels, self.window_size, self.num_person, self.num_joints
+        x = torch.empty(memory, device=device).transpose(3, 4)
+        matrices = None
+        if draws is not None and self.random_rot:
+            matrices = rotation_matrices((to_device(draws.rotation, device) * 2 - 1) * ROTATION)
+        at_once = CACHED if device.type == "cpu" else len(members)
+        for some in (slice(first, first + at_once) for first in range(0, len(members), at_once)):
+            near, far = self.read(members[some], frames[some], device).chunk(2, dim=2)
+            if matrices is None:
+                torch.lerp(near, far, far_weight[some], out=x[some])
+            else:
+                between = torch.lerp(near, far, far_weight[some], out=torch.empty_like(x[some]))
+                rotate(between, matrices[some], out=x[some])
+        return x
+
+    def neighbours(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The stored frames on both sides of each shown one, and the right one's weight, each (N, T)."""
+        return neighbouring_frames(*self.crop(lengths, draws), self.window_size)
+
+    def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
+        """First frames and numbers of frames (N,) that are shown of sequences of these lengths."""
+        if draws is None or len(self.p_interval) == 1:
+            return centre_crop(lengths, self.p_interval[0] if len(self.p_interval) == 1 else TEST_CROP)
+        low, high = self.p_interval
+        return random_crop(lengths, (low, high), self.min_crop, draws.crop.double().numpy())
