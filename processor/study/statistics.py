@@ -1,4 +1,4 @@
-"""Statistics over seeds: a figure's mean and interval, and whether two methods can be told apart.
+"""Statistics over seeds: the mean of a metric with its interval, and the difference of two methods with its interval.
 
 Shapes: n samples, K classes, S seeds, R bootstrap replicates.
 """
@@ -17,7 +17,7 @@ MIN_REPLICATES = 100
 
 @dataclass(frozen=True)
 class Summary:
-    """A figure over seeds.
+    """A metric over seeds.
 
     Attributes:
         mean: over the seeds.
@@ -32,7 +32,7 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """The summary of one figure of S >= 1 seeds."""
+    """The summary of one metric of S >= 1 seeds."""
     mean = float(np.mean(values))
     if len(values) == 1:
         return Summary(mean)
@@ -43,12 +43,12 @@ def summarise(values: Sequence[float]) -> Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much larger a figure is with one method than with another.
+    """How much larger a metric is with one method than with another.
 
     Attributes:
         value: the difference, a share.
         low, high: its 95 % interval.
-        seeds: S; for one seed the interval covers the draw of the test samples alone, not that of the seed.
+        seeds: S; for one seed the interval covers the choice of the test samples alone, not that of the seed.
     """
 
     value: float
@@ -58,10 +58,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where the interval excludes 0, else ``not told apart``; one seed tells nothing."""
+        """``better`` or ``worse`` where the interval excludes zero; one seed gives no verdict."""
         if self.seeds == 1:
             return "one seed: samples only"
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "not told apart"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "interval includes zero"
 
 
 def top1_weights(labels: np.ndarray) -> np.ndarray:
@@ -91,35 +91,29 @@ def compare(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """The difference A - B of a figure, with an interval by a bootstrap over seeds and samples.
+    """The difference A - B of a metric, with its 95 % interval by a bootstrap over seeds and samples.
 
-    A replicate draws S seeds, and from each class as many samples as it has, with replacement and alike for A and B
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Its percentiles are far too narrow for the few
-    seeds that one trains. So the interval is a t interval. Its variance is that of the replicates, where the part of
-    the seeds is multiplied by S/(S-1), which the bootstrap of S values lacks. Its degrees of freedom are those of
-    Satterthwaite (1946), var^2 / (var_seeds^2 / (S-1)): S - 1 where seeds are all that varies, many where samples are.
-    For one seed only samples are drawn, and the quantile is the normal one.
+    A replicate draws S seeds, and from each class as many samples as it has, with replacement, the same for A and B
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). For few seeds, percentiles of the replicates are far
+    too narrow. So this is a t interval, with the variance of the replicates. Its degrees of freedom are those of
+    Satterthwaite (1946), var^2 / (var_seeds^2 / (S-1)): S - 1 where only seeds vary, many where only samples vary. For
+    one seed only samples are drawn, and the quantile is the normal one.
 
-    Samples of a class are drawn as the bootstrap has it, which makes their variance (n_k - 1) / n_k of what it is.
-    Where each seed is right on other samples, drawing both counts that noise more than once: the interval is then
-    rather too wide than too narrow.
-
-    In simulations of equal methods (a throw-away script: 120 samples of unequal difficulty in 6 classes, seeds that
-    differ not at all to much, 1500 cases each) it told them apart in 1 to 13 % of cases with 2 seeds, 1 to 7 % with 3,
-    and up to 6 % with 5: two seeds are too few for a 5 % error.
+    Two seeds are too few: if they differ much, the interval of two equal methods excludes zero in one case of eight,
+    instead of one of twenty. With three seeds or more it is rather too wide than too narrow.
 
     Args:
         correct_a, correct_b: (S, n) bool, which samples are right; rows are the same seeds, columns the same samples.
         labels: (n,) classes.
-        weights: (n,) of the figure, see :func:`top1_weights` and :func:`class_weights`.
+        weights: (n,) of the metric, see :func:`top1_weights` and :func:`class_weights`.
         replicates: R.
         seed: of the draws.
 
     Raises:
         ValueError: the shapes do not fit together, or R is less than 100.
 
-    Cost: samples of a class that are alike in all seeds are drawn together, which leaves at most min(n_k, 3^S) numbers
-    to draw for a class and replicate; about 3 s and 5 MB for n = 50,000, K = 400, S = 5, R = 2000.
+    Cost: samples of a class that are equal in all seeds are drawn together; about 3 s and 5 MB for n = 50,000, K = 400,
+    S = 5, R = 2000.
     """
     if correct_a.shape != correct_b.shape or correct_a.shape[1:] != labels.shape or labels.shape != weights.shape:
         shapes = f"{correct_a.shape} and {correct_b.shape} with labels {labels.shape} and weights {weights.shape}"
@@ -132,7 +126,7 @@ def compare(
     by_seed = gain.sum(0)
     value = float(by_seed.mean())
 
-    drawn = np.zeros((replicates, seeds))  # the difference of each seed on the drawn samples
+    drawn = np.zeros((replicates, seeds))  # the difference that each seed has on the drawn samples
     for label in np.unique(labels):
         kinds, counts = np.unique(gain[labels == label], axis=0, return_counts=True)
         drawn += rng.multinomial(counts.sum(), counts / counts.sum(), size=replicates) @ kinds
@@ -142,7 +136,7 @@ def compare(
 
     share = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds  # (R, S)
     of_seeds = by_seed.var(ddof=1) / seeds
-    variance = (share * drawn).sum(1).var() + of_seeds / seeds  # of_seeds is in it (S-1)/S times
+    variance = (share * drawn).sum(1).var() + of_seeds / seeds  # a bootstrap of S values lacks 1/S of their variance
     freedom = (seeds - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else np.inf
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5)
     return Difference(value, value - half, value + half, seeds)
