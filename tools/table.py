@@ -1,8 +1,104 @@
-"""Tables of finished runs: ``python -m tools.table work_dir/nw_ucla_lt --baseline cross_entropy``"""
+"""Tables of finished runs, by method over seeds: ``python -m tools.table work_dir/nw_ucla_lt --baseline cross_entropy``
 
+A method is what lies in one folder, with a folder ``seed_<N>`` for each seed. Metrics are those of the last epoch, from
+the runs' scores_test.npz, as mean, standard deviation and 95 % interval over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
 import sys
+from pathlib import Path
 
-from processor.study.tables import main
+from feeders.files import write_atomically
+from processor.study.runs import read_experiment
+from processor.study.tables import COMPARED, compare_methods
+
+PLOTS = (".png", ".svg", ".pdf")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description="Tables of finished runs, by method over seeds.")
+    options.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one in which runs lie at any depth"
+    )
+    options.add_argument("--baseline", metavar="NAME", help="add each method's difference from this one, and a verdict")
+    options.add_argument(
+        "--compare", nargs="+", choices=COMPARED, default=COMPARED[:2], help="the metrics whose difference is wanted"
+    )
+    options.add_argument("--format", choices=["markdown", "csv", "latex"], default="markdown")
+    options.add_argument("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
+    options.add_argument(
+        "--split",
+        choices=["test", "val"],
+        default="test",
+        help="val: the validation split, on which to choose a recipe without looking at the test",
+    )
+    options.add_argument(
+        "--best-test-epoch",
+        action="store_true",
+        help="metrics of the epoch with the best top-1 on the test set, as published tables have them",
+    )
+    options.add_argument(
+        "--group-by", choices=["count"], help="add a table of classes, by training samples; as CSV instead"
+    )
+    options.add_argument("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
+    options.add_argument(
+        "--bootstrap", type=int, default=2000, metavar="R", help="replicates for the differences (default 2000)"
+    )
+    return options
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for options that do not go together."""
+    if arguments.baseline is not None and arguments.best_test_epoch:
+        raise ValueError(
+            "--baseline needs the scores of each sample, which runs keep of the last epoch alone; leave "
+            "--best-test-epoch or --baseline out"
+        )
+    if arguments.plot is not None and arguments.group_by is None:
+        raise ValueError("--plot shows the table of classes; add --group-by count")
+    if arguments.plot is not None and arguments.plot.suffix not in PLOTS:
+        raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
+    if arguments.split == "val" and arguments.best_test_epoch:
+        raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """Reads, compares, prints or writes.
+
+    Raises:
+        ValueError: errors that the user can fix.
+    """
+    check(arguments)
+    experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
+    if experiment.left_out:
+        names = ", ".join(map(str, experiment.left_out))
+        lacking = f"without scores_{arguments.split}.npz (unfinished, or save_score is false)"
+        print(f"left out, {lacking}: {names}", file=sys.stderr)
+    comparison = compare_methods(experiment, arguments.baseline, arguments.compare, arguments.bootstrap)
+    text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
+    if arguments.plot is not None:
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(arguments.plot, comparison.plot(arguments.plot.suffix[1:]))
+    if arguments.out is None:
+        print(text, end="")
+        return
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(arguments.out, text.encode())
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    arguments = parser().parse_args(words)
+    try:
+        table(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

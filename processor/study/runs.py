@@ -1,4 +1,4 @@
-"""Finished runs, read for comparison: their settings, figures, and which test samples they have right.
+"""Finished runs, read for comparison: their settings, metrics, and which samples they have right.
 
 Shapes: n samples.
 """
@@ -29,22 +29,47 @@ class Run:
         folder: of the run.
         seed: of the run.
         settings: its config without the seed, and without what does not change what is computed.
-        figures: as :func:`processor.metrics.classification_metrics` has them; without ``ece`` in older metrics.jsonl.
+        metrics: as :func:`processor.metrics.classification_metrics` has them; without ``ece`` in older metrics.jsonl.
         correct: (n,) bool, which samples of the split are right after the last epoch.
     """
 
     folder: Path
     seed: int
     settings: dict[str, Any]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     correct: np.ndarray
 
 
-def find_runs(paths: Iterable[Path], split: str = "test") -> tuple[list[Path], list[Path]]:
-    """The folders of the runs in ``paths``, each once: of those with scores of the split, and of those without.
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Finished runs that can be compared.
+
+    Attributes:
+        methods: name -> runs by seed. A method is what lies in one folder, with a folder ``seed_<N>`` for each seed.
+        samples: the split's samples, labels, classes and groups, with the scores of one run.
+        split: ``test`` or ``val``.
+        epoch: which epoch the metrics are of, in words.
+        left_out: runs without scores of the split.
+    """
+
+    methods: dict[str, list[Run]]
+    samples: ScoreFile
+    split: str
+    epoch: str
+    left_out: list[Path]
+
+
+def read_experiment(paths: Iterable[Path], split: str = "test", best_test_epoch: bool = False) -> Experiment:
+    """Reads the runs in ``paths``, each once.
+
+    Args:
+        paths: run folders, or folders in which runs lie at any depth.
+        split: ``test`` or ``val``.
+        best_test_epoch: metrics of the epoch with the best top-1 on the test set, instead of the last epoch.
 
     Raises:
-        ValueError: a path holds no run, or none has such scores.
+        ValueError: a path holds no run, none has scores of the split, a file cannot be read, the runs are of different
+            experiments, or runs of one method have the same seed or differ in another setting.
     """
     folders: list[Path] = []
     for path in paths:
@@ -57,46 +82,38 @@ def find_runs(paths: Iterable[Path], split: str = "test") -> tuple[list[Path], l
     if not scored:
         where = "; scores of a validation split need val_subjects or val_fraction" if split == "val" else ""
         raise ValueError(f"none of the runs has {file}; a run writes it at its end{where}")
-    return scored, [folder for folder in folders if folder not in scored]
+    runs, samples = [], read_scores(scored[0], split)
+    for folder in scored:
+        run, samples = _read_run(folder, samples, split, best_test_epoch)
+        runs.append(run)
+    epoch = "best_test_epoch (published protocol)" if best_test_epoch else "last epoch"
+    return Experiment(_by_method(runs), samples, split, epoch, [folder for folder in folders if folder not in scored])
 
 
-def read_runs(
-    folders: Sequence[Path], best_test_epoch: bool = False, split: str = "test"
-) -> tuple[list[Run], ScoreFile]:
-    """The runs, with the samples of a split in one order, and what is known of that split.
-
-    Raises:
-        ValueError: a file cannot be read, or the runs are of different experiments.
-    """
-    runs = []
-    test = read_scores(folders[0], split)
-    for folder in folders:
-        file = read_scores(folder, split)
-        for what, ours, theirs in (
-            ("training counts", test.class_counts, file.class_counts),
-            ("groups (many, few)", (test.many, test.few), (file.many, file.few)),
-        ):
-            if ours != theirs:
-                raise ValueError(
-                    f"{file.source} has other {what} than {test.source}: {theirs} and {ours}; these are different "
-                    "experiments, make a table for each"
-                )
-        test, file = join([test, file])
-        assert file.labels is not None
-        seed, settings = read_settings(folder)
-        figures = figures_of_best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else file.metrics()
-        runs.append(Run(folder, seed, settings, figures, file.scores.argmax(1) == file.labels))
-    return runs, test
+def _read_run(folder: Path, samples: ScoreFile, split: str, best_test_epoch: bool) -> tuple[Run, ScoreFile]:
+    """A run with its samples in the order of ``samples``, and ``samples`` with what the run knows of them."""
+    scores = read_scores(folder, split)
+    for what, ours, theirs in (
+        ("training counts", samples.class_counts, scores.class_counts),
+        ("groups (many, few)", (samples.many, samples.few), (scores.many, scores.few)),
+    ):
+        if ours != theirs:
+            raise ValueError(
+                f"{scores.source} has other {what} than {samples.source}: {theirs} and {ours}; these are different "
+                "experiments, make a table for each"
+            )
+    samples, scores = join([samples, scores])
+    assert scores.labels is not None
+    seed, settings = _read_settings(folder)
+    metrics = _best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else scores.metrics()
+    return Run(folder, seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
 
 
-def read_settings(folder: Path) -> tuple[int, dict[str, Any]]:
-    """The seed of a run, and all other settings that bear on what it computes.
+def _read_settings(folder: Path) -> tuple[int, dict[str, Any]]:
+    """The seed of a run, and all other settings that change what it computes.
 
     A key that an older config.yaml lacks has its default. ``weights`` names a checkpoint, which is another for each
     seed.
-
-    Raises:
-        ValueError: config.yaml is none.
     """
     path = folder / "config.yaml"
     try:
@@ -104,18 +121,14 @@ def read_settings(folder: Path) -> tuple[int, dict[str, Any]]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or not isinstance(values.get("seed"), int):
-        raise ValueError(f"{path} names no seed; it is no config.yaml of a run")
+        raise ValueError(f"{path} names no seed; it is not the config.yaml of a run")
     settings = {**Config.model_validate({"feeder": ""}).model_dump(), **values}
     left_out = NOT_IDENTITY | {"seed", "weights"}
     return values["seed"], {key: value for key, value in settings.items() if key not in left_out}
 
 
-def figures_of_best_test_epoch(folder: Path, num_epoch: int) -> dict[str, Any]:
-    """The line of metrics.jsonl with the highest top-1 on the test set, the first of equals.
-
-    Raises:
-        ValueError: there is none, or the file does not go on to the run's last epoch.
-    """
+def _best_test_epoch(folder: Path, num_epoch: int) -> dict[str, Any]:
+    """The line of metrics.jsonl with the highest top-1 on the test set, the first of equals."""
     every = read_metrics(folder)
     lines = [line for line in every if "top1" in line]
     if not lines:
@@ -128,12 +141,8 @@ def figures_of_best_test_epoch(folder: Path, num_epoch: int) -> dict[str, Any]:
     return max(lines, key=lambda line: line["top1"])
 
 
-def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Method -> its runs by seed; the name is the folder, from where the methods' folders part.
-
-    Raises:
-        ValueError: runs of one method have the same seed, or differ in another setting.
-    """
+def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Method -> its runs by seed; the name is the folder, from where the methods' folders part."""
     places: dict[Path, list[Run]] = {}
     for run in runs:
         is_seed = re.fullmatch(r"seed_\d+", run.folder.name)
@@ -141,8 +150,8 @@ def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
     common = Path(os.path.commonpath([place.parent for place in places]))
     methods = {}
     for place, members in places.items():
-        name, first = place.relative_to(common).as_posix(), members[0]
-        for run in members[1:]:
+        first, by_seed = members[0], dict[int, Run]()
+        for run in members:
             keys = sorted(first.settings.keys() | run.settings.keys())
             other = [key for key in keys if first.settings.get(key) != run.settings.get(key)]
             if other:
@@ -150,13 +159,9 @@ def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
                     f"{first.folder} and {run.folder} are not one method: they differ in {', '.join(other)}; put them "
                     "in folders of their own"
                 )
-        by_seed: dict[int, Run] = {}
-        for run in members:
-            if run.seed in by_seed:
+            if (same := by_seed.setdefault(run.seed, run)) is not run:
                 raise ValueError(
-                    f"{by_seed[run.seed].folder} and {run.folder} are of one method and have the same seed, "
-                    f"{run.seed}; take one out"
+                    f"{same.folder} and {run.folder} are of one method and have the same seed, {run.seed}; take one out"
                 )
-            by_seed[run.seed] = run
-        methods[name] = [by_seed[seed] for seed in sorted(by_seed)]
+        methods[place.relative_to(common).as_posix()] = [by_seed[seed] for seed in sorted(by_seed)]
     return methods

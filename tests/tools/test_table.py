@@ -1,4 +1,4 @@
-"""The table of runs: its figures by hand, what it refuses to put side by side, and its formats."""
+"""The table of runs: its metrics by hand, what it refuses to put side by side, and its formats."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def cells(text: str) -> dict[str, list[str]]:
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
-def test_figures_by_hand(tmp_path, capsys):
+def test_metrics_by_hand(tmp_path, capsys):
     assert command(two_methods(tmp_path)) == 0
     text = capsys.readouterr().out
     assert text.startswith("20 test samples, 3 classes; last epoch; in %")
@@ -257,7 +257,7 @@ def test_best_test_epoch(tmp_path, capsys):
     other = write_run(tmp_path / "a" / "seed_2", 2, answers(9, 5, 4), settings={"num_epoch": 4})
     (other / "metrics.jsonl").write_text(json.dumps(lines[1] | {"epoch": 3}))
     assert command(tmp_path, "--best-test-epoch") == 0
-    assert cells(capsys.readouterr().out)["method"] == ["seeds", "overall (top-1)"], "not the figures of one seed"
+    assert cells(capsys.readouterr().out)["method"] == ["seeds", "overall (top-1)"], "not the metrics of one seed"
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:3]) + '{"epoch": 3, "to')
     capsys.readouterr()
     assert command(tmp_path, "--best-test-epoch") == 2, "the best of what is left is not the best"
@@ -302,13 +302,13 @@ def test_kinds_of_plots(tmp_path, suffix, start):
 def test_plot_has_one_point_for_classes_of_one_count(tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 
-    drawn = []
+    plotted = []
     original = Axes.errorbar
-    monkeypatch.setattr(Axes, "errorbar", lambda *args, **more: drawn.append(args[1:]) or original(*args, **more))
+    monkeypatch.setattr(Axes, "errorbar", lambda *args, **more: plotted.append(args[1:]) or original(*args, **more))
     for seed, right in ((1, (10, 3, 2)), (2, (10, 6, 3))):
         write_run(tmp_path / "a" / f"seed_{seed}", seed, answers(*right), class_counts=[30, 7, 7])
     assert command(tmp_path, "--group-by", "count", "--plot", tmp_path / "plot.png", "--out", tmp_path / "t") == 0
-    ((places, means, deviations),) = drawn
+    ((places, means, deviations),) = plotted
     assert places.tolist() == [7, 30]
     assert means == pytest.approx([100 * (0.5 + 0.875) / 2, 100])
     assert deviations == pytest.approx([100 * np.std([0.5, 0.875], ddof=1), 0])
