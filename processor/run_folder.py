@@ -7,6 +7,7 @@ import logging
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -133,7 +134,7 @@ class MetricsLog:
         self.board.close()
 
 
-def read_metrics(work_dir: Path) -> list[dict[str, Any]]:
+def read_metrics(work_dir: Path | zipfile.Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, up to the first that is none: a crash may have cut off the last."""
     path = work_dir / "metrics.jsonl"
     lines: list[dict[str, Any]] = []

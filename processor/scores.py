@@ -109,7 +109,7 @@ class ScoreFile:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_scores(path: Path, split: str = "test") -> ScoreFile:
+def read_scores(path: Path | zipfile.Path, split: str = "test") -> ScoreFile:
     """Scores of a run's folder (its scores_<split>.npz), of an .npz file, or of an official best_score.pkl.
 
     The official file is a pickled dict of sample name -> (K,) array, without labels.
@@ -124,7 +124,9 @@ def read_scores(path: Path, split: str = "test") -> ScoreFile:
         return _read_npz(file)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; name a run's folder, a score .npz or an official best_score.pkl")
-    return _read_official(path) if path.suffix in (".pkl", ".pickle") else _read_npz(path)
+    if isinstance(path, Path) and path.suffix in (".pkl", ".pickle"):
+        return _read_official(path)
+    return _read_npz(path)
 
 
 def read_labels(path: Path) -> ScoreFile:
@@ -146,7 +148,7 @@ def read_labels(path: Path) -> ScoreFile:
     return file
 
 
-def _read_npz(path: Path) -> ScoreFile:
+def _read_npz(path: Path | zipfile.Path) -> ScoreFile:
     arrays = _arrays(path, KINDS)
     missing = [key for key in ("ids", "scores") if key not in arrays]
     if missing:
@@ -164,15 +166,17 @@ def _read_npz(path: Path) -> ScoreFile:
     )
 
 
-def _arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+def _arrays(path: Path | zipfile.Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the keys that an .npz has; no other is read."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no .npz file, or is cut off; write or fetch it again")
-    try:
-        with np.load(path) as archive:
-            return {key: np.asarray(archive[key]) for key in keys if key in archive}
-    except DAMAGE as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); write or fetch it again") from error
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path} is not an .npz file, or is cut off; write or fetch it again")
+        file.seek(0)
+        try:
+            with np.load(file) as archive:
+                return {key: np.asarray(archive[key]) for key in keys if key in archive}
+        except DAMAGE as error:
+            raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); write or fetch it again") from error
 
 
 def _read_official(path: Path) -> ScoreFile:

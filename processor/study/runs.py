@@ -18,6 +18,7 @@ import yaml
 from ..config import NOT_IDENTITY, Config
 from ..run_folder import read_metrics
 from ..scores import ScoreFile, read_scores
+from .archive import Folder, run_folders
 from .ensemble import join
 
 
@@ -26,7 +27,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: of the run.
+        folder: of the run; in an archive, ``runs.zip/method/seed_1``.
         seed: of the run.
         settings: its config without the seed, and without what does not change what is computed.
         metrics: as :func:`processor.metrics.classification_metrics` has them; without ``ece`` in older metrics.jsonl.
@@ -63,7 +64,7 @@ def read_experiment(paths: Iterable[Path], split: str = "test", best_test_epoch:
     """Reads the runs in ``paths``, each once.
 
     Args:
-        paths: run folders, or folders in which runs lie at any depth.
+        paths: folders or .zip archives in which runs lie at any depth; also a folder in an archive.
         split: ``test`` or ``val``.
         best_test_epoch: metrics of the epoch with the best top-1 on the test set, instead of the last epoch.
 
@@ -71,26 +72,28 @@ def read_experiment(paths: Iterable[Path], split: str = "test", best_test_epoch:
         ValueError: a path holds no run, none has scores of the split, a file cannot be read, the runs are of different
             experiments, or runs of one method have the same seed or differ in another setting.
     """
-    folders: list[Path] = []
+    folders: dict[Path, Folder] = {}
     for path in paths:
-        found = sorted(config.parent for config in path.resolve().rglob("config.yaml"))
+        found = run_folders(path)
         if not found:
-            raise ValueError(f"{path} holds no run; name a run's folder (with its config.yaml), or one that holds runs")
-        folders += [folder for folder in found if folder not in folders]
+            raise ValueError(
+                f"{path} holds no run; name a run's folder (with its config.yaml), or a folder or .zip archive of runs"
+            )
+        folders |= {Path(str(folder)): folder for folder in found}
     file = f"scores_{split}.npz"
-    scored = [folder for folder in folders if (folder / file).is_file()]
+    scored = [place for place, folder in folders.items() if (folder / file).is_file()]
     if not scored:
         where = "; scores of a validation split need val_subjects or val_fraction" if split == "val" else ""
         raise ValueError(f"none of the runs has {file}; a run writes it at its end{where}")
-    runs, samples = [], read_scores(scored[0], split)
-    for folder in scored:
-        run, samples = _read_run(folder, samples, split, best_test_epoch)
+    runs, samples = [], read_scores(folders[scored[0]], split)
+    for place in scored:
+        run, samples = _read_run(folders[place], samples, split, best_test_epoch)
         runs.append(run)
     epoch = "best_test_epoch (published protocol)" if best_test_epoch else "last epoch"
-    return Experiment(_by_method(runs), samples, split, epoch, [folder for folder in folders if folder not in scored])
+    return Experiment(_by_method(runs), samples, split, epoch, [place for place in folders if place not in scored])
 
 
-def _read_run(folder: Path, samples: ScoreFile, split: str, best_test_epoch: bool) -> tuple[Run, ScoreFile]:
+def _read_run(folder: Folder, samples: ScoreFile, split: str, best_test_epoch: bool) -> tuple[Run, ScoreFile]:
     """A run with its samples in the order of ``samples``, and ``samples`` with what the run knows of them."""
     scores = read_scores(folder, split)
     for what, ours, theirs in (
@@ -106,10 +109,10 @@ def _read_run(folder: Path, samples: ScoreFile, split: str, best_test_epoch: boo
     assert scores.labels is not None
     seed, settings = _read_settings(folder)
     metrics = _best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else scores.metrics()
-    return Run(folder, seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
+    return Run(Path(str(folder)), seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
 
 
-def _read_settings(folder: Path) -> tuple[int, dict[str, Any]]:
+def _read_settings(folder: Folder) -> tuple[int, dict[str, Any]]:
     """The seed of a run, and all other settings that change what it computes.
 
     A key that an older config.yaml lacks has its default. ``weights`` names a checkpoint, which is another for each
@@ -127,7 +130,7 @@ def _read_settings(folder: Path) -> tuple[int, dict[str, Any]]:
     return values["seed"], {key: value for key, value in settings.items() if key not in left_out}
 
 
-def _best_test_epoch(folder: Path, num_epoch: int) -> dict[str, Any]:
+def _best_test_epoch(folder: Folder, num_epoch: int) -> dict[str, Any]:
     """The line of metrics.jsonl with the highest top-1 on the test set, the first of equals."""
     every = read_metrics(folder)
     lines = [line for line in every if "top1" in line]

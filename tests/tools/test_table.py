@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +313,90 @@ def test_plot_has_one_point_for_classes_of_one_count(tmp_path, monkeypatch):
     assert places.tolist() == [7, 30]
     assert means == pytest.approx([100 * (0.5 + 0.875) / 2, 100])
     assert deviations == pytest.approx([100 * np.std([0.5, 0.875], ddof=1), 0])
+
+
+# --- archives --------------------------------------------------------------------------------------------------------
+
+
+def pack(folder: Path, archive: Path, names: dict[str, str] | None = None) -> Path:
+    """The files of a folder in a .zip archive, some under another name."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = file.relative_to(folder).as_posix()
+            members.writestr((names or {}).get(name, name), file.read_bytes())
+    return archive
+
+
+def test_an_archive_is_read_as_its_folder(tmp_path, capsys):
+    root = two_methods(tmp_path / "runs")
+    for run in root.rglob("seed_*"):
+        lines = [{"epoch": epoch, "top1": 0.3 + epoch / 10, "mean_class_accuracy": 0.25} for epoch in range(2)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with open(run / "config.yaml", "a") as file:
+            file.write("num_epoch: 2\n")
+    unfinished = write_run(root / "c" / "seed_1", 1, None)
+    archive = pack(root, tmp_path / "runs.zip")
+    with zipfile.ZipFile(archive, "a") as members:
+        members.mkdir("empty")
+    for inside, words in (
+        ("", ["--baseline", "b"]),
+        ("", ["--group-by", "count"]),
+        ("", ["--best-test-epoch"]),
+        ("b", ["--format", "csv"]),
+        ("a/seed_2", []),
+    ):
+        assert command(root / inside, *words) == 0
+        wanted, told = capsys.readouterr()
+        assert command(archive / inside, *words) == 0
+        assert capsys.readouterr() == (wanted, told.replace(str(unfinished), str(archive / "c" / "seed_1")))
+    assert command(archive / "a", root / "b", "--baseline", "runs/b") == 0, "beside a folder"
+    assert list(cells(capsys.readouterr().out))[2:] == ["runs.zip/a", "runs/b"]
+    for inside in ("nowhere", "empty", "a/seed_1/config.yaml", "../runs.zip/nowhere"):
+        assert command(archive / inside) == 2
+        assert f"{inside} holds no run" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "runs.zip"], "nothing is unpacked"
+
+
+def flipped(content: bytes) -> bytes:
+    """With the bits of a byte turned over, in the first member's data."""
+    return content[:60] + bytes([content[60] ^ 255]) + content[61:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda content: b"no archive", "is not a .zip archive, or is damaged"),
+        (lambda content: b"", "is not a .zip archive, or is damaged"),
+        (lambda content: content[: len(content) // 2], "is not a .zip archive, or is damaged"),
+        (lambda content: content[:-1] + content[100:], "damaged"),
+        (flipped, "damaged"),
+    ],
+)
+def test_a_damaged_archive_is_named(tmp_path, capsys, damage, reason):
+    archive = pack(two_methods(tmp_path / "runs"), tmp_path / "runs.zip")
+    archive.write_bytes(damage(archive.read_bytes()))
+    assert command(archive / "a") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {archive} is ")
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+def test_a_damaged_file_in_an_archive_is_named(tmp_path, capsys):
+    root = two_methods(tmp_path / "runs")
+    (root / "a" / "seed_1" / "scores_test.npz").write_bytes(b"no scores")
+    archive = pack(root, tmp_path / "runs.zip")
+    assert command(archive) == 2
+    assert f"error: {archive / 'a' / 'seed_1' / 'scores_test.npz'} is not an .npz file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../config.yaml", "/config.yaml", "a/../../config.yaml", r"a\..\config.yaml", "a//b"])
+def test_members_outside_an_archive_are_refused(tmp_path, capsys, name):
+    archive = pack(two_methods(tmp_path / "runs"), tmp_path / "runs.zip", {"a/seed_1/config.yaml": name})
+    assert command(archive) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {archive} has a member ")
+    assert "leads out of the archive" in error
 
 
 def test_latex_and_markdown_escape(tmp_path, capsys):

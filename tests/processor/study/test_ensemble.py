@@ -137,7 +137,7 @@ def test_damaged_files(tmp_path):
     whole = path.read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 30):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"cut.npz is no .npz file, or is cut off"):
+        with pytest.raises(ValueError, match=r"cut.npz is not an .npz file, or is cut off"):
             read_scores(path)
     path.write_bytes(whole[:900] + b"damage" + whole[906:])
     with pytest.raises(ValueError, match=r"cut.npz is damaged .*; write or fetch it again"):
