@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.image import imread
 
 from processor.scores import ScoreFile
 from processor.study.statistics import class_weights, compare
+from tests.conftest import ROOT
 from tools import table
 
 LABELS = np.array([0] * 10 + [1] * 6 + [2] * 4)
@@ -397,6 +399,23 @@ def test_members_outside_an_archive_are_refused(tmp_path, capsys, name):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {archive} has a member ")
     assert "leads out of the archive" in error
+
+
+def test_the_tables_of_the_results_page_are_what_the_commands_print(monkeypatch, capsys):
+    """Each number with a deviation or an interval, in the tables below a command that reads docs/runs."""
+    monkeypatch.chdir(ROOT)
+    checked = 0
+    _, *parts = re.split(r"^```\n", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for commands, text in zip(parts[::2], parts[1::2], strict=True):
+        lines = [line.split() for line in commands.splitlines() if line.startswith("python -m tools.table docs/runs/")]
+        for words in lines:
+            assert command(*words[3:]) == 0
+        printed = capsys.readouterr().out
+        tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+        for number in re.findall(r"[\d.]+ ± [\d.]+|[+-][\d.]+ \[[^]]+\]", tables) if lines else []:
+            assert number in printed
+            checked += 1
+    assert checked > 60
 
 
 def test_latex_and_markdown_escape(tmp_path, capsys):
