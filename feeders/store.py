@@ -92,11 +92,6 @@ class SkeletonStore:
         """(L, M, V, C) frames of one sequence."""
         return self.frames[self.offsets[number] : self.offsets[number + 1]]
 
-    def gather(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """Frames (N, T), counted from the first of each of the sequences ``rows`` (N,), as (N, T, M, V, C)."""
-        pieces, places = self.pieces(rows, frames)
-        return pieces[places]
-
     def pieces(self, rows: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An array (P, M, V, C) that holds frames (N, T) of the sequences ``rows`` (N,), and their places (N, T) in it.
 

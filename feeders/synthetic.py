@@ -1,316 +1,37 @@
-"""A made-up data set: a kinematic human body doing twelve actions in front of a depth camera.
+"""A made-up data set: the people of ``feeders.body`` in front of a depth camera.
 
-A body is 25 joints (layout ``ntu25``) hung on each other by bones of fixed length. An action is a set of
-joint-angle curves for the joints of one or two body parts; forward kinematics turns the angles into positions.
 From sample to sample differ the body, the tempo, the moment, the amplitude and the repetitions of the action, the
 resting posture, the idle sway, the place in the room, the view and the sensor noise. With ``distraction`` other body
-parts perform another action meanwhile: the more, the harder it is to tell from few samples what counts.
+parts perform another action at the same time: the larger it is, the harder it is to learn from few samples which parts
+count.
 
-Frame of the body: x to the person's left, y up, z forward; the origin is the base of the spine. Camera: y up, z
-away from the camera, x such that the left of a person who faces the camera lies at smaller x (as with the Kinect).
-Metres, frames and degrees throughout.
-
-:class:`Feeder` delivers it: training counts fall exponentially, validation and test sets are balanced.
+Camera: y up, z away from the camera, x such that the left of a person who faces the camera lies at smaller x (as with
+the Kinect). Metres and frames throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
-from shapmix.skeleton import SkeletonLayout
-
+from .body import ACTIONS, LAYOUT, forward_kinematics, joint_angles, rotations, sample_body, sway
 from .crop import CropFeeder
 from .longtail import exponential_counts
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 
-LAYOUT = SkeletonLayout.get("ntu25")
-FRAME_RATE = 30.0  # frames a second
 SENSOR_NOISE = 0.005  # metres, standard deviation per joint, axis and frame
-
-# One joint's angles (bend, twist, spread) in degrees; each a number or an array (T,). For both sides alike: bend is
-# the natural way (forward; a knee backward), twist turns about the limb's own axis and spread leads sideways, both
-# positive away from the midline. For joints of the trunk twist is to the person's left and spread to the right.
-Angles = tuple[np.ndarray | float, np.ndarray | float, np.ndarray | float]
-Curve = Callable[[np.ndarray, np.ndarray], dict[str, Angles]]
-
-
-@dataclass(frozen=True)
-class Action:
-    """One class of the data set.
-
-    Args:
-        name: the class, also the first part of its samples' ids.
-        parts: the parts of the layout that carry the action.
-        curve: ``curve(hold, cycle)``, both (T,) -> angles of the joints that move, added to the resting posture.
-            ``hold`` rises from 0 to 1 as the action begins and falls back as it ends; ``cycle`` counts the
-            repetitions, from 0 to their number.
-    """
-
-    name: str
-    parts: tuple[str, ...]
-    curve: Curve
-
-
-# --- the actions -----------------------------------------------------------------------------------------------------
-
-
-def _swing(cycle: np.ndarray) -> np.ndarray:
-    """Back and forth once per repetition: (T,) in -1 .. 1, 0 at its start and end."""
-    return np.sin(2 * np.pi * cycle)
-
-
-def _pulse(cycle: np.ndarray, center: float = 0.5, sharpness: float = 1.0) -> np.ndarray:
-    """One bump per repetition: (T,) in 0 .. 1, with its top at ``center`` of the repetition; sharper is shorter."""
-    return (0.5 + 0.5 * np.cos(2 * np.pi * (cycle - center))) ** sharpness
-
-
-def _wave(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The upper arm out to the side, the forearm up and swinging from left to right."""
-    return {
-        f"{side}_shoulder": (0.0, 90 * hold, 75 * hold),
-        f"{side}_elbow": (hold * (75 + 32 * _swing(cycle)), 0.0, 0.0),
-        f"{side}_wrist": (hold * 15 * _swing(cycle - 0.1), 0.0, 0.0),
-    }
-
-
-def _throw(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The arm cocked as for a wave, then flung forward and stretched."""
-    cock, fling = hold * _pulse(cycle, 0.35), hold * _pulse(cycle, 0.65, 2.0)
-    return {
-        f"{side}_shoulder": (75 * fling, 90 * cock * (1 - fling), 80 * cock * (1 - 0.8 * fling)),
-        f"{side}_elbow": (100 * cock * (1 - fling), 0.0, 0.0),
-        f"{side}_wrist": (30 * (fling - cock), 0.0, 0.0),
-    }
-
-
-def _punch(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The fist drawn back at the ribs, then the arm stretched forward."""
-    reach = _pulse(cycle, sharpness=1.5)
-    return {
-        f"{side}_shoulder": (hold * (-20 + 105 * reach), 0.0, hold * (15 - 15 * reach)),
-        f"{side}_elbow": (hold * (105 - 105 * reach), 0.0, 0.0),
-    }
-
-
-def _clap(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """Both forearms raised before the chest, the hands meeting once per repetition."""
-    apart = 0.5 + 0.5 * _swing(cycle)
-    angles: dict[str, Angles] = {}
-    for side in ("left", "right"):
-        angles[f"{side}_shoulder"] = (50 * hold, hold * (-29 + 50 * apart), hold * (-8 + 18 * apart))
-        angles[f"{side}_elbow"] = (65 * hold, 0.0, 0.0)
-    return angles
-
-
-def _raise_arms(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """Both arms lifted forward above the head and lowered again."""
-    lift = hold * _pulse(cycle)
-    angles: dict[str, Angles] = {}
-    for side in ("left", "right"):
-        angles[f"{side}_shoulder"] = (145 * lift, 0.0, 8 * lift)
-        angles[f"{side}_elbow"] = (25 * lift, 0.0, 0.0)
-    return angles
-
-
-def _kick(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The leg drawn back with the knee bent, then swung forward and stretched."""
-    draw, strike = hold * _pulse(cycle, 0.3, 2.0), hold * _pulse(cycle, 0.6, 1.5)
-    return {
-        f"{side}_hip": (75 * strike - 20 * draw, 0.0, 0.0),
-        f"{side}_knee": (70 * draw * (1 - 0.5 * strike), 0.0, 0.0),
-        f"{side}_ankle": (-20 * strike, 0.0, 0.0),
-    }
-
-
-def _lift_knee(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The thigh lifted forward, the shank hanging from the knee."""
-    lift = hold * _pulse(cycle)
-    return {f"{side}_hip": (80 * lift, 0.0, 0.0), f"{side}_knee": (80 * lift, 0.0, 0.0)}
-
-
-def _march(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """Steps on the spot: once per repetition the left knee is lifted, then the right."""
-    angles: dict[str, Angles] = {}
-    for side, sign in (("left", 1), ("right", -1)):
-        lift = hold * np.maximum(sign * _swing(cycle), 0.0) ** 2
-        angles[f"{side}_hip"], angles[f"{side}_knee"] = (75 * lift, 0.0, 0.0), (85 * lift, 0.0, 0.0)
-    return angles
-
-
-def _bow(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The upper back and the head bent forward and raised again, the arms staying where they are."""
-    bend = hold * _pulse(cycle)
-    return {"spine_mid": (45 * bend, 0.0, 0.0), "spine_shoulder": (20 * bend, 0.0, 0.0), "neck": (15 * bend, 0.0, 0.0)}
-
-
-def _lean(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
-    """The upper back and the head leaned to one side, then to the other, the arms staying where they are."""
-    lean = hold * _swing(cycle)
-    return {"spine_mid": (0.0, 0.0, 45 * lean), "spine_shoulder": (0.0, 0.0, 15 * lean), "neck": (0.0, 0.0, 10 * lean)}
-
-
-# Training counts fall with the index: the order mixes the parts, and of two actions that are alike (wave and throw,
-# kick and knee lift, bow and lean, clap and raise, punch and wave) one is more frequent than the other.
-ACTIONS: tuple[Action, ...] = (
-    Action("wave_right", ("right_arm",), partial(_wave, "right")),
-    Action("kick_left", ("left_leg",), partial(_kick, "left")),
-    Action("bow", ("trunk",), _bow),
-    Action("clap", ("right_arm", "left_arm"), _clap),
-    Action("lean", ("trunk",), _lean),
-    Action("punch_left", ("left_arm",), partial(_punch, "left")),
-    Action("kick_right", ("right_leg",), partial(_kick, "right")),
-    Action("throw_right", ("right_arm",), partial(_throw, "right")),
-    Action("march", ("right_leg", "left_leg"), _march),
-    Action("raise_arms", ("right_arm", "left_arm"), _raise_arms),
-    Action("lift_knee_left", ("left_leg",), partial(_lift_knee, "left")),
-    Action("wave_left", ("left_arm",), partial(_wave, "left")),
-)
-ACTION_PARTS: dict[str, tuple[str, ...]] = {action.name: action.parts for action in ACTIONS}
-
-# --- the body --------------------------------------------------------------------------------------------------------
-
-STATURE = 1.75  # metres, of the body in the table
-ROOT = "spine_base"
-# Joint -> (the joint that carries it, offset from it at rest), carriers first; the right side mirrors the left. The
-# shoulders hang on the root, so that turning spine_mid moves the upper back and the head without the arms.
-_HALF_BODY: dict[str, tuple[str, tuple[float, float, float]]] = {
-    "spine_mid": (ROOT, (0.0, 0.29, 0.0)),
-    "spine_shoulder": ("spine_mid", (0.0, 0.23, 0.0)),
-    "neck": ("spine_shoulder", (0.0, 0.09, 0.0)),
-    "head": ("neck", (0.0, 0.14, 0.02)),
-    "left_shoulder": (ROOT, (0.18, 0.49, 0.0)),
-    "left_elbow": ("left_shoulder", (0.0, -0.28, 0.0)),
-    "left_wrist": ("left_elbow", (0.0, -0.25, 0.0)),
-    "left_hand": ("left_wrist", (0.0, -0.08, 0.0)),
-    "left_hand_tip": ("left_hand", (0.0, -0.08, 0.0)),
-    "left_thumb": ("left_hand", (0.0, -0.02, 0.05)),
-    "left_hip": (ROOT, (0.09, -0.05, 0.0)),
-    "left_knee": ("left_hip", (0.0, -0.42, 0.0)),
-    "left_ankle": ("left_knee", (0.0, -0.40, 0.0)),
-    "left_foot": ("left_ankle", (0.0, -0.07, 0.14)),
-}
-_REST: dict[str, Angles] = {  # of both sides
-    "shoulder": (0.0, 0.0, 7.0),
-    "elbow": (14.0, 0.0, 0.0),
-    "hip": (0.0, 8.0, 3.0),
-    "knee": (5.0, 0.0, 0.0),
-}
-
-
-def _sign(joint: str) -> tuple[float, float, float]:
-    """Factors from (bend, twist, spread) of a joint to its angles about the axes x, y, z of the body."""
-    hangs = joint.startswith(("left", "right"))  # a limb that points down swings forward where the spine leans back
-    side = -1.0 if joint.startswith("right") else 1.0
-    return -1.0 if hangs and not joint.endswith("knee") else 1.0, side, side
-
-
-_SIGNS = np.array([_sign(joint) for joint in LAYOUT.joint_names])
-
-
-def sample_body(rng: np.random.Generator) -> dict[str, tuple[str, np.ndarray]]:
-    """A body of random stature and proportions, left and right alike.
-
-    Returns:
-        joint -> (the joint that carries it, offset (3,) in metres at rest), carriers first.
-    """
-    scale = np.clip(rng.normal(1.70, 0.10), 1.45, 1.95) / STATURE
-    body: dict[str, tuple[str, np.ndarray]] = {}
-    for joint, (carrier, offset) in _HALF_BODY.items():
-        bone = scale * np.clip(rng.normal(1.0, 0.05), 0.85, 1.15) * np.array(offset)
-        body[joint] = carrier, bone
-        if joint.startswith("left"):
-            body[joint.replace("left", "right")] = carrier.replace("left", "right"), bone * (-1.0, 1.0, 1.0)
-    return body
-
-
-def _rotations(angles: np.ndarray) -> np.ndarray:
-    """(..., 3) degrees about x, y, z -> (..., 3, 3): first about y (a limb's own axis), then z, then x."""
-    (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(np.deg2rad(angles)), -1, 0) for f in (np.cos, np.sin))
-    rows = (
-        (cz * cy, -sz, cz * sy),
-        (cx * sz * cy + sx * sy, cx * cz, cx * sz * sy - sx * cy),
-        (sx * sz * cy - cx * sy, sx * cz, sx * sz * sy + cx * cy),
-    )
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
-
-
-def forward_kinematics(body: Mapping[str, tuple[str, np.ndarray]], angles: np.ndarray) -> np.ndarray:
-    """Positions of the joints, each turned by its own angles and by those of all that carry it.
-
-    Args:
-        body: as from :func:`sample_body`.
-        angles: (T, V, 3) degrees: bend, twist, spread.
-
-    Returns:
-        (T, V, 3) metres in the frame of the body.
-    """
-    turns = _rotations(angles * _SIGNS)
-    positions = np.zeros_like(angles)
-    for joint, (carrier, offset) in body.items():
-        own, base = LAYOUT.joint(joint), LAYOUT.joint(carrier)
-        positions[:, own] = positions[:, base] + turns[:, base] @ offset
-        turns[:, own] = turns[:, base] @ turns[:, own]
-    return positions
-
-
-# --- samples ---------------------------------------------------------------------------------------------------------
-
-
-def _timing(frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """``hold`` and ``cycle``, both (T,), of an action at a random tempo and moment with rest around it."""
-    period = rng.uniform(18.0, 32.0)
-    repetitions = rng.integers(1, max(1, int(0.8 * frames / period)), endpoint=True)
-    begin = (frames - repetitions * period) * rng.uniform(0.25, 0.75)
-    end = begin + repetitions * period
-    time = np.arange(frames)
-    ramp = np.clip(np.minimum(time - begin + 4, end + 4 - time) / 8, 0.0, 1.0)
-    return ramp**2 * (3 - 2 * ramp), np.clip((time - begin) / period, 0.0, repetitions)
-
-
-def _sway(frames: int, channels: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """(T, *channels) smooth random curves of standard deviation 1: three slow sines each (0.1 to 0.6 Hz)."""
-    rate = rng.uniform(0.1, 0.6, (3, 1, *channels)) * 2 * np.pi / FRAME_RATE
-    phase = rng.uniform(0.0, 2 * np.pi, (3, 1, *channels))
-    time = np.arange(frames).reshape(-1, *(1 for _ in channels))
-    return np.sin(rate * time + phase).sum(axis=0) * np.sqrt(2 / 3)
-
-
-def joint_angles(action: Action, frames: int, rng: np.random.Generator, distraction: float = 0.0) -> np.ndarray:
-    """(T, V, 3) degrees: one person's resting posture, idle sway and performance of an action.
-
-    Args:
-        distraction: largest amplitude of another action that other body parts perform meanwhile: each sample's is
-            uniform between 0 and this, where the action's own is 0.75 .. 1.15. Above 0.75 the other one may be larger.
-    """
-    posture = rng.normal(0.0, 3.0, (LAYOUT.num_joints, 3))
-    angles = posture + 1.2 * _sway(frames, (LAYOUT.num_joints, 3), rng)
-    amplitude = rng.uniform(0.75, 1.15)
-    for joint, rest in _REST.items():
-        angles[:, [LAYOUT.joint(f"left_{joint}"), LAYOUT.joint(f"right_{joint}")]] += np.array(rest)
-    _perform(angles, action, amplitude, rng)
-    if distraction > 0:
-        others = [other for other in ACTIONS if not set(other.parts) & set(action.parts)]
-        _perform(angles, others[rng.integers(len(others))], distraction * rng.random(), rng)
-    return angles
-
-
-def _perform(angles: np.ndarray, action: Action, amplitude: float, rng: np.random.Generator) -> None:
-    """Adds an action at a random moment and tempo to the angles (T, V, 3), in place."""
-    frames = len(angles)
-    for joint, curves in action.curve(*_timing(frames, rng)).items():
-        gain = amplitude * rng.uniform(0.9, 1.1)
-        angles[:, LAYOUT.joint(joint)] += gain * np.stack(np.broadcast_arrays(*curves, np.zeros(frames))[:3], axis=-1)
+VERSION = 1  # of the generator; with another one cached sets are made again
+CENTRE = LAYOUT.joint("spine_mid")
+SPLITS = ("train", "val", "test")
 
 
 def synthesize(action: int, rng: np.random.Generator, distraction: float = 0.0) -> np.ndarray:
     """One random performance of ``ACTIONS[action]``, as a depth camera would see it.
 
-    ``distraction``: see :func:`joint_angles`.
+    Args:
+        distraction: see :func:`feeders.body.joint_angles`.
 
     Returns:
         (T, 1, 25, 3) float32, metres in camera coordinates, 30 frames a second, T from 40 to 90.
@@ -318,38 +39,12 @@ def synthesize(action: int, rng: np.random.Generator, distraction: float = 0.0) 
     frames = int(rng.integers(40, 90, endpoint=True))
     body = sample_body(rng)
     positions = forward_kinematics(body, joint_angles(ACTIONS[action], frames, rng, distraction))
-    positions += 0.01 * _sway(frames, (1, 3), rng)
+    positions += 0.01 * sway(frames, (1, 3), rng)
     yaw, pitch = 180 + rng.uniform(-35, 35), rng.uniform(-8, 8)
-    view = _rotations(np.array([pitch, 0.0, 0.0])) @ _rotations(np.array([0.0, yaw, 0.0]))
+    view = rotations(np.array([pitch, 0.0, 0.0])) @ rotations(np.array([0.0, yaw, 0.0]))
     place = rng.uniform((-0.6, -0.3, 2.3), (0.6, 0.1, 3.8))
     seen = positions @ view.T + place + rng.normal(0.0, SENSOR_NOISE, positions.shape)
     return seen[:, None].astype(np.float32)
-
-
-def make_set(
-    counts: Sequence[int], seed: int, distraction: float = 0.0
-) -> tuple[list[str], list[int], list[np.ndarray]]:
-    """A data set with ``counts[a]`` samples of action a; ``distraction``: see :func:`joint_angles`.
-
-    Every sample has a generator of its own, so of two sets from one seed the larger contains the smaller.
-
-    Returns:
-        ids such as ``wave_left_0003``, labels (indices into :data:`ACTIONS`) and sequences (T, 1, 25, 3).
-    """
-    if len(counts) != len(ACTIONS):
-        raise ValueError(f"counts must give one number for each of the {len(ACTIONS)} actions, got {len(counts)}")
-    samples = [(label, number) for label, count in enumerate(counts) for number in range(count)]
-    ids = [f"{ACTIONS[label].name}_{number:04d}" for label, number in samples]
-    rngs = [np.random.default_rng([seed, label, number]) for label, number in samples]
-    sequences = [synthesize(label, rng, distraction) for (label, _), rng in zip(samples, rngs, strict=True)]
-    return ids, [label for label, _ in samples], sequences
-
-
-# --- the feeder ------------------------------------------------------------------------------------------------------
-
-VERSION = 1  # of the generator; another one means that cached sets are made anew
-CENTRE = LAYOUT.joint("spine_mid")
-SPLITS = ("train", "val", "test")
 
 
 def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> list[int]:
@@ -363,22 +58,53 @@ def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> lis
     return exponential_counts(n_max, imbalance, len(ACTIONS)) if split == "train" else [num_test] * len(ACTIONS)
 
 
+def made_up_store(
+    name: str,
+    split: str,
+    counts: Sequence[int],
+    seed: int,
+    cache_dir: str | None,
+    perform: Callable[[int, np.random.Generator], np.ndarray],
+    **columns: int,
+) -> SkeletonStore:
+    """The store of a made-up set with ``counts[a]`` samples of action a, such as ``wave_left_0003``; made once.
+
+    Every sample has a generator of its own, so of two sets from one seed the larger contains the smaller.
+
+    Args:
+        name: of the store; other arguments need another name.
+        perform: number of an action, generator -> frames (L, 1, V, C).
+        columns: of every sequence.
+    """
+
+    def read() -> Iterator[Sample]:
+        for label, count in enumerate(counts):
+            for number in range(count):
+                rng = np.random.default_rng([len(SPLITS) * seed + SPLITS.index(split), label, number])
+                yield Sample(f"{ACTIONS[label].name}_{number:04d}", label, perform(label, rng), columns=columns)
+
+    return SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
+
+
 class Feeder(CropFeeder):
-    """The synthetic set; NTU's view of it (crop, resize, rotation), centred on the first frame's spine_mid.
+    """The synthetic set in NTU's view (crop, resize, rotation), centred on the first frame's spine_mid.
 
     Args:
         split: train (long-tailed), val or test (balanced, other people).
         stream: joint, bone, joint_motion or bone_motion.
         window_size: T.
         n_max: training samples of the most frequent action.
-        imbalance: how many times fewer the rarest has.
+        imbalance: n_max / training samples of the rarest action.
         num_test: samples of every action in the other splits.
         seed: of the set.
-        distraction: 0 .. 1, how much other body parts do meanwhile, see :func:`joint_angles`. The same
-            people do the same actions as without, seen from elsewhere.
+        distraction: 0 .. 1, how much other body parts move, see :func:`feeders.body.joint_angles`. The same people do
+            the same actions as without, seen from elsewhere.
         min_crop: a training crop has at least so many frames, where the sequence has them.
         repeat: how often an epoch shows every sequence.
         cache_dir: where the packed store lies; by default work_dir/cache.
+
+    Raises:
+        DataError: no such split, distraction outside 0 .. 1, and as StoreFeeder.
     """
 
     def __init__(
@@ -399,22 +125,13 @@ class Feeder(CropFeeder):
         if not 0 <= distraction <= 1:
             raise DataError(f"distraction must lie in 0..1, got {distraction}")
 
-        def read() -> Iterator[Sample]:
-            made = make_set(counts, len(SPLITS) * seed + SPLITS.index(split), distraction)
-            for name, label, frames in zip(*made, strict=True):
-                yield Sample(name, label, frames - frames[:1, :, CENTRE : CENTRE + 1])
+        def perform(action: int, rng: np.random.Generator) -> np.ndarray:
+            frames = synthesize(action, rng, distraction)
+            return frames - frames[:1, :, CENTRE : CENTRE + 1]
 
         name = f"synthetic_{split}_" + "-".join(map(str, [*counts, seed, *[distraction] * (distraction > 0)]))
-        store = SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
+        store = made_up_store(name, split, counts, seed, cache_dir, perform)
         super().__init__(
-            store,
-            np.arange(len(store)),
-            LAYOUT,
-            [action.name for action in ACTIONS],
-            split,
-            split == "train",
-            stream,
-            window_size,
-            repeat,
-            min_crop=min_crop,
-        )
+            store, np.arange(len(store)), LAYOUT, [action.name for action in ACTIONS], split, split == "train", stream,
+            window_size, repeat, min_crop=min_crop,
+        )  # fmt: skip

@@ -1,26 +1,24 @@
-"""A made-up set of 2D poses: the bodies of ``feeders.synthetic`` before a camera, as a detector would report them.
+"""A made-up set of 2D poses: what a detector would report of the people of ``feeders.synthetic``.
 
-Joints are those of COCO. A detector's noise grows with its doubt, which is its score; now and then it is far off, or
-misses a joint (score 0, place 0).
+Joints are those of COCO. The lower a joint's score, the larger its noise; a few joints are far off or missed (score 0,
+place 0).
 
-Pictures: x to the right, y down, in pixels.
+Image: x to the right, y down, in pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
 from shapmix.skeleton import SkeletonLayout
 
+from .body import ACTIONS
+from .body import LAYOUT as DEPTH_LAYOUT
 from .feeder_pose import PoseFeeder
-from .store import Sample, SkeletonStore, cache_folders, fingerprint_files
-from .synthetic import ACTIONS, SPLITS, split_counts, synthesize
-from .synthetic import LAYOUT as DEPTH_LAYOUT
+from .synthetic import made_up_store, split_counts, synthesize
 
-VERSION = 1  # of the generator; another one means that cached sets are made anew
 LAYOUT = SkeletonLayout.get("coco17")
 HEIGHT, WIDTH, FOCAL = 480, 640, 380.0  # pixels
 FACE = {  # place in the frame of the head: to the person's left, up, forward; metres
@@ -31,11 +29,11 @@ FACE = {  # place in the frame of the head: to the person's left, up, forward; m
     "right_ear": (-0.075, 0.0, 0.0),
 }
 MISSED, FAR_OFF = 0.02, 0.02  # shares of the joints in all frames
-NOISE = 2.0, 25.0  # pixels, standard deviation where the detector is sure, and where it is far off
+NOISE = 2.0, 25.0  # pixels, standard deviation: of most joints, of those far off
 
 
 def coco_joints(seen: np.ndarray) -> np.ndarray:
-    """Joints of the depth camera (T, 25, 3) -> COCO's (T, 17, 3): the limbs' own, and a face before the head."""
+    """Joints of the depth camera (T, 25, 3) -> COCO's (T, 17, 3): those of the limbs, and a face added to the head."""
     at = {name: seen[:, number] for number, name in enumerate(DEPTH_LAYOUT.joint_names)}
     left = _unit(at["left_shoulder"] - at["right_shoulder"])
     up = _unit(at["head"] - at["neck"])
@@ -47,7 +45,7 @@ def coco_joints(seen: np.ndarray) -> np.ndarray:
 
 
 def detect(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Joints (T, V, 3) in camera coordinates -> what a detector reports, (T, 1, V, 3): x, y in pixels, score 0 .. 1."""
+    """Joints (T, V, 3) in camera coordinates -> a detector's (T, 1, V, 3): x and y in pixels, score 0 .. 1."""
     x = WIDTH / 2 - FOCAL * joints[..., 0] / joints[..., 2]
     y = HEIGHT / 2 - FOCAL * joints[..., 1] / joints[..., 2]
     luck = rng.random(x.shape)
@@ -69,7 +67,7 @@ class Feeder(PoseFeeder):
     Args:
         split: train (long-tailed), val or test (balanced, other people).
         n_max: training samples of the most frequent action.
-        imbalance: how many times fewer the rarest has.
+        imbalance: n_max / training samples of the rarest action.
         num_test: samples of every action in the other splits.
         seed: of the set.
         stream, window_size, num_clips, flip, random_scale, random_rot, repeat: see PoseFeeder.
@@ -94,16 +92,11 @@ class Feeder(PoseFeeder):
     ) -> None:
         counts = split_counts(split, n_max, imbalance, num_test)
 
-        def read() -> Iterator[Sample]:
-            for label, count in enumerate(counts):
-                for number in range(count):
-                    rng = np.random.default_rng([len(SPLITS) * seed + SPLITS.index(split), label, number])
-                    frames = detect(coco_joints(synthesize(label, rng)[:, 0]), rng)
-                    name = f"{ACTIONS[label].name}_{number:04d}"
-                    yield Sample(name, label, frames, columns={"height": HEIGHT, "width": WIDTH})
+        def perform(action: int, rng: np.random.Generator) -> np.ndarray:
+            return detect(coco_joints(synthesize(action, rng)[:, 0]), rng)
 
         name = f"synthetic_pose_{split}_" + "-".join(map(str, [*counts, seed]))
-        store = SkeletonStore.build(cache_folders(None, cache_dir), name, fingerprint_files([], VERSION), read)
+        store = made_up_store(name, split, counts, seed, cache_dir, perform, height=HEIGHT, width=WIDTH)
         super().__init__(
             store, np.arange(len(store)), LAYOUT, [action.name for action in ACTIONS], split, split == "train", stream,
             window_size, repeat, num_clips=num_clips, flip=flip, random_scale=random_scale, random_rot=random_rot,

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feeders.body import ACTIONS, LAYOUT, forward_kinematics, joint_angles, sample_body
 from feeders.feeder_ucla import CLASSES, Feeder
 from feeders.loader import StoreLoader
 from feeders.longtail import exponential_counts, long_tailed_subset, shot_groups
 from feeders.store import DataError, Sample, SkeletonStore, cache_folders
-from feeders.synthetic import ACTION_PARTS, ACTIONS, LAYOUT, forward_kinematics, joint_angles, make_set, sample_body
 from feeders.synthetic import Feeder as Synthetic
 from feeders.transforms import neighbouring_frames, random_crop, scale_to_unit
 from tests.conftest import write_ucla
@@ -42,7 +42,7 @@ def test_store_packs_and_maps(tmp_path):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_gather_is_indexing(tmp_path, half):
+def test_pieces_are_the_frames(tmp_path, half):
     def read():
         for sample in samples((3, 5, 1, 9)):
             yield Sample(sample.id, sample.label, sample.frames.astype(np.float16 if half else np.float64))
@@ -53,12 +53,13 @@ def test_gather_is_indexing(tmp_path, half):
     rows = rng.integers(0, 4, 30)
     frames = np.floor(rng.random((30, 7)) * store.lengths[rows][:, None]).astype(int)
     wanted = np.stack([store.sequence(row)[own] for row, own in zip(rows, frames, strict=True)])
-    np.testing.assert_array_equal(store.gather(rows, frames), wanted)
-    np.testing.assert_array_equal(store.in_memory().gather(rows, frames), wanted)
+    for opened in (store, store.in_memory()):
+        pieces, places = opened.pieces(rows, frames)
+        np.testing.assert_array_equal(pieces[places], wanted)
     assert not isinstance(store.in_memory().frames, np.memmap)
     os.truncate(store.path / "frames.npy", (store.path / "frames.npy").stat().st_size - 4)
     with pytest.raises(DataError, match=r"frames\.npy is cut off; delete the folder"):
-        store.gather(np.array([3]), np.array([[0, 8]]))
+        store.pieces(np.array([3]), np.array([[0, 8]]))
 
 
 def test_changed_source_replaces_the_store(tmp_path):
@@ -209,8 +210,8 @@ def test_synthetic_counts_and_parts(tmp_path):
     assert feeder.class_counts[-1] == 2
     assert feeder.class_counts == sorted(feeder.class_counts, reverse=True)
     assert Synthetic("test", num_test=2, cache_dir=str(tmp_path)).class_counts == [2] * 12
-    assert len(ACTION_PARTS) == 12
-    assert all(set(parts) <= set(LAYOUT.part_names) and len(parts) <= 2 for parts in ACTION_PARTS.values())
+    assert len({action.name for action in ACTIONS}) == 12
+    assert all(set(action.parts) <= set(LAYOUT.part_names) and len(action.parts) <= 2 for action in ACTIONS)
 
 
 def test_synthetic_bodies_move_their_parts():
@@ -229,12 +230,15 @@ def test_synthetic_bodies_move_their_parts():
         assert energy[carrying].min() > others.max(), action.name
 
 
-def test_synthetic_sets_nest():
-    small, large = make_set([1] * 12, 5), make_set([2] * 12, 5)
-    found = dict(zip(large[0], large[2], strict=True))
-    for name, frames in zip(small[0], small[2], strict=True):
-        np.testing.assert_array_equal(frames, found[name])
-    assert not np.array_equal(make_set([1] * 12, 6)[2][0], small[2][0])
+def test_synthetic_sets_nest(tmp_path):
+    def frames(num_test: int, seed: int) -> dict[str, np.ndarray]:
+        store = Synthetic("val", num_test=num_test, seed=seed, cache_dir=str(tmp_path)).store
+        return {name: store.sequence(number) for number, name in enumerate(store.ids)}
+
+    small, large, other = frames(1, 5), frames(2, 5), frames(1, 6)
+    for name in small:
+        np.testing.assert_array_equal(small[name], large[name])
+    assert not np.array_equal(small["wave_right_0000"], other["wave_right_0000"])
 
 
 def test_synthetic_distraction_moves_other_parts_alone():

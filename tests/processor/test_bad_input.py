@@ -62,7 +62,7 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"feeder": "os.path.Feeder"}, ["'os.path.Feeder' is outside feeders, model, shapmix", "--plugin os"]),
         ({"feeder": "feeders.nothing.Feeder"}, ["feeders.nothing"]),
         ({"feeder": "feeders.synthetic.Feder"}, ["has no 'Feder'"]),
-        ({"feeder": "feeders.synthetic.partial"}, ["is no class of feeders, model, shapmix"]),
+        ({"feeder": "feeders.synthetic.synthesize"}, ["is no class of feeders, model, shapmix"]),
         ({"model": "torch.nn.Linear"}, ["'torch.nn.Linear' is outside"]),
         ({"train_feeder_args": {"n_maxx": 3}}, ["unknown key train_feeder_args.n_maxx", "did you mean n_max?"]),
         ({"train_feeder_args": {"n_max": "many"}}, ["train_feeder_args.n_max", "valid integer", "'many'"]),

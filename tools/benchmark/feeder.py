@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from feeders.body import ACTIONS
 from feeders.convert.ctrgcn_npz import write_arrays
 from feeders.feeder_ntu import Feeder
 from feeders.loader import StoreLoader
 from feeders.ntu_protocols import PROTOCOLS
 from feeders.store import Sample, SkeletonStore
-from feeders.synthetic import ACTIONS, synthesize
+from feeders.synthetic import synthesize
 from feeders.transforms import rotate, rotation_matrices
 
 from .startup import common_options, fresh, own_batches, plain_batches, run, startup_table
