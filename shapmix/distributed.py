@@ -1,19 +1,20 @@
-"""What the plug-in needs of torch.distributed: this process's place, and the global batch from its slices."""
+"""What the plug-in needs of torch.distributed. Without it, there is one process of rank 0."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 def world() -> tuple[int, int]:
-    """(rank, number of processes); (0, 1) outside torch.distributed."""
+    """(rank, W processes); (0, 1) outside torch.distributed."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
-def gather_batch(local: torch.Tensor) -> torch.Tensor:
+def gather_batch(local: Tensor) -> Tensor:
     """Joins equal slices (n, ...) of all ranks to the global batch (W * n, ...), in rank order. No gradient."""
     _, processes = world()
     if processes == 1:
@@ -24,8 +25,15 @@ def gather_batch(local: torch.Tensor) -> torch.Tensor:
     return torch.cat(slices)
 
 
-def own_slice(rows: torch.Tensor) -> torch.Tensor:
+def own_slice(rows: Tensor) -> Tensor:
     """This rank's rows (n, ...) of a global batch (W * n, ...)."""
     rank, processes = world()
-    size = len(rows) // processes
-    return rows[rank * size : (rank + 1) * size]
+    return rows.chunk(processes)[rank]
+
+
+def average_over_ranks(values: Tensor) -> None:
+    """Replaces the values, in place, by their mean over the ranks."""
+    _, processes = world()
+    if processes > 1:
+        dist.all_reduce(values)
+        values /= processes

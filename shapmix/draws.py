@@ -1,8 +1,8 @@
 """Random numbers that depend on where they are used, not on what ran before.
 
-Every draw of order, augmentation and mixing comes from a CPU generator keyed by (seed, epoch, step, purpose), and
-rows of a draw belong to places in the global batch. One process and W processes, CPU and GPU, therefore see the same
-numbers, and a run that is killed and resumed goes on with the numbers that it would have had.
+Every draw of order, augmentation and mixing comes from a CPU generator with a key (seed, epoch, step, purpose), and the
+rows of a draw belong to places in the global batch. So one process and W processes, CPU and GPU, see the same numbers,
+and a run that is killed and resumed goes on with the numbers that it would have had.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def derive_seed(*key: int | str) -> int:
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A fresh CPU generator for a key such as ``(seed, epoch, step, "mix")``."""
+    """A new CPU generator, seeded by :func:`derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(*key))
 
 
@@ -29,6 +29,6 @@ def uniform_int(low: int, high: int, rng: torch.Generator) -> int:
 
 
 def uniform_subset(members: range | list[int], size: int, rng: torch.Generator) -> tuple[int, ...]:
-    """``size`` of the members, every subset equally likely, in rising order."""
+    """``size`` of the members, in rising order; every subset is equally likely."""
     order = torch.randperm(len(members), generator=rng)[:size].tolist()
     return tuple(sorted(members[place] for place in order))

@@ -1,6 +1,7 @@
-"""Losses for long-tailed training. N batch, K classes, n_k training samples of class k.
+"""Losses for long-tailed training (docs/method.md, "Loss"). N batch, K classes, n_k training samples of class k.
 
-Each says what a sample would cost, were it of each class; its hard or soft target then selects or weighs.
+Each loss says what a sample would cost as a sample of each class. A hard target selects one of these costs, a soft
+target takes their weighted sum.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .checks import as_counts, require
+
 
 class LongTailedLoss(nn.Module):
     """A loss that knows the training counts: logits (N, K) and classes (N,) or soft targets (N, K) -> mean loss.
 
-    A soft target's loss is the expectation over its classes, as mixup has it. Subclasses define :meth:`costs`.
+    A soft target's loss is the expectation over its classes, as in mixup. Subclasses define :meth:`costs`.
 
     Args:
         class_counts: training samples of each class (K,).
@@ -25,9 +28,8 @@ class LongTailedLoss(nn.Module):
 
     def __init__(self, class_counts: Sequence[int] | Tensor) -> None:
         super().__init__()
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
-        if counts.ndim != 1 or len(counts) == 0 or not bool((counts >= 0).all()) or counts.sum() == 0:
-            raise ValueError(f"class_counts must be (K,) counts >= 0, not all 0; got {counts}")
+        counts = as_counts(class_counts).double()
+        require(bool(counts.any()), "class_counts must be above 0 for at least one class")
         self.counts: Tensor
         self.class_weights: Tensor | None
         self.register_buffer("counts", counts, persistent=False)
@@ -36,13 +38,13 @@ class LongTailedLoss(nn.Module):
     def reweight(self, weights: Tensor | None) -> None:
         """From now on multiplies the cost of each class by its weight (K,); None: by 1.
 
-        The mean stays one over samples, so that W processes compute what one does. (Published codes divide by the
-        batch's sum of weights; with weights whose mean over the training samples is 1, that differs by batch alone.)
+        The mean stays one over samples, so W processes compute what one does. Published codes divide by the sum of the
+        batch's weights instead.
         """
         self.class_weights = None if weights is None else weights.to(self.counts.device, torch.get_default_dtype())
 
     def costs(self, logits: Tensor) -> Tensor:
-        """(N, K) what each sample would cost, were it of each class."""
+        """(N, K): what each sample would cost as a sample of each class."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -62,8 +64,8 @@ class LogitAdjustedLoss(LongTailedLoss):
     """Cross-entropy of ``logits + tau * log(n_k / sum n)``, for hard and soft targets.
 
     Balanced softmax (Ren et al., NeurIPS 2020), logit adjustment (Menon et al., ICLR 2021). With tau = 0 it is plain
-    cross-entropy. A class without training samples is left out of the softmax's denominator (its prior would be
-    log 0); a target that gives such a class weight costs infinity.
+    cross-entropy. A class without training samples, whose prior would be log 0, is left out of the softmax's
+    denominator; a target that gives such a class weight costs infinity.
 
     Args:
         class_counts: training samples of each class (K,).
@@ -75,7 +77,7 @@ class LogitAdjustedLoss(LongTailedLoss):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0) -> None:
         super().__init__(class_counts)
-        _check(tau >= 0, f"tau must be >= 0, got {tau}")
+        require(tau >= 0, f"tau must be >= 0, got {tau}")
         adjustment = tau * (self.counts / self.counts.sum()).log() if tau else torch.zeros_like(self.counts)
         self.adjustment: Tensor
         self.register_buffer("adjustment", adjustment.to(torch.get_default_dtype()))
@@ -85,7 +87,7 @@ class LogitAdjustedLoss(LongTailedLoss):
 
 
 class FocalLoss(LongTailedLoss):
-    """``-(1 - p_k)^gamma log p_k`` (Lin et al., ICCV 2017, without their alpha: that is what class weights are).
+    """``-(1 - p_k)^gamma log p_k`` (Lin et al., ICCV 2017, without their alpha, which is what class weights are for).
 
     Args:
         class_counts: training samples of each class (K,).
@@ -97,21 +99,22 @@ class FocalLoss(LongTailedLoss):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, gamma: float = 2.0) -> None:
         super().__init__(class_counts)
-        _check(gamma >= 0, f"gamma must be >= 0, got {gamma}")
+        require(gamma >= 0, f"gamma must be >= 0, got {gamma}")
         self.gamma = gamma
 
     def costs(self, logits: Tensor) -> Tensor:
-        log_chance = logits.log_softmax(-1)
-        missed = (-log_chance.expm1()).clamp(min=torch.finfo(log_chance.dtype).eps)  # its power has a gradient at 0
-        return -(missed**self.gamma) * log_chance
+        log_probability = logits.log_softmax(-1)
+        # 1 - p, kept above 0, where its power would have no gradient
+        missing = (-log_probability.expm1()).clamp(min=torch.finfo(log_probability.dtype).eps)
+        return -(missing**self.gamma) * log_probability
 
 
 class LDAMLoss(LongTailedLoss):
     """Cross-entropy with a margin on the sample's own class, larger for rarer ones (Cao et al., NeurIPS 2019).
 
     ``-log( exp(z_k - d_k) / (exp(z_k - d_k) + sum_{j != k} exp z_j) )`` with ``d_k = scale * margin_k``, where margin_k
-    falls as n_k^(-1/4) and is ``max_margin`` for the rarest class that occurs. Margins are those of cosines: the logits
-    should be ``scale * cosine`` (``model_args: {classifier: cosine}``). LDAM-DRW adds class weights in the last epochs.
+    is proportional to n_k^(-1/4), and ``max_margin`` for the rarest class that occurs. The logits should be
+    ``scale * cosine`` (``model_args: {classifier: cosine}``). LDAM-DRW adds class weights in the last epochs.
 
     Args:
         class_counts: training samples of each class (K,).
@@ -124,7 +127,7 @@ class LDAMLoss(LongTailedLoss):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, max_margin: float = 0.5, scale: float = 30.0) -> None:
         super().__init__(class_counts)
-        _check(max_margin >= 0 and scale > 0, f"max_margin must be >= 0, scale > 0, got {max_margin}, {scale}")
+        require(max_margin >= 0 and scale > 0, f"max_margin must be >= 0, scale > 0, got {max_margin}, {scale}")
         self.scale = scale
         present = self.counts[self.counts > 0]
         margins = max_margin * (present.min() / self.counts.clamp(min=present.min().item())) ** 0.25
@@ -136,8 +139,8 @@ class LDAMLoss(LongTailedLoss):
         first = logits.argmax(-1, keepdim=True)
         without_first = logits.scatter(-1, first, -torch.inf).logsumexp(-1, keepdim=True)
         total = logits.logsumexp(-1, keepdim=True)
-        chance = (logits - total).exp().scatter(-1, first, 0)
-        others = (total + torch.log1p(-chance)).scatter(-1, first, without_first)
+        probability = (logits - total).exp().scatter(-1, first, 0)
+        others = (total + torch.log1p(-probability)).scatter(-1, first, without_first)
         return nn.functional.softplus(others - (logits - self.margins.to(logits)))
 
 
@@ -150,13 +153,13 @@ def effective_number_weights(class_counts: Sequence[int] | Tensor, beta: float =
 
     Returns:
         (K,) float64, scaled so that their mean over the training samples is 1. A class without samples has the weight
-        of one sample.
+        of a class with one.
 
     Raises:
-        ValueError: beta out of range.
+        ValueError: counts that are negative, or beta out of range.
     """
-    _check(0 <= beta < 1, f"beta must lie in 0 .. below 1, got {beta}")
-    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    require(0 <= beta < 1, f"beta must lie in 0 .. below 1, got {beta}")
+    counts = as_counts(class_counts).double()
     weights = (1 - beta) / (1 - beta ** counts.clamp(min=1))
     return weights * counts.sum() / (weights * counts).sum()
 
@@ -165,18 +168,16 @@ def post_hoc_adjustment(class_counts: Sequence[int] | Tensor, tau: float = 1.0) 
     """What post-hoc logit adjustment subtracts from the logits at test time (Menon et al., ICLR 2021, section 4.1).
 
     Args:
-        class_counts: training samples of each class (K,).
+        class_counts: training samples of each class (K,), not all 0.
         tau: >= 0.
 
     Returns:
-        (K,) ``tau * log(n_k / sum n)``, float64; for a class without samples that of the rarest one with some.
+        (K,) ``tau * log(n_k / sum n)``, float64. A class without samples has the value of the rarest class with some.
+
+    Raises:
+        ValueError: counts that are negative, or tau < 0.
     """
-    _check(tau >= 0, f"tau must be >= 0, got {tau}")
-    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    require(tau >= 0, f"tau must be >= 0, got {tau}")
+    counts = as_counts(class_counts).double()
     rarest = counts[counts > 0].min()
     return tau * (counts.clamp(min=rarest.item()) / counts.sum()).log()
-
-
-def _check(fine: bool, message: str) -> None:
-    if not fine:
-        raise ValueError(message)

@@ -1,8 +1,9 @@
-"""Skeleton layouts: joint names, bones and body parts. The only module that knows a joint number.
+"""Skeleton layouts: joint names, bones and body parts (docs/method.md, "Body parts and coalitions").
 
-A layout of V joints is cut into P parts; every joint belongs to exactly one part. Everything that depends on
-the body (graph, bone stream, mixing, contributions) is derived from a :class:`SkeletonLayout`, so a new sensor
-is one new layout.
+The only module that knows a joint number. Everything that depends on the body (graph, bone stream, contributions,
+mixing) follows from a :class:`SkeletonLayout`, so a new sensor is one new layout.
+
+Shapes: V joints, P parts, E sets of parts.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any
 
 import torch
 
+from .checks import require
+
 
 @dataclass(frozen=True)
 class SkeletonLayout:
     """Joints, bones and parts of one kind of skeleton, checked on construction.
 
     Args:
-        name: how the layout is called in configs and messages.
+        name: what configs and messages call the layout.
         joint_names: V names; sides are the person's own.
         bones: V - 1 pairs ``(joint, neighbour nearer the centre)`` that form a tree; the bone stream is joint
             minus neighbour, and the centre, which has no pair, gets 0.
@@ -28,8 +31,8 @@ class SkeletonLayout:
         edges: pairs of the graph that the networks convolve over; the bones unless given.
 
     Raises:
-        ValueError: a joint is in no part or in two, a number is outside 0 .. V-1, or the bones (or edges) are
-            no tree.
+        ValueError: two joints have the same name, a joint is in no part or in two, a number is outside 0 .. V-1, there
+            are fewer than two parts, or the bones (or edges) are not a tree.
     """
 
     name: str
@@ -41,24 +44,19 @@ class SkeletonLayout:
     def __post_init__(self) -> None:
         if not self.edges:
             object.__setattr__(self, "edges", self.bones)
-        joints = range(len(self.joint_names))
-        if len(set(self.joint_names)) != len(joints):
-            raise ValueError(f"layout {self.name!r}: two joints have the same name")
+        this, joints = f"layout {self.name!r}", range(self.num_joints)
+        require(len(set(self.joint_names)) == len(joints), f"{this}: two joints have the same name")
+        require(self.num_parts >= 2, f"{this}: mixing by parts needs at least two parts, got {self.num_parts}")
         owners: dict[int, list[str]] = {joint: [] for joint in joints}
         for part, members in self.parts.items():
-            if not members:
-                raise ValueError(f"layout {self.name!r}: part {part!r} has no joints; leave it out or give it some")
+            require(len(members) > 0, f"{this}: part {part!r} has no joints; leave it out or give it some")
             for joint in members:
-                if joint not in owners:
-                    raise ValueError(f"layout {self.name!r}: part {part!r} names joint {joint}, outside {joints}")
+                require(joint in owners, f"{this}: part {part!r} names joint {joint}, outside {joints}")
                 owners[joint].append(part)
         wrong = {joint: owner for joint, owner in owners.items() if len(owner) != 1}
-        if wrong:
-            raise ValueError(f"layout {self.name!r}: every joint must be in exactly one part; not so: {wrong}")
-        if len(self.parts) < 2:
-            raise ValueError(f"layout {self.name!r}: mixing by parts needs at least two parts, got {len(self.parts)}")
-        _root(self.name, "bones", self.bones, len(joints))
-        _root(self.name, "edges", self.edges, len(joints))
+        require(not wrong, f"{this}: every joint must be in exactly one part; not so: {wrong}")
+        _root(f"{this}: bones", self.bones, len(joints))
+        _root(f"{this}: edges", self.edges, len(joints))
 
     @property
     def num_joints(self) -> int:
@@ -78,7 +76,7 @@ class SkeletonLayout:
     @property
     def center(self) -> int:
         """The joint that no bone starts from."""
-        return _root(self.name, "bones", self.bones, self.num_joints)
+        return _root("bones", self.bones, self.num_joints)
 
     def joint(self, name: str) -> int:
         """Number of the joint called ``name``."""
@@ -104,37 +102,46 @@ class SkeletonLayout:
             raise ValueError(f"layout {self.name!r} has no pairs of joints called left_... and right_... to exchange")
         return [self.joint(name) for name in names]
 
+    def joints_of(self, sets: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        """(E, V) bool: does a part of set e hold joint v?"""
+        parts = list(self.parts.values())
+        held = [[joint for part in members for joint in parts[part]] for members in sets]
+        return torch.tensor([[joint in joints for joint in range(self.num_joints)] for joints in held])
+
     def membership(self) -> torch.Tensor:
         """(P, V) bool: does part p hold joint v?"""
-        rows = torch.zeros(self.num_parts, self.num_joints, dtype=torch.bool)
-        for row, joints in zip(rows, self.parts.values(), strict=True):
-            row[list(joints)] = True
-        return rows
+        return self.joints_of([(part,) for part in range(self.num_parts)])
 
     def coalitions(self, sizes: Sequence[int] | None = None) -> tuple[tuple[int, ...], ...]:
-        """Coalitions of parts by size, then in lexicographic order (METHOD: all pairs, then all triples, for P = 5).
+        """Sets of parts by size, then in lexicographic order; for P = 5 all pairs, then all triples.
 
         Args:
             sizes: numbers of parts, each 1 .. P-1; by default floor(P/2) and ceil(P/2).
+
+        Raises:
+            ValueError: there are no sizes, or one is out of range.
         """
         parts = self.num_parts
         chosen = sorted({parts // 2, (parts + 1) // 2} if sizes is None else set(sizes))
-        if not chosen or chosen[0] < 1 or chosen[-1] >= parts:
-            raise ValueError(f"coalition sizes must lie in 1..{parts - 1} for {parts} parts, got {list(sizes or [])}")
+        fits = chosen and chosen[0] >= 1 and chosen[-1] < parts
+        require(bool(fits), f"coalition sizes must lie in 1..{parts - 1} for {parts} parts, got {chosen}")
         return tuple(subset for size in chosen for subset in combinations(range(parts), size))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SkeletonLayout:
-        """A layout from plain data (YAML, JSON): ``name, joint_names, bones, parts`` and optionally ``edges``."""
+        """A layout from plain data (YAML, JSON): ``name, joint_names, bones, parts`` and optionally ``edges``.
+
+        Raises:
+            ValueError: keys are missing or unknown, or a value is not what the class documents.
+        """
         known = {"name", "joint_names", "bones", "parts", "edges"}
-        missing, unknown = known - {"edges"} - set(values), set(values) - known
-        if missing or unknown:
-            raise ValueError(f"layout: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
-        if isinstance(values["joint_names"], str):
-            raise ValueError(f"layout {values['name']!r}: joint_names must be a list of names")
+        missing, unknown = sorted(known - {"edges"} - set(values)), sorted(set(values) - known)
+        require(not missing and not unknown, f"layout: missing keys {missing}, unknown keys {unknown}")
+        names = values["joint_names"]
+        require(not isinstance(names, str), f"layout {values['name']!r}: joint_names must be a list of names")
         try:
             fields: dict[str, Any] = {
-                "joint_names": tuple(str(joint) for joint in values["joint_names"]),
+                "joint_names": tuple(str(joint) for joint in names),
                 "bones": _pairs(values["bones"]),
                 "parts": {str(part): tuple(_whole(joint) for joint in has) for part, has in values["parts"].items()},
                 "edges": _pairs(values.get("edges", ())),
@@ -148,20 +155,18 @@ class SkeletonLayout:
 
     @classmethod
     def get(cls, layout: str | Mapping[str, Any] | SkeletonLayout) -> SkeletonLayout:
-        """A layout by name (``ntu25``, ``ucla20``, ``coco17``), from a plain dict, or itself."""
+        """A layout by name (``ntu25``, ``ucla20``, ``coco17``), from a plain dict, or itself. ValueError if unknown."""
         if isinstance(layout, SkeletonLayout):
             return layout
         if isinstance(layout, Mapping):
             return cls.from_dict(layout)
-        if layout not in LAYOUTS:
-            raise ValueError(f"no skeleton layout {layout!r}; there are {', '.join(LAYOUTS)}, or give it as a dict")
+        require(layout in LAYOUTS, f"no skeleton layout {layout!r}; there are {', '.join(LAYOUTS)}, or give a dict")
         return LAYOUTS[layout]
 
 
 def _whole(number: Any) -> int:
-    """A joint number; 1.7 and "hip" are none."""
-    if int(number) != float(number):
-        raise ValueError(f"{number!r} is no joint number")
+    """A joint number; ValueError for 1.7 and "hip"."""
+    require(int(number) == float(number), f"{number!r} is not a joint number")
     return int(number)
 
 
@@ -169,39 +174,28 @@ def _pairs(pairs: Any) -> tuple[tuple[int, int], ...]:
     return tuple((_whole(joint), _whole(neighbour)) for joint, neighbour in pairs)
 
 
-def _root(name: str, what: str, pairs: Sequence[tuple[int, int]], num_joints: int) -> int:
-    """The centre of a tree of (joint, neighbour nearer the centre) pairs; ValueError where it is no tree."""
+def _root(what: str, pairs: Sequence[tuple[int, int]], num_joints: int) -> int:
+    """The centre of a tree of (joint, neighbour nearer the centre) pairs; ValueError where they are not a tree."""
     nearer = dict(pairs)
     roots = set(range(num_joints)) - set(nearer)
-    if len(pairs) != num_joints - 1 or len(nearer) != len(pairs) or len(roots) != 1:
-        raise ValueError(
-            f"layout {name!r}: {what} must be {num_joints - 1} pairs (joint, neighbour nearer the centre), "
-            f"one for each joint but the centre; got {len(pairs)} pairs, joints without one: {sorted(roots)}"
-        )
+    require(
+        len(pairs) == len(nearer) == num_joints - 1 and len(roots) == 1,
+        f"{what} must be {num_joints - 1} pairs (joint, neighbour nearer the centre), one for each joint but the "
+        f"centre; got {len(pairs)} pairs, joints without one: {sorted(roots)}",
+    )
     for start in range(num_joints):
         joint = start
         for _ in range(num_joints):
             joint = nearer.get(joint, joint)
-        if joint not in roots:
-            raise ValueError(f"layout {name!r}: {what} are no tree: joint {start} does not lead to the centre")
+        require(joint in roots, f"{what} are not a tree: joint {start} does not lead to the centre")
     return roots.pop()
 
 
 def _layout(name: str, joints: str, bones: str, parts: Mapping[str, str], edges: str = "") -> SkeletonLayout:
-    """A layout from compact text: names, 'joint-neighbour' pairs and joint numbers, separated by blanks."""
-
-    def pairs(text: str) -> list[list[str]]:
-        return [pair.split("-") for pair in text.split()]
-
-    return SkeletonLayout.from_dict(
-        {
-            "name": name,
-            "joint_names": joints.split(),
-            "bones": pairs(bones),
-            "parts": {part: numbers.split() for part, numbers in parts.items()},
-            "edges": pairs(edges),
-        }
-    )
+    """A layout from text: joint names, 'joint-neighbour' pairs and joint numbers, separated by blanks."""
+    bone_pairs, edge_pairs = (_pairs(pair.split("-") for pair in text.split()) for text in (bones, edges))
+    numbers = {part: tuple(map(int, text.split())) for part, text in parts.items()}
+    return SkeletonLayout(name, tuple(joints.split()), bone_pairs, numbers, edge_pairs)
 
 
 # Part 1 of ntu25 is the person's right arm (the official Shap-Mix code calls it the left hand; the numbers agree).

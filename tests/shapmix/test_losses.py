@@ -118,8 +118,8 @@ def test_focal_closed_form(gamma):
     logits, target, soft = batch()
     loss, total, mixed = FocalLoss(COUNTS, gamma), 0.0, 0.0
     for row, label, weights in zip(logits.tolist(), target.tolist(), soft.tolist(), strict=True):
-        chances = [exp(logit) / sum(map(exp, row)) for logit in row]
-        costs = [-((1 - chance) ** gamma) * log(chance) for chance in chances]
+        probabilities = [exp(logit) / sum(map(exp, row)) for logit in row]
+        costs = [-((1 - p) ** gamma) * log(p) for p in probabilities]
         total += costs[label]
         mixed += sum(weight * cost for weight, cost in zip(weights, costs, strict=True))
     assert loss(logits, target).item() == pytest.approx(total / len(logits), rel=1e-5)
@@ -218,10 +218,10 @@ def test_weight_of_an_absent_class_spoils_nothing():
 
 def test_post_hoc_adjustment():
     logits, _, _ = batch()
-    chances, prior = logits.softmax(1), torch.tensor(COUNTS).div(658)
+    probabilities, prior = logits.softmax(1), torch.tensor(COUNTS).div(658)
     for tau in (0.5, 1.0):
         adjusted = (logits - post_hoc_adjustment(COUNTS, tau).float()).softmax(1)
-        wanted = chances / prior**tau
+        wanted = probabilities / prior**tau
         torch.testing.assert_close(adjusted, wanted / wanted.sum(1, keepdim=True))
     absent = post_hoc_adjustment([6, 3, 0, 1])
     assert absent.isfinite().all()

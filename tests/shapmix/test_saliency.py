@@ -1,4 +1,4 @@
-"""The saliency table's two update rules against METHOD 3, by hand and sample after sample."""
+"""The saliency table's two update rules (docs/method.md, "Saliency table"), by hand and sample after sample."""
 
 from __future__ import annotations
 

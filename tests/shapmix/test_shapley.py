@@ -1,4 +1,4 @@
-"""Contributions against captum, against a brute force of METHOD 2's definition, and what they leave untouched."""
+"""Contributions against captum, against a brute force of the definition, and what they leave untouched."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def test_samples_have_the_exact_value_as_their_mean(layout):
     mean = torch.zeros(N, dtype=torch.float64)
     sizes = contexts_by_size(layout, coalition)
     for contexts in sizes:
-        chance = 1 / len(sizes) / len(contexts)
+        probability = 1 / len(sizes) / len(contexts)
         for context in contexts:
-            mean += chance * sampled_contribution(*problem(layout), layout, coalition, context)
+            mean += probability * sampled_contribution(*problem(layout), layout, coalition, context)
     exact = exact_contributions(*problem(layout), layout, [coalition])[:, 0]
     torch.testing.assert_close(mean, exact, rtol=0, atol=1e-12)
 
@@ -149,9 +149,9 @@ def test_contexts_are_drawn_by_size_then_uniformly():
     assert set(seen) == {context for contexts in sizes for context in contexts}
     for size, contexts in enumerate(sizes):
         for context in contexts:
-            chance = 1 / 4 / comb(3, size)
-            spread = (draws * chance * (1 - chance)) ** 0.5
-            assert abs(seen[context] - draws * chance) < 5 * spread
+            probability = 1 / 4 / comb(3, size)
+            spread = (draws * probability * (1 - probability)) ** 0.5
+            assert abs(seen[context] - draws * probability) < 5 * spread
 
 
 def test_context_of_all_but_one():

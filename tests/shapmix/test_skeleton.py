@@ -1,4 +1,4 @@
-"""Layouts against METHOD 1's tables, written out here a second time, and every way to get a layout wrong."""
+"""Layouts against their tables, written out here a second time, and every way to get a layout wrong."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def chain(num_parts):
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))
-def test_layout_is_methods_table(name):
+def test_layout_is_the_table(name):
     layout = SkeletonLayout.get(name)
     assert list(layout.parts.items()) == list(PARTS[name].items())  # the order numbers the parts
     assert set(layout.bones) == BONES[name]
@@ -176,11 +176,11 @@ def test_get():
         ({"bones": [[1, 0]]}, r"'small': bones must be 2 pairs.*got 1 pairs, joints without one: \[0, 2\]"),
         ({"bones": [[1, 0], [2, 0], [0, 1]]}, "'small': bones must be 2 pairs.*got 3 pairs"),
         ({"bones": [[1, 0], [1, 2]]}, r"'small': bones must.*joints without one: \[0, 2\]"),
-        ({"bones": [[1, 2], [2, 1]]}, "'small': bones are no tree: joint 1 does not lead to the centre"),
-        ({"bones": [[1, 0], [2, 2]]}, "'small': bones are no tree: joint 2"),
-        ({"bones": [[1, 0], [2, 3]]}, "'small': bones are no tree: joint 2"),
+        ({"bones": [[1, 2], [2, 1]]}, "'small': bones are not a tree: joint 1 does not lead to the centre"),
+        ({"bones": [[1, 0], [2, 2]]}, "'small': bones are not a tree: joint 2"),
+        ({"bones": [[1, 0], [2, 3]]}, "'small': bones are not a tree: joint 2"),
         ({"edges": [[1, 0]]}, "'small': edges must be 2 pairs"),
-        ({"edges": [[1, 2], [2, 1]]}, "'small': edges are no tree"),
+        ({"edges": [[1, 2], [2, 1]]}, "'small': edges are not a tree"),
         ({"colour": "red"}, r"missing keys \[\], unknown keys \['colour'\]"),
         ({"parts": [[0, 1], [2]]}, "'small'.*parts a mapping"),
         ({"parts": {"upper": 0, "lower": [1, 2]}}, "'small'.*not iterable"),
