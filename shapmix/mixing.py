@@ -1,14 +1,19 @@
-"""Blend and paste: two samples become one (METHOD 4). Drawing is separate from applying.
+"""The mixing rule: how two samples become one (docs/method.md, "Mixing").
 
-``draw_mix`` makes every random decision of a batch on the CPU; the other functions are pure, work on whole
-batches on any device, and neither synchronise with the device nor touch their arguments. Nothing is differentiated.
+Sample i is mixed with its partner, sample (i + shift) mod N of the same batch. A batch is either blended (mixup) or
+pasted (ST-Mix): the partner's joints of some body parts are written over a segment of the sample's frames. The parts
+are uniform, one coalition for the whole batch; or guided: for each pair, a coalition is drawn by the saliency of the
+rarer sample's class, and these parts of the rarer sample remain.
+
+Drawing is separate from applying. :func:`draw_mix` makes all random decisions of a batch, on the CPU. The other
+functions are pure: they work on whole batches on any device, do not wait for it, and leave their arguments as they are.
 
 Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, P parts, S coalitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Literal
@@ -16,30 +21,25 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .checks import require
 from .draws import uniform_int, uniform_subset
 
-TIME_UNIT = 4  # frames; networks of this family halve time twice
-Rows = Tensor | Sequence[Tensor]  # a batch (N, ...), or consecutive pieces of it
+TIME_UNIT = 4  # frames; networks of this family halve the number of frames twice
 
 
 @dataclass(frozen=True)
 class MixDraws:
-    """The random decisions of one batch: who is mixed with whom, how, when, and which parts.
+    """The random decisions of one batch, on the CPU."""
 
-    Sample i is mixed with sample (i + shift) mod N. ``lam`` is for blending; the four numbers of frames and the parts
-    are for pasting. ``uniform`` (N,) selects a guided coalition for each sample; ``coalition`` (P,) bool, one for the
-    whole batch, is the unguided choice.
-    """
-
-    shift: int
+    shift: int  # sample i is mixed with sample (i + shift) mod N; 1 .. N-1
     kind: Literal["blend", "paste"]
-    lam: float
-    target_start: int
+    lam: float  # blend: the partner's share, 0 .. 1
+    target_start: int  # paste: the frames of the sample that are overwritten
     target_len: int
-    source_start: int
+    source_start: int  # paste: the frames of the partner that are resized to target_len
     source_len: int
-    coalition: Tensor
-    uniform: Tensor
+    coalition: Tensor  # uniform paste: (P,) bool, the parts that are pasted in the whole batch
+    uniform: Tensor  # guided paste: (N,) in 0 .. 1, a number for each sample, which draws its coalition
 
 
 def default_window(frames: int) -> tuple[int, int]:
@@ -61,19 +61,24 @@ def draw_mix(
 
     Every number is drawn whether it is used or not, so that one decision does not shift the next.
 
+    Args:
+        coalition_sizes: numbers of parts that the uniform coalition may have.
+        paste_probability: of a batch to be pasted rather than blended, 0 .. 1.
+        window: shortest and longest target segment in units of 4 frames; by default :func:`default_window`.
+
     Raises:
         ValueError: a batch of one, a clip shorter than 4 frames, or a window that does not fit the clip.
     """
     units = frames // TIME_UNIT
-    if size < 2 or units < 1:
-        raise ValueError(f"mixing needs at least 2 samples of at least {TIME_UNIT} frames, got {size} of {frames}")
+    fits = size >= 2 and units >= 1
+    require(fits, f"mixing needs at least 2 samples of at least {TIME_UNIT} frames, got {size} of {frames}")
     shortest, longest = window or default_window(frames)
-    if not 1 <= shortest <= longest <= units:
-        raise ValueError(
-            f"window {shortest, longest} does not fit {frames} frames: it is in units of {TIME_UNIT} frames, 1..{units}"
-        )
+    require(
+        1 <= shortest <= longest <= units,
+        f"window {shortest, longest} does not fit {frames} frames: it is in units of {TIME_UNIT} frames, 1..{units}",
+    )
     shift = uniform_int(1, size - 1, rng)
-    chance, lam = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
+    kind, lam = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
     target = uniform_int(shortest, longest, rng)
     target_start = uniform_int(0, units - target, rng)
     source = uniform_int(target, units, rng)
@@ -82,7 +87,7 @@ def draw_mix(
     chosen = uniform_subset(range(num_parts), parts, rng)
     return MixDraws(
         shift=shift,
-        kind="paste" if chance < paste_probability else "blend",
+        kind="paste" if kind < paste_probability else "blend",
         lam=lam,
         target_start=TIME_UNIT * target_start,
         target_len=TIME_UNIT * target,
@@ -93,94 +98,71 @@ def draw_mix(
     )
 
 
-def draw_coalition(table: Tensor, rarer: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """Draws a column of the saliency table for each sample, by inverse CDF.
+def partner_is_rarer(y: Tensor, y_partner: Tensor, abundance: Tensor) -> Tensor:
+    """(N,) bool: is the partner's class rarer than the sample's, by the abundance (K,) of classes? False on a tie."""
+    return abundance[y_partner] < abundance[y]
+
+
+def draw_coalition(table: Tensor, classes: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Draws a column of the saliency table for each sample, with p = softmax(table[class] / temperature).
 
     Args:
         table: (K, S) saliency.
-        rarer: class (N,) whose row is drawn from, with p = softmax(row / temperature).
-        uniform: (N,) numbers in 0 .. 1.
+        classes: (N,) whose rows are drawn from.
+        uniform: (N,) numbers in 0 .. 1; the draw is the inverse of the cumulative distribution.
+        temperature: > 0.
 
     Returns:
         (N,) columns, int64.
     """
-    cdf = (table[rarer] / temperature).softmax(-1).cumsum(-1)
-    return torch.searchsorted(cdf, uniform.to(cdf).unsqueeze(-1), right=True).squeeze(-1).clamp(max=table.shape[1] - 1)
+    cumulative = (table[classes] / temperature).softmax(-1).cumsum(-1)
+    column = torch.searchsorted(cumulative, uniform.to(cumulative).unsqueeze(-1), right=True).squeeze(-1)
+    return column.clamp(max=table.shape[1] - 1)
 
 
-def pasted_parts(drawn: Tensor, y: Tensor, y_partner: Tensor, abundance: Tensor) -> Tensor:
-    """What is written onto each sample, given the parts that must survive of the rarer one.
+def pasted_parts(remain: Tensor, partner_rarer: Tensor) -> Tensor:
+    """What to paste so that the parts (N, P), or joints (N, V), ``remain`` of the rarer sample; all bool.
 
-    Args:
-        drawn: (N, P) bool, the coalition drawn from the rarer sample's class; or its joints, (N, V).
-        y, y_partner: classes (N,).
-        abundance: (K,) how common a class is; the smaller is the rarer.
-
-    Returns:
-        bool, shaped as drawn: the drawn parts where the partner is the rarer, else (also on a tie) the complement.
+    Where the partner is the rarer (N,), these parts are pasted, else all others.
     """
-    partner_is_rarer = abundance[y_partner] < abundance[y]
-    return torch.where(partner_is_rarer.unsqueeze(-1), drawn, ~drawn)
-
-
-def partner_rows(everyone: Tensor, first: int, size: int) -> list[Tensor]:
-    """The ``size`` rows of a global batch (N, ...) from place ``first`` mod N on, in one piece, or two round the end.
-
-    The pieces are views: a roll would move the whole batch through memory once more.
-    """
-    first %= len(everyone)
-    pieces = [everyone[first : first + size], everyone[: max(0, first + size - len(everyone))]]
-    return [piece for piece in pieces if len(piece)]
+    return torch.where(partner_rarer.unsqueeze(-1), remain, ~remain)
 
 
 @torch.no_grad()
-def blend(x: Tensor, partner: Rows, lam: float) -> Tensor:
-    """Mixup (Zhang et al., ICLR 2018): ``(1 - lam) x + lam partner``; the partner's share is lam."""
+def blend(x: Tensor, x_partner: Tensor, lam: float) -> Tensor:
+    """Mixup (Zhang et al., ICLR 2018): ``(1 - lam) x + lam x_partner``, a new tensor; the partner's share is lam."""
     mixed = (1 - lam) * x
-    for rows, other in in_pieces(mixed, partner):
-        rows += lam * other
+    mixed += lam * x_partner
     return mixed
 
 
 @torch.no_grad()
-def paste(x: Tensor, partner: Rows, joints: Tensor, draws: MixDraws) -> tuple[Tensor, Tensor]:
-    """Writes the partner's source segment, resized in time, over the target segment on the given joints (ST-Mix).
+def paste(x: Tensor, x_partner: Tensor, joints: Tensor, draws: MixDraws) -> tuple[Tensor, Tensor]:
+    """ST-Mix: writes the partner's source segment, resized in time, over the target segment on the given joints.
 
-    Nearest-neighbour in time, index ``floor(t * (src / dst))`` in float32, as torch's interpolate has it.
+    Frames are resized to the nearest: frame t of the target is frame ``floor(t * (source_len / target_len))`` of the
+    source, in float32, as torch's interpolate has it.
 
     Args:
-        x: (N, C, T, V, M).
-        partner: the same shape, as one tensor or as pieces of it.
+        x, x_partner: (N, C, T, V, M).
         joints: (N, V) bool, the joints that are overwritten.
+        draws: of the batch.
 
     Returns:
-        the mixed batch, a new tensor (N, C, T, V, M), and the partner's share (N,) of the pasted samples:
-        target length * pasted joints / (T * V).
+        the mixed batch, a new tensor (N, C, T, V, M), and the partner's share (N,), which is
+        target_len * pasted joints / (T * V).
     """
-    frames = _nearest(draws.source_len, draws.target_len, x.device)
+    step = torch.arange(draws.target_len, device=x.device, dtype=torch.float32)
+    frames = (step * (draws.source_len / draws.target_len)).long().clamp(max=draws.source_len - 1)
     mixed = x.clone()
     segment = mixed.narrow(2, draws.target_start, draws.target_len)
     source = torch.empty_like(segment)  # in the memory order of x
-    for rows, other in in_pieces(source, partner):
-        torch.index_select(other.narrow(2, draws.source_start, draws.source_len), 2, frames, out=rows)
-    # of one whole frame, in the memory order of x: a mask that is broadcast within a frame is read number by number
+    torch.index_select(x_partner.narrow(2, draws.source_start, draws.source_len), 2, frames, out=source)
+    # the mask of a whole frame, in the memory order of x: one that is broadcast within a frame is slower
     mask = torch.empty_like(segment[:, :, :1], dtype=torch.bool).copy_(joints[:, None, None, :, None])
     torch.where(mask, source, segment, out=segment)
     pasted = joints.sum(1).to(target_dtype(x))
-    share = pasted * (draws.target_len / (x.shape[2] * x.shape[3]))
-    return mixed, share
-
-
-def _nearest(source: int, target: int, device: torch.device) -> Tensor:
-    """(target,) frames 0 .. source - 1 that resize a segment to the target length."""
-    step = torch.arange(target, device=device, dtype=torch.float32)
-    return (step * (source / target)).long().clamp(max=source - 1)
-
-
-def in_pieces(whole: Tensor, partner: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows of ``whole``, the piece of the partner that belongs to them)."""
-    pieces = [partner] if isinstance(partner, Tensor) else partner
-    return zip(whole.split([len(piece) for piece in pieces]), pieces, strict=True)
+    return mixed, pasted * (draws.target_len / (x.shape[2] * x.shape[3]))
 
 
 def target_dtype(x: Tensor) -> torch.dtype:
@@ -189,6 +171,6 @@ def target_dtype(x: Tensor) -> torch.dtype:
 
 
 def soft_target(y: Tensor, y_partner: Tensor, share: Tensor, num_class: int) -> Tensor:
-    """(N, K) targets ``(1 - share) onehot(y) + share onehot(y_partner)``, in the dtype of share."""
+    """(N, K) targets ``(1 - share) onehot(y) + share onehot(y_partner)``, in the dtype of share (N,)."""
     classes, shares = torch.stack([y, y_partner], 1), torch.stack([1 - share, share], 1)
     return share.new_zeros(len(y), num_class).scatter_add_(1, classes, shares)

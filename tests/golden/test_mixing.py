@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapmix.mixing import MixDraws, blend, paste, pasted_parts, soft_target
+from shapmix.mixing import MixDraws, blend, partner_is_rarer, paste, pasted_parts, soft_target
 from shapmix.shapley import sampled_contribution
 from shapmix.skeleton import SkeletonLayout
 
@@ -56,7 +56,7 @@ def test_mixing(mode, layout_name, golden):
             if mode == "guided":
                 abundance = torch.arange(num_class, 0, -1)  # classes are ordered by falling count
                 drawn = parts_mask(case["drawn_coalition"], layout)
-                assert torch.equal(pasted_parts(drawn, y, y_partner, abundance), parts)
+                assert torch.equal(pasted_parts(drawn, partner_is_rarer(y, y_partner, abundance)), parts)
             draws = MixDraws(
                 shift=int(case["shift"]),
                 kind="paste",

@@ -1,4 +1,4 @@
-"""Mixing against a per-sample loop written here from METHOD 4, and the distributions of the draws."""
+"""Mixing against a loop over samples, written here from docs/method.md, "Mixing"; the distributions of the draws."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shapmix.mixing import (
     default_window,
     draw_coalition,
     draw_mix,
-    partner_rows,
+    partner_is_rarer,
     paste,
     pasted_parts,
     soft_target,
@@ -67,7 +67,7 @@ def draws_of(mixer, x):
 
 
 def reference(mixer, x, y, draws):
-    """METHOD 4 for one sample after another: the pasted parts by an explicit sum of odds, joint by joint."""
+    """The rule for one sample after another: the pasted parts by an explicit sum of odds, joint by joint."""
     layout, counts, table = mixer.layout, mixer.abundance.tolist(), mixer.saliency.table.tolist()
     num_class, frames, num_joints = len(counts), x.shape[2], x.shape[3]
     mixed, targets = [], []
@@ -155,23 +155,8 @@ def test_paste_copies_bit_for_bit(dtype):
     assert torch.equal(mixed.view(bits), want)
 
 
-@pytest.mark.parametrize("size", [1, 3, 6])
-def test_partner_rows_go_round_the_end(size):
-    everyone = torch.arange(6)
-    for first in range(15):
-        pieces = partner_rows(everyone, first, size)
-        assert torch.equal(torch.cat(pieces), everyone.roll(-first)[:size])
-        assert all(piece.untyped_storage().data_ptr() == everyone.untyped_storage().data_ptr() for piece in pieces)
-
-
-def test_pieces_of_the_partner_are_the_partner():
-    rng = generator("pieces")
-    x, partner = torch.randn(2, 5, 2, 16, 4, 1, generator=rng)
-    draws = MixDraws(0, "paste", 0.0, 4, 8, 4, 12, torch.ones(1), torch.ones(1))
-    joints, pieces = torch.rand(5, 4, generator=rng) < 0.5, list(partner.split([2, 3]))
-    for whole, pieced in zip(paste(x, partner, joints, draws), paste(x, pieces, joints, draws), strict=True):
-        assert torch.equal(whole, pieced)
-    assert torch.equal(blend(x, partner, 0.3), blend(x, pieces, 0.3))
+def test_blend_to_the_bit():
+    x, partner = torch.randn(2, 5, 2, 16, 4, 1, generator=generator("blend"))
     assert torch.equal(blend(x, partner, 0.3), (1 - 0.3) * x + 0.3 * partner)
 
 
@@ -220,7 +205,7 @@ def test_time_index_is_interpolates(dst):
 def test_pasted_parts_by_hand():
     drawn = torch.tensor([[True, True, False], [True, False, False], [False, True, False], [False, True, True]])
     y, y_partner = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 0, 1, 0])
-    pasted = pasted_parts(drawn, y, y_partner, torch.tensor([50, 3, 3]))
+    pasted = pasted_parts(drawn, partner_is_rarer(y, y_partner, torch.tensor([50, 3, 3])))
     assert pasted.tolist() == [
         [True, True, False],  # the partner is rarer: what was drawn
         [False, True, True],  # the sample is rarer: the rest
@@ -262,10 +247,11 @@ def many():
 
 def assert_uniform(values, expected):
     """All expected values occur, no others, and each about as often (5 standard deviations)."""
-    counts, chance = Counter(values), 1 / len(expected)
+    counts, probability = Counter(values), 1 / len(expected)
     assert set(counts) == set(expected)
-    spread = (counts.total() * chance * (1 - chance)) ** 0.5
-    assert all(abs(count - counts.total() * chance) <= 5 * spread for count in counts.values())
+    mean = counts.total() * probability
+    spread = (mean * (1 - probability)) ** 0.5
+    assert all(abs(count - mean) <= 5 * spread for count in counts.values())
 
 
 def test_shift_length_and_coalition_are_uniform(many):
@@ -320,7 +306,7 @@ def test_every_segment_fits(size, frames, parts, seed, data):
 
 def test_one_decision_does_not_shift_the_next():
     for seed in range(20):
-        pasted, blended = (vars(draw_mix(8, 64, 5, [2, 3], generator(seed), chance)) for chance in (1.0, 0.0))
+        pasted, blended = (vars(draw_mix(8, 64, 5, [2, 3], generator(seed), pasting)) for pasting in (1.0, 0.0))
         assert (pasted.pop("kind"), blended.pop("kind")) == ("paste", "blend")
         for name, value in pasted.items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(blended[name])), name
@@ -349,9 +335,9 @@ def test_coalitions_follow_the_softmax():
     assert columns.dtype == torch.int64
     for k in (0, 2):
         counts = torch.bincount(columns[rarer == k], minlength=20)
-        chance = (table[k].double() / 0.2).softmax(0)
-        spread = (size * chance * (1 - chance)).sqrt()
-        assert ((counts - size * chance).abs() < 5 * spread).all()
+        probability = (table[k].double() / 0.2).softmax(0)
+        spread = (size * probability * (1 - probability)).sqrt()
+        assert ((counts - size * probability).abs() < 5 * spread).all()
         assert ((counts - size / 20).abs() > 5 * spread).any()  # which a uniform choice would not pass
 
 
