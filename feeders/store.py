@@ -1,11 +1,11 @@
 """SkeletonStore: variable-length sequences packed end to end in memory-mapped ``.npy`` files.
 
-A store is a folder of ``frames.npy`` (F, M, V, C) float32 or 16, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,),
-``ids.npy`` (n,), ``columns.npz`` (whatever else is known of each sequence, such as its subject) and ``meta.json``. It
-is written into a folder of its own beside the final one and renamed, and its name or ``meta.json`` holds a fingerprint
-of its source, so that a changed source gives a new store and a crash leaves the old one whole.
+A store is a folder of ``frames.npy`` (F, M, V, C) float32 or float16, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,),
+``ids.npy`` (n,), ``columns.npz`` (what else is known of each sequence, such as its subject) and ``meta.json``. It is
+written to another folder beside the final one and renamed, so that a crash leaves the old store whole. Its name or
+``meta.json`` holds a fingerprint of its source, so that a changed source gives a new store.
 
-Shapes: F frames of all sequences, L frames of one, M people, V joints, C coordinates.
+Shapes: n sequences, F frames of all sequences, L frames of one, M people, V joints, C coordinates.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .files import write_atomically
+
 log = logging.getLogger(__name__)
 FORMAT = 2
 
 
 class DataError(ValueError):
-    """Data that a user can mend: the message names the file or sample and says what to do."""
+    """An error in the data that the user can fix: the message names the file or sample and says what to do."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sequence as a reader delivers it: frames (L, M, V, C), or an empty array and what is wrong with it.
+    """One sequence as a reader delivers it: frames (L, M, V, C), or none and the ``problem`` with it.
 
-    ``columns`` are whole numbers that are known of it besides the label; all sequences of a store have the same ones.
+    ``columns`` are other whole numbers that are known of it; all sequences of a store have the same columns.
     """
 
     id: str
@@ -50,7 +52,7 @@ class Sample:
 
 
 class SkeletonStore:
-    """Sequences of one data set, opened from a folder; frames stay on disk until they are asked for.
+    """Sequences of one data set, opened from a folder; frames stay on disk until they are read.
 
     Attributes:
         frames: (F, M, V, C) float32 or float16, memory-mapped, read-only.
@@ -58,9 +60,12 @@ class SkeletonStore:
         labels: (n,) int64.
         ids: n names.
         columns: name -> (n,) int64, such as the subject of each sequence.
-        meta: what ``meta.json`` holds besides.
+        meta: the contents of ``meta.json``.
         problems: id -> what is wrong with it, for sequences that cannot be used.
-        checksum: of the packed frames, ids and labels.
+        checksum: of the frames, ids, labels and columns.
+
+    Raises:
+        DataError: the folder is no store, is damaged, or has another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +83,9 @@ class SkeletonStore:
             self.problems: dict[str, str] = self.meta["problems"]
             self.checksum: str = self.meta["checksum"]
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(f"store {path} cannot be read ({error}); delete the folder and it is built anew") from error
+            raise DataError(
+                f"store {path} cannot be read ({error}); delete the folder, and it is built again"
+            ) from error
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,9 +100,15 @@ class SkeletonStore:
         return self.frames[self.offsets[number] : self.offsets[number + 1]]
 
     def pieces(self, rows: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """An array (P, M, V, C) that holds frames (N, T) of the sequences ``rows`` (N,), and their places (N, T) in it.
+        """Reads frames (N, T), counted from the first of each of the sequences ``rows`` (N,).
 
         Each sequence is read from its file in one piece, which costs less than the page faults of a memory map.
+
+        Returns:
+            an array (P, M, V, C) that holds these frames, and their places (N, T) in it.
+
+        Raises:
+            DataError: the file is cut off.
         """
         places = self.offsets[rows][:, None] + frames
         if not isinstance(self.frames, np.memmap):
@@ -123,7 +136,7 @@ class SkeletonStore:
         return store
 
     def renamed(self, ids: list[str]) -> SkeletonStore:
-        """The same store under other ids, n of them."""
+        """The same store with n other ids."""
         store = copy.copy(self)
         store.ids = ids
         new = dict(zip(self.ids, ids, strict=True))
@@ -153,9 +166,9 @@ class SkeletonStore:
         Args:
             folders: where it may lie, in order of preference.
             name: of the data set.
-            fingerprint: of the source; another one means another store, and older ones are removed.
+            fingerprint: of the source; stores of this name with another one are removed.
             read: yields the sequences, in order; only called where there is no store yet.
-            meta: goes into ``meta.json``.
+            meta: more entries of ``meta.json``.
 
         Raises:
             DataError: no folder can be written, or there are no sequences.
@@ -171,8 +184,8 @@ class SkeletonStore:
                 for sample in read():
                     writer.add(sample)
                 writer.close(name=name, **meta)
-            beside.chmod(folder.stat().st_mode & 0o777)  # whoever may use the folder may use the store
-            with contextlib.suppress(OSError):  # another process was quicker: its store is as good
+            beside.chmod(folder.stat().st_mode & 0o777)  # who may use the folder may use the store
+            with contextlib.suppress(OSError):  # another process was quicker; its store is the same
                 beside.rename(folder / final_name)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -183,14 +196,13 @@ class SkeletonStore:
 
 
 class StoreWriter:
-    """Appends sequences to a store in the making; one that was cut off goes on where it ended.
+    """Appends sequences to an unfinished store; one that a killed process left is continued.
 
-    ``frames.npy`` grows by the frames of each sequence, then ``journal.jsonl`` by a line about it. What a killed
-    process left after the last whole line is cut away. The folder is a store once :meth:`close` has written
-    ``meta.json``.
+    Each sequence's frames are appended to ``frames.npy``, then a line about it to ``journal.jsonl``. What lies after
+    the last whole line is cut off. The folder is a store once :meth:`close` has written ``meta.json``.
 
     Attributes:
-        entries: what the journal knows, one dict for each sequence: id, label, length, problem, columns.
+        entries: the lines of the journal, one dict a sequence: id, label, length, problem, columns.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -210,7 +222,7 @@ class StoreWriter:
         self.files.close()
 
     def _go_on(self) -> None:
-        """Reads what is whole of an earlier attempt, and cuts the rest away."""
+        """Reads what is whole of an earlier run, and cuts off the rest."""
         self.journal.seek(0)
         whole = 0
         for line in self.journal:
@@ -232,8 +244,8 @@ class StoreWriter:
                 lost = start > self.file.seek(0, os.SEEK_END)
             except ValueError:
                 lost = True
-            if lost:  # a power cut took frames that the journal knows of
-                log.warning("%s is damaged; starting anew", self.folder)
+            if lost:  # frames that the journal names, in a power cut
+                log.warning("%s is damaged; starting again", self.folder)
                 self.entries, self.shape, start, whole = [], (), 0, 0
         self.file.seek(start)
         self.file.truncate()
@@ -244,10 +256,10 @@ class StoreWriter:
         return self.dtype.itemsize * int(np.prod(self.shape))
 
     def add(self, sample: Sample) -> None:
-        """Appends one sequence; the first one's frames say whether all are stored in half precision.
+        """Appends one sequence. All are stored in half precision where the first usable one is.
 
         Raises:
-            DataError: its frames have another shape than those before.
+            DataError: its frames have another shape than those of earlier sequences.
         """
         problem = sample.problem
         if not problem and len(sample.frames) == 0:
@@ -276,7 +288,7 @@ class StoreWriter:
         Args:
             name: of the data set.
             drop_problems: leave out sequences that cannot be used, instead of naming them in the store.
-            meta: goes into ``meta.json``.
+            meta: more entries of ``meta.json``.
 
         Raises:
             DataError: no sequence can be used.
@@ -293,7 +305,7 @@ class StoreWriter:
         os.fsync(self.file.fileno())
         offsets = np.cumsum([0, *lengths], dtype=np.int64)
         digest = hashlib.blake2b(digest_size=16)
-        for entry in entries:  # in the order of the frames, which lie after the header where the file stands now
+        for entry in entries:  # in the order of the frames; the file stands at the first one
             known = "".join(f"/{key}={value}" for key, value in sorted(entry["columns"].items()))
             digest.update(f"{entry['id']}/{entry['label']}/{entry['length']}{known}\n".encode())
             digest.update(self.file.read(entry["length"] * self._frame_bytes))
@@ -307,13 +319,12 @@ class StoreWriter:
         np.savez(self.folder / "columns.npz", **columns)
         values = {"format": FORMAT, "name": name, "checksum": digest.hexdigest(), **meta}
         values["problems"] = {} if drop_problems else problems
-        (self.folder / "meta.json.new").write_text(json.dumps(values, indent=1))
-        (self.folder / "meta.json.new").rename(self.folder / "meta.json")
+        write_atomically(self.folder / "meta.json", json.dumps(values, indent=1).encode())
         (self.folder / "journal.jsonl").unlink()
 
 
 def fingerprint_files(files: Iterable[Path], *options: object) -> str:
-    """Changes when a file's name, size or time of change does, or an option of the reader."""
+    """A word that changes with the name, size or time of change of a file, or an option of the reader."""
     digest = hashlib.blake2b(repr((FORMAT, options)).encode(), digest_size=8)
     for file in files:
         status = file.stat()
@@ -322,7 +333,7 @@ def fingerprint_files(files: Iterable[Path], *options: object) -> str:
 
 
 def cache_folders(source: Path | None, cache_dir: str | None) -> list[Path]:
-    """Where a store may lie: the folder that the user named, else beside the source, else under work_dir/cache."""
+    """Where a store may lie: in the folder that the user named; else beside the source or in work_dir/cache."""
     if cache_dir is not None:
         return [Path(cache_dir)]
     return ([source.parent] if source is not None else []) + [Path("work_dir") / "cache"]

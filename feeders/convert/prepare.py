@@ -1,7 +1,7 @@
-"""Preparing a data set once: many source files -> one store, streamed, on all cores, going on where it was cut off.
+"""Prepares a data set once: many source files -> one store, on all cores. A stopped run goes on where it was.
 
-A source file is a file of a folder or a member of a zip archive, which is read without unpacking. The work in progress
-lies in ``OUT.partial`` beside the store ``OUT`` and becomes it in one rename.
+A source file is a file in a folder or a member of a zip archive, which is read without unpacking. The unfinished store
+lies in ``OUT.partial`` beside the store ``OUT``; a rename makes it the store.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ..store import DataError, Sample, SkeletonStore, StoreWriter
 log = logging.getLogger(__name__)
 REPORT = "report.json"
 FOREIGN = "not of "  # begins the kind of files that were left out because they belong to another data set
-MARK = "source"  # in the folder of the work in progress: the fingerprint of what it is made from
+MARK = "source"  # in the unfinished store: the fingerprint of its sources
 REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
 FILES_PER_TASK = 16
-TASKS_PER_PROCESS = 4  # under way or waiting to be written
+TASKS_PER_PROCESS = 4  # running or waiting to be written
 
 T = TypeVar("T")
 LeftOut = dict[str, dict[str, str]]  # kind of problem -> file or sequence -> reason
@@ -43,7 +43,7 @@ LeftOut = dict[str, dict[str, str]]  # kind of problem -> file or sequence -> re
 
 @dataclass(frozen=True)
 class Packed:
-    """Where a member lies in its archive, so that no process needs the archive's whole directory in memory."""
+    """Where a member lies in its archive, so that no process keeps the archive's whole directory in memory."""
 
     offset: int  # of its header
     packed_size: int
@@ -70,7 +70,7 @@ class Source:
         return f"{self.path}:{self.member}" if self.member else self.path
 
     def read(self) -> bytes:
-        """Its contents. DataError where they cannot be read."""
+        """Its contents; DataError where they cannot be read."""
         try:
             return _unpack(self.path, self.packed) if self.packed is not None else Path(self.path).read_bytes()
         except (OSError, zipfile.BadZipFile, zlib.error) as error:
@@ -78,10 +78,10 @@ class Source:
 
 
 def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], LeftOut]:
-    """All files with ``suffix`` in folders (searched through) and zip archives, by name; the first of a name wins.
+    """All files with ``suffix`` in folders (with their subfolders) and zip archives, by name; the first of a name wins.
 
     Returns:
-        the files, and what was found besides.
+        the files, and what was left out.
 
     Raises:
         DataError: a place that does not exist, an archive that cannot be opened, no file at all.
@@ -154,49 +154,33 @@ def prepare(
     fingerprint: str | None = None,
     **meta: Any,
 ) -> tuple[SkeletonStore, dict[str, Any]]:
-    """Reads every source into the store ``out``; sequences with a problem are left out and reported.
+    """Reads every source into the store ``out``. Sequences with a problem are left out and reported.
 
     Args:
         out: folder of the store.
         name: of the data set.
         sources: files, or whatever ``read`` takes, in the order in which the store holds them.
-        read: source -> sequence; a function of a module. What cannot be used comes as ``problem``, "kind: reason".
-        left_out: what is known to be left out already.
+        read: source -> sequence; a module's function. What cannot be used has a ``problem``, "kind: reason".
+        left_out: what was left out before.
         jobs: processes.
-        strict: refuse where anything is left out, except what is of another data set.
-        overwrite: replace what ``out`` holds.
+        strict: refuse where anything is left out, except files of another data set.
+        overwrite: replace the store in ``out``.
         fingerprint: of the sources; by default of their names and stamps.
-        meta: what ``meta.json`` is to hold besides.
+        meta: more entries of ``meta.json``.
 
     Returns:
-        the store, and the report that lies in it as ``report.json``: counts and, kind by kind, what was left out.
+        the store, and its ``report.json``: counts and, kind by kind, what was left out.
 
     Raises:
         DataError: ``out`` holds something else, nothing can be used, or ``strict`` and something was left out.
     """
     fingerprint = fingerprint or hashlib.blake2b(repr([name, *sources]).encode(), digest_size=8).hexdigest()
     out = out.resolve() if out.is_symlink() else out
-    if (out / "meta.json").is_file():
-        store = SkeletonStore(out)
-        if store.meta.get("source") == fingerprint and (out / REPORT).is_file():
-            log.info("%s is prepared already, from these files", out)
-            _clear_away(out)
-            return store, _checked(out / REPORT, strict)
-        if not overwrite:
-            raise DataError(f"{out} holds a store of other files; choose another --out, or --overwrite it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} holds something else; choose another --out")
-    partial = out.with_name(f"{out.name}.partial")
-    mark = partial / MARK
-    if partial.is_dir() and any(partial.iterdir()):
-        if not mark.is_file():
-            raise DataError(f"{partial}, where the work in progress would lie, holds something else; remove it")
-        if mark.read_text() != fingerprint:
-            log.info("the work in progress in %s was of other files; starting anew", partial)
-            shutil.rmtree(partial)
-    if not mark.is_file():
-        partial.mkdir(parents=True, exist_ok=True)
-        mark.write_text(fingerprint)
+    if _is_prepared(out, fingerprint, overwrite):
+        log.info("%s is prepared already, from these files", out)
+        _clear_away(out)
+        return SkeletonStore(out), _checked(out / REPORT, strict)
+    partial = _unfinished(out, fingerprint)
     if not (partial / "meta.json").is_file():
         with StoreWriter(partial) as writer:
             done = len(writer.entries)
@@ -216,8 +200,36 @@ def prepare(
     return SkeletonStore(out), report
 
 
+def _is_prepared(out: Path, fingerprint: str, overwrite: bool) -> bool:
+    """Whether ``out`` is the store of these sources; DataError where it holds something that may not be replaced."""
+    if (out / "meta.json").is_file():
+        if SkeletonStore(out).meta.get("source") == fingerprint and (out / REPORT).is_file():
+            return True
+        if not overwrite:
+            raise DataError(f"{out} holds a store of other files; choose another --out, or --overwrite it")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} holds something else; choose another --out")
+    return False
+
+
+def _unfinished(out: Path, fingerprint: str) -> Path:
+    """The folder of the unfinished store: what an earlier run left of these sources, or an empty one."""
+    partial = out.with_name(f"{out.name}.partial")
+    mark = partial / MARK
+    if partial.is_dir() and any(partial.iterdir()):
+        if not mark.is_file():
+            raise DataError(f"{partial}, the folder of the unfinished store, holds something else; remove it")
+        if mark.read_text() != fingerprint:
+            log.info("the unfinished store in %s was of other files; starting again", partial)
+            shutil.rmtree(partial)
+    if not mark.is_file():
+        partial.mkdir(parents=True, exist_ok=True)
+        mark.write_text(fingerprint)
+    return partial
+
+
 def _clear_away(out: Path) -> None:
-    """Removes what only the making of a store needs; a process killed at its very end leaves it."""
+    """Removes what only an unfinished store needs; a process killed at its very end leaves it."""
     shutil.rmtree(out / REPLACED, ignore_errors=True)
     for name in ("journal.jsonl", MARK):
         (out / name).unlink(missing_ok=True)
@@ -234,7 +246,7 @@ def _report(name: str, entries: Sequence[dict[str, Any]], known: LeftOut) -> dic
 
 
 def _checked(file: Path, strict: bool) -> dict[str, Any]:
-    """The report that ``file`` holds. DataError for ``strict`` where something was left out."""
+    """The report in ``file``; DataError where ``strict`` and something was left out."""
     report: dict[str, Any] = json.loads(file.read_text())
     number = sum(len(files) for kind, files in report["left_out"].items() if not kind.startswith(FOREIGN))
     if strict and number:
@@ -252,7 +264,7 @@ def report_table(report: dict[str, Any]) -> str:
 
 
 def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) -> Iterator[Sample]:
-    """``map`` over ``jobs`` processes, in order, with a bounded number of results in memory."""
+    """``map`` over ``jobs`` processes, in order; the number of results in memory is bounded."""
     if jobs == 1:
         yield from map(read, sources)
         return
@@ -271,7 +283,7 @@ def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) ->
                 yield from pending.popleft().result()
         except BrokenProcessPool as error:
             raise DataError(
-                "a process was killed, perhaps for want of memory; the same command goes on (try fewer --jobs)"
+                "a process was killed, perhaps because memory ran out; the same command goes on (try fewer --jobs)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -282,7 +294,7 @@ def _read_all(read: Callable[[T], Sample], sources: Sequence[T]) -> list[Sample]
 
 
 def _follow_main() -> None:
-    """Ctrl-C is the main process's to act on; where that one is killed, this one ends, too."""
+    """Leaves Ctrl-C to the main process, and ends this one where the main process is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_main, daemon=True).start()
 

@@ -97,7 +97,7 @@ def test_cache_folders(tmp_path):
 def test_damaged_store_says_what_to_do(tmp_path):
     store = SkeletonStore.build([tmp_path], "set", "f", samples)
     (store.path / "offsets.npy").write_bytes(b"")
-    with pytest.raises(DataError, match="delete the folder and it is built anew"):
+    with pytest.raises(DataError, match="delete the folder, and it is built again"):
         SkeletonStore.build([tmp_path], "set", "f", samples)
 
 

@@ -312,7 +312,9 @@ def die(source):
 
 
 def test_killed_process_is_said(tmp_path):
-    with pytest.raises(DataError, match="a process was killed, perhaps for want of memory; the same command goes on"):
+    with pytest.raises(
+        DataError, match="a process was killed, perhaps because memory ran out; the same command goes on"
+    ):
         list(ordered_map(die, [Source("x", "")], 2))
 
 
@@ -354,7 +356,7 @@ def test_never_over_something_else(raw, tmp_path, capsys):
     for neighbour in ("out.partial", "out.old"):
         (tmp_path / neighbour).mkdir()
         (tmp_path / neighbour / "chapter2.tex").write_text("this too")
-    fails(capsys, run(raw, tmp_path / "out"), "out.partial, where the work in progress would lie, holds something else")
+    fails(capsys, run(raw, tmp_path / "out"), "out.partial, the folder of the unfinished store, holds something else")
     shutil.rmtree(tmp_path / "out.partial")
     assert run(raw, tmp_path / "out") == 0
     assert run(raw, tmp_path / "out", "--overwrite", dataset="ntu60") == 0
@@ -440,7 +442,7 @@ def test_killed_at_every_step(raw, tmp_path, monkeypatch, overwrite):
 
 @pytest.fixture
 def unfinished(raw, tmp_path, monkeypatch):
-    """A preparation of ``raw`` that was killed after five sequences: (out, its work in progress, what it is to be)."""
+    """A preparation of ``raw`` that was killed after five sequences: (out, its unfinished store, a whole one)."""
     out = tmp_path / "out"
     whole = tmp_path / "whole" / "out"
     assert run(raw, whole) == 0
@@ -478,12 +480,12 @@ def test_half_written_ends_are_cut_away(raw, unfinished, tail, extra, monkeypatc
 
 @pytest.mark.parametrize("missing", [1, 10_000])
 def test_frames_lost_in_a_power_cut(raw, unfinished, missing, caplog):
-    """Frames that the journal knows of are not there: it starts anew."""
+    """Frames that the journal names are not there: it starts again."""
     out, partial, whole = unfinished
     os.truncate(partial / "frames.npy", max(0, (partial / "frames.npy").stat().st_size - missing))
     with caplog.at_level("WARNING"):
         assert run(raw, out) == 0
-    assert "out.partial is damaged; starting anew" in caplog.text
+    assert "out.partial is damaged; starting again" in caplog.text
     assert contents(out) == whole
 
 
@@ -495,7 +497,7 @@ def test_sources_that_changed_meanwhile(raw, unfinished, tmp_path, caplog):
     shutil.copytree(raw, other)
     shutil.copy(other / f"{NAMES[7]}.skeleton", other / f"{NAMES[0]}.skeleton")
     assert run(other, out) == 0
-    assert "the work in progress in" in caplog.text
+    assert "the unfinished store in" in caplog.text
     store = SkeletonStore(out)
     np.testing.assert_array_equal(store.sequence(0), store.sequence(7))
 
