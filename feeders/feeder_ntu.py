@@ -1,4 +1,6 @@
-"""NTU RGB+D 60 and 120, whole and long-tailed, from a prepared store or CTR-GCN's ``.npz`` files (METHOD 6, 7, 10).
+"""NTU RGB+D 60 and 120, whole and long-tailed, from a prepared store or CTR-GCN's ``.npz`` files.
+
+See docs/method.md, "Training recipes", "Long-tail protocol" and "NTU preparation".
 
 Shapes: N batch, C coordinates, T frames (``window_size``), V = 25 joints, M = 2 actors, n sequences.
 """
@@ -38,30 +40,31 @@ class Feeder(CropFeeder):
         window_size: T.
         p_interval: share of a sequence that is cropped, ``[0.5, 1]`` in training and ``[0.95]`` at test time.
         random_rot: rotate in training, within 0.3 rad about x, y and z.
-        split_path: list of the training sequences to use, one name a line, such as BRL's long-tailed ones.
-        val_subjects: subjects that are kept out of training, for ``split: val``. That split holds all their sequences
-            of the training set, also those that are not in the list.
-        val_fraction: instead, the share (0 .. 1) of training subjects to hold out, drawn once and for all.
+        split_path: list of the training sequences to use, one name a line, such as BRL's long-tailed lists.
+        val_subjects: training subjects that are held out for ``split: val``, with all their sequences, whatever the
+            list.
+        val_fraction: instead, the share (0 .. 1) of training subjects to hold out; always the same ones.
         train_id_path: for an ``.npz`` file: the names of its training sequences, in its order.
         sample_name_path: for an ``.npz`` file: the names of all sequences; where there is no ``train_id_path``, the
             order is rebuilt from them. Both are checked against the labels.
-        class_balance: of :class:`Feeder_LT_ros`; without effect elsewhere.
-        random_choose: in training show ``window_size`` frames in a row at their own speed, instead of a share.
-        random_shift: in training do not stretch what is shorter than ``window_size``, but place it among zeros.
+        class_balance: see :class:`Feeder_LT_ros`; no effect elsewhere.
+        random_choose: in training show ``window_size`` consecutive frames at their own speed, instead of a share.
+        random_shift: in training do not stretch what is shorter than ``window_size``; put it anywhere among zeros.
         random_move: in training turn, scale and shift smoothly over time, see feeders.transforms.move.
-        normalization: subtract the training set's mean of each joint and coordinate, and divide by its deviation.
+        normalization: subtract the training set's mean of each joint and coordinate, divide by its standard deviation.
         debug: only the first 100 sequences.
         use_mmap: false reads all frames into memory.
         repeat: how often an epoch shows every sequence.
-        on_bad_sample: error or skip, see StoreFeeder; skip also leaves out unknown names of ``split_path``.
+        on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
         cache_dir: where the store of an ``.npz`` file lies; by default beside it.
         bone, vel: the official way to name the stream.
 
     Raises:
-        DataError: data or lists that are missing, damaged or contradict each other.
+        DataError: data or lists that are missing or damaged, or that contradict each other.
     """
 
     needs_list = False
+    samplers: tuple[Sampler, Sampler] = ("instance", "instance")  # without and with class_balance
 
     def __init__(
         self,
@@ -105,40 +108,26 @@ class Feeder(CropFeeder):
             members = data.training_part(split == "val", val_subjects, val_fraction)
         if split == "train" and split_path is not None:
             members = members[np.isin(members, data.listed(Path(split_path), skip_unknown=on_bad_sample == "skip"))]
+        if class_balance and len(set(self.samplers)) == 1:
+            log.info("class_balance has no effect on %s, as in the official code", type(self).__name__)
         super().__init__(
-            data.store if use_mmap else data.store.in_memory(),
-            members[:DEBUG_SAMPLES] if debug else members,
-            LAYOUT,
-            data.class_names,
-            split,
-            training=split == "train",
-            stream=stream or official,
-            window_size=window_size,
-            p_interval=p_interval,
-            random_rot=random_rot,
-            repeat=repeat,
-            sampler=self.choose_sampler(class_balance),
-            on_bad_sample=on_bad_sample,
-        )
+            data.store if use_mmap else data.store.in_memory(), members[:DEBUG_SAMPLES] if debug else members, LAYOUT,
+            data.class_names, split, split == "train", stream or official, window_size, repeat,
+            self.samplers[class_balance], on_bad_sample, p_interval=p_interval, random_rot=random_rot,
+        )  # fmt: skip
         self.random_choose, self.random_shift, self.random_move = random_choose, random_shift, random_move
         self.single = data.copied_actor
         self.statistics = _statistics(data.store, data.train, self.single) if normalization else None
 
-    def choose_sampler(self, class_balance: bool) -> Sampler:
-        """How an epoch is made up."""
-        if class_balance:
-            log.info("class_balance has no effect on %s, as in the official code", type(self).__name__)
-        return "instance"
-
     def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
-        """As CropFeeder; for ``random_choose`` a run of ``window_size`` frames."""
+        """As CropFeeder; with ``random_choose`` ``window_size`` consecutive frames."""
         if draws is None or not self.random_choose:
             return super().crop(lengths, draws)
         length = np.minimum(lengths, self.window_size)
         return np.floor(draws.crop[:, 1].double().numpy() * (lengths - length + 1)).astype(np.int64), length
 
     def neighbours(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As CropFeeder; for ``random_shift`` what is shorter than ``window_size`` keeps its own speed."""
+        """As CropFeeder; with ``random_shift`` what is shorter than ``window_size`` keeps its own speed."""
         left, right, weight = super().neighbours(lengths, draws)
         if draws is not None and self.random_shift:
             start, length = (numbers[:, None] for numbers in self.crop(lengths, draws))
@@ -148,7 +137,7 @@ class Feeder(CropFeeder):
         return left, right, weight
 
     def _placed(self, lengths: np.ndarray, draws: CropDraws) -> tuple[np.ndarray, np.ndarray]:
-        """For ``random_shift``: which frame of a crop lies at each place (N, T), and whether there is one (N, T)."""
+        """With ``random_shift``: which frame of the crop is shown at each place (N, T), and whether there is one."""
         length = np.minimum(self.crop(lengths, draws)[1], self.window_size)
         start = np.floor(draws.shift.double().numpy() * (self.window_size - length + 1)).astype(np.int64)
         place = np.arange(self.window_size) - start[:, None]
@@ -172,7 +161,7 @@ class Feeder(CropFeeder):
         return self._with_second_actor(super().padded_joints(rows), self.members[rows])
 
     def _with_second_actor(self, x: Tensor, members: np.ndarray) -> Tensor:
-        """Where a sequence has one actor, NTU 120's second one is a copy of the first (METHOD 10)."""
+        """Where a sequence has one actor, NTU 120's second one is a copy of the first."""
         if self.single is not None:
             alone = to_device(self.single[members], x.device)
             x[..., 1] = torch.where(alone[:, None, None, None], x[..., 0], x[..., 1])
@@ -186,17 +175,14 @@ class Feeder_LT_nosample(Feeder):
 
 
 class Feeder_LT_ros(Feeder):
-    """A long-tailed training set (``split_path``), re-sampled so that all classes are as frequent.
+    """A long-tailed training set (``split_path``), re-sampled so that all classes are equally frequent.
 
-    Random over-sampling: an epoch repeats the sequences of each class until it has as many as the largest. With
-    ``class_balance`` an epoch has as many as there are, each drawn by class first, then within it.
+    Random over-sampling: an epoch repeats the sequences of each class until it has as many as the largest class. With
+    ``class_balance`` an epoch has as many sequences as the set; for each a class is drawn first, then one of its own.
     """
 
     needs_list = True
-
-    def choose_sampler(self, class_balance: bool) -> Sampler:
-        """See above."""
-        return "class_balanced" if class_balance else "over_sampling"
+    samplers = ("over_sampling", "class_balanced")
 
 
 def _statistics(store: SkeletonStore, rows: np.ndarray, single: np.ndarray | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,6 @@
-"""2D poses from a prepared store or PYSKL's annotation pickle: uniform frame sampling, ten-clip test (METHOD 6).
+"""2D poses from a prepared store or PYSKL's annotation pickle: uniform frame sampling, several clips in evaluation.
+
+See docs/method.md, "Training recipes" and "Official files".
 
 Shapes: N batch, C = 3 channels (x, y, score), T frames (``window_size``), V joints, M people, Q clips.
 """
@@ -22,7 +24,7 @@ from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
 
-MIN_SCORE = 0.01  # joints that a detector is less sure of are put at 0
+MIN_SCORE = 0.01  # joints with a score of at most this are set to 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         return x
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
-        """(N, C, T, V, M): the first T stored frames, then zeros; joints in pixels, as the official code reads them."""
+        """(N, C, T, V, M): the first T stored frames, then zeros; joints in pixels, as the official code has them."""
         return super().padded_joints(rows).float()
 
 
@@ -132,7 +134,7 @@ class Feeder(PoseFeeder):
         cache_dir: where the store of a pickle lies; by default beside it.
 
     Raises:
-        DataError: data that is missing or damaged, a split that is not there.
+        DataError: data that is missing or damaged, no such split.
     """
 
     def __init__(
@@ -170,7 +172,7 @@ class Feeder(PoseFeeder):
 
 
 def open_annotations(path: Path, recipe: Recipe, cache_dir: str | None = None) -> SkeletonStore:
-    """The store of an annotation pickle; packed where it is missing or the pickle has changed."""
+    """The store of an annotation pickle; packed again when the pickle has changed."""
     if not path.is_file():
         raise DataError(f"annotation file {path} does not exist; set ann_file to PYSKL's pickle")
     name = f"{path.stem}-{recipe.layout.name}-{recipe.box_thr:g}-{recipe.valid_ratio:g}"
@@ -185,7 +187,7 @@ def open_annotations(path: Path, recipe: Recipe, cache_dir: str | None = None) -
 def _open_store(path: Path) -> SkeletonStore:
     if not (path / "meta.json").is_file():
         raise DataError(
-            f"data_path {path} is no prepared store; write one with python -m tools.prepare_pose ANNOTATIONS.pkl "
+            f"data_path {path} is not a prepared store; write one with python -m tools.prepare_pose ANNOTATIONS.pkl "
             f"--out {path}, or set ann_file to PYSKL's pickle"
         )
     store = SkeletonStore(path)

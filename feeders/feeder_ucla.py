@@ -1,4 +1,6 @@
-"""Northwestern-UCLA as CTR-GCN's users have it: a folder of JSON files, one a sequence (METHOD 6 and 7).
+"""Northwestern-UCLA as CTR-GCN's users have it: a folder of JSON files, one for each sequence.
+
+See docs/method.md, "Training recipes" and "Long-tail protocol".
 
 Shapes: N batch, C coordinates, T frames (``window_size``), V = 20 joints, M = 1 person, L frames of a sequence.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import radians
 from pathlib import Path
@@ -27,7 +29,7 @@ from .transforms import rotate, rotation_matrices, scale_to_unit, to_device, to_
 LAYOUT = SkeletonLayout.get("ucla20")
 CENTRE = LAYOUT.joint("spine")
 VIEW_ANGLE = 60  # degrees
-CLASSES = {  # number in the file's name -> class name; their order is the labels'
+CLASSES = {  # number in the file's name -> class name, in the order of the labels
     1: "pick up with one hand",
     2: "pick up with two hands",
     3: "drop trash",
@@ -52,24 +54,24 @@ class ViewDraws(Draws):
 
 
 class Feeder(StoreFeeder[ViewDraws]):
-    """NW-UCLA: centred on the first frame's spine, turned in training, scaled to -1 .. 1, ``window_size`` frames.
+    """NW-UCLA: centred on the spine of the first frame, turned in training, scaled to -1 .. 1, T frames chosen.
 
     Args:
         data_path: the folder ``all_sqe`` with its JSON files.
         split: ``train`` (views 1 and 2), ``test`` (view 3), or ``val``: views 1 and 2 of ``val_subjects``.
         stream: joint, bone, joint_motion or bone_motion.
-        window_size: T; in training frames are drawn uniformly and sorted, at test time they are evenly spaced.
+        window_size: T; in training frames are drawn uniformly and sorted, elsewhere they are evenly spaced.
         repeat: how often an epoch shows every sequence.
-        long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; none: all of it.
-        val_subjects: subjects whose training views are kept out of training, for ``split: val``.
-        val_fraction: instead, the share (0 .. 1) of subjects to hold out, drawn once and for all.
+        long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; null: no cut.
+        val_subjects: subjects that are held out of training for ``split: val``.
+        val_fraction: instead, the share (0 .. 1) of subjects to hold out; always the same ones.
         random_rot: in training turn by whole degrees, uniform in -60 .. 60, about x and y. (CTR-GCN also scales at
-            random, which the scaling to -1 .. 1 cancels.)
+            random; the scaling to -1 .. 1 cancels that.)
         on_bad_sample: error or skip, see StoreFeeder.
         cache_dir: where the packed store lies; by default beside ``data_path``.
 
     Raises:
-        DataError: a folder missing or empty, files that are not such sequences, a long tail that the data cannot give.
+        DataError: no such folder, no files in it, files that are no such sequences, too few samples for the long tail.
     """
 
     def __init__(
@@ -98,17 +100,9 @@ class Feeder(StoreFeeder[ViewDraws]):
         if long_tail is not None and split == "train":
             members = np.sort(members[_cut(store.labels[members], long_tail)])
         super().__init__(
-            store,
-            members,
-            LAYOUT,
-            list(CLASSES.values()),
-            split,
-            training=split == "train",
-            stream=stream,
-            window_size=window_size,
-            repeat=repeat,
+            store, members, LAYOUT, list(CLASSES.values()), split, split == "train", stream, window_size, repeat,
             on_bad_sample=on_bad_sample,
-        )
+        )  # fmt: skip
         self.random_rot = random_rot
 
     def draw(self, size: int, rng: torch.Generator) -> ViewDraws:
@@ -137,7 +131,7 @@ class Feeder(StoreFeeder[ViewDraws]):
 
 
 def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
-    """The packed store of a folder of JSON files; built where it is missing or the files have changed."""
+    """The packed store of a folder of JSON files; built again when the files have changed."""
     if not folder.is_dir():
         raise DataError(
             f"data folder {folder} does not exist; unpack NW-UCLA's all_sqe.zip there, or set data_path in "
@@ -152,31 +146,28 @@ def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
             raise DataError(
                 f"{file}: the name must be aAA_sSS_eEE_vVV with an action among {', '.join(map(str, CLASSES))}"
             )
-    return SkeletonStore.build(
-        cache_folders(folder, cache_dir), f"nw_ucla_{folder.name}", fingerprint_files(files), lambda: _read(files)
-    )
+    where = cache_folders(folder, cache_dir), f"nw_ucla_{folder.name}", fingerprint_files(files)
+    return SkeletonStore.build(*where, lambda: map(_read, files))
 
 
-def _read(files: Sequence[Path]) -> Iterator[Sample]:
-    labels = {number: label for label, number in enumerate(CLASSES)}
-    for file in files:
-        frames, problem = np.zeros((0, 1, LAYOUT.num_joints, 3), np.float32), ""
-        try:
-            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is reported as such
-                skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
-            if skeletons.size and skeletons.shape[1:] != (LAYOUT.num_joints, 3):
-                problem = (
-                    f"({file}) has frames of shape {skeletons.shape[1:]}, wanted {LAYOUT.num_joints} joints of x, y, z"
-                )
-            elif skeletons.size:
-                frames = skeletons[:, None]
-        except json.JSONDecodeError as error:
-            problem = f"({file}) is no JSON: {error}"
-        except KeyError:
-            problem = f"({file}) has no 'skeletons'"
-        except (TypeError, ValueError, OSError) as error:
-            problem = f"({file}) cannot be read as frames of {LAYOUT.num_joints} joints: {error}"
-        yield Sample(file.stem, labels[int(file.stem[1:3])], frames, problem)
+def _read(file: Path) -> Sample:
+    name, label = file.stem, list(CLASSES).index(int(file.stem[1:3]))
+    try:
+        with np.errstate(over="ignore"):  # a number that is too large becomes infinite; the store reports it
+            skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
+    except json.JSONDecodeError as error:
+        return Sample(name, label, problem=f"({file}) is not JSON: {error}")
+    except KeyError:
+        return Sample(name, label, problem=f"({file}) has no 'skeletons'")
+    except (TypeError, ValueError, OSError) as error:
+        problem = f"({file}) cannot be read as frames of {LAYOUT.num_joints} joints: {error}"
+        return Sample(name, label, problem=problem)
+    if skeletons.size == 0:
+        return Sample(name, label)
+    if skeletons.shape[1:] != (LAYOUT.num_joints, 3):
+        found = f"({file}) has frames of shape {skeletons.shape[1:]}"
+        return Sample(name, label, problem=f"{found}, wanted {LAYOUT.num_joints} joints of x, y, z")
+    return Sample(name, label, skeletons[:, None])
 
 
 def _cut(labels: np.ndarray, long_tail: Mapping[str, Any]) -> np.ndarray:

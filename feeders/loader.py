@@ -1,6 +1,7 @@
-"""Batches of an epoch: which samples, in which order, for which process; the same for 1 process and for W.
+"""Batches of an epoch: which samples, in which order, for which process; the same for one process and for many.
 
-Shapes: N batch (this process's slice), B global batch, C coordinates, T frames, V joints, M people.
+Shapes: n samples of a split, N batch (this process's slice), B global batch, C coordinates, T frames, V joints,
+M people, K classes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 class Batch:
     """One process's slice: x (N, C, T, V, M), y (N,) int64 on the device; rows (N,) of the split, on the CPU.
 
-    At test time x may hold ``clips`` views of each sample in turn: (N * clips, C, T, V, M).
+    In evaluation x may hold ``clips`` views of each sample in turn: (N * clips, C, T, V, M).
     """
 
     x: Tensor
@@ -42,10 +43,10 @@ class Batch:
 
 
 def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches, each made by a thread while the caller works on the one before; an error comes in its turn.
+    """The same batches; a thread makes each one while the caller works on the one before. Errors come in their turn.
 
-    On a GPU they are made on a stream of their own, which the caller's stream waits for. A caller who stops early waits
-    for the one batch that is under way.
+    For a GPU they are made on another CUDA stream, which the caller's stream waits for. A caller who stops early waits
+    for the one batch that is being made.
     """
     cuda = device.type == "cuda"
     side = torch.cuda.Stream(device) if cuda else None
@@ -79,13 +80,13 @@ class Loader:
         labels: (n,) classes of the split.
         ids: n names.
         class_names: K names.
-        batch_size: the global batch; in training it must divide by the number of processes.
+        batch_size: B; in training the number of processes must divide it.
         repeat: how often an epoch shows every sample.
-        sampler: ``instance`` shows every sample once; ``over_sampling`` repeats those of each class, at random, until
-            it has as many as the largest; ``class_balanced`` draws as many as there are, a class first, then one of
-            its samples, all uniform (Kang et al., arXiv 1910.09217).
         seed: of order and augmentation.
         device, dtype: of x.
+        sampler: ``instance`` shows every sample once; ``over_sampling`` repeats the samples of each class, at random,
+            until it has as many as the largest; ``class_balanced`` draws as many as there are, first a class, then one
+            of its samples, both uniformly (Kang et al., arXiv 1910.09217).
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Training batches of an epoch; an incomplete last one is dropped unless it is the only one."""
+        """Training batches of an epoch; an incomplete last one is dropped, unless it is the only one."""
         return self.samples_per_epoch // self.batch_size
 
     @property
@@ -126,7 +127,7 @@ class Loader:
         return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
     def check_batch_size(self) -> None:
-        """DataError where the global batch does not divide by the number of processes."""
+        """Raises a DataError where the number of processes does not divide the global batch."""
         if self.batch_size % self.processes:
             raise DataError(
                 f"the global batch of {self.batch_size} ({self.samples_per_epoch} samples an epoch) does not divide by "
@@ -143,7 +144,7 @@ class Loader:
         return order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
 
     def _resampled(self, rng: torch.Generator) -> Tensor:
-        """(samples_per_epoch,) rows of an epoch in which every class that occurs is as likely as the others."""
+        """(samples_per_epoch,) rows of an epoch; every class that occurs is as likely as the others."""
         members = [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]
         if self.sampler == "class_balanced":
             chosen = torch.randint(len(members), (self.samples_per_epoch,), generator=rng)
@@ -162,15 +163,15 @@ class Loader:
         raise NotImplementedError
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """This process's share of the split as seen at test time; over all processes each sample once."""
+        """This process's share of the split, without augmentation; over all processes each sample once."""
         raise NotImplementedError
 
     def padded(self, batch_size: int) -> Iterator[Tensor]:
-        """This process's share of the first T stored frames, zero-padded (for the published baseline)."""
+        """x of this process's share: the first T stored frames, padded with zeros (for ``baseline: published``)."""
         raise DataError("baseline: published needs the project's own feeders, which keep the raw sequences")
 
     def _shares(self, batch_size: int) -> Iterator[Tensor]:
-        """Rows of this process, batch by batch, in order and without padding."""
+        """Rows of this process, batch by batch and in order; the last batch may be smaller."""
         rows = torch.arange(len(self.ids))[self.rank :: self.processes]
         if len(rows):
             yield from rows.split(batch_size)
@@ -181,12 +182,12 @@ class Loader:
 
 
 class StoreLoader(Loader):
-    """Batches of a :class:`StoreFeeder`, transformed as a whole on the device.
+    """Batches of a :class:`StoreFeeder`; a whole batch is transformed at once, on the device.
 
-    Where they are read from disk for a GPU, the next one is made while the GPU works on the one before.
+    While a GPU works on a batch, the next one is read from disk.
 
     Args:
-        sampler: instead of the feeder's own.
+        sampler: replaces the feeder's own.
     """
 
     def __init__(
@@ -199,16 +200,9 @@ class StoreLoader(Loader):
         sampler: Sampler | None = None,
     ) -> None:
         super().__init__(
-            feeder.labels,
-            feeder.ids,
-            feeder.class_names,
-            batch_size,
-            feeder.repeat,
-            seed,
-            device,
-            dtype,
+            feeder.labels, feeder.ids, feeder.class_names, batch_size, feeder.repeat, seed, device, dtype,
             sampler or feeder.sampler,
-        )
+        )  # fmt: skip
         self.feeder = feeder
 
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -236,14 +230,17 @@ class StoreLoader(Loader):
 class DatasetLoader(Loader):
     """Batches of a user's own Dataset that returns (data (C, T, V, M), label, index), through torch's DataLoader.
 
-    The order of samples is ours; what the Dataset draws is its own affair (workers are seeded by seed, epoch, rank).
+    The order of samples is that of :class:`Loader`. The Dataset makes its own random draws; its workers are seeded by
+    seed, epoch and rank.
 
     Args:
-        dataset: with ``labels`` or, as CTR-GCN's feeders have it, ``label``; else one pass over it reads them.
-            Optional: ``sample_name`` (ids) and ``class_names``.
+        dataset: with ``labels`` or, as in CTR-GCN, ``label``; without either, one pass over it reads them. Optional:
+            ``sample_name`` (ids) and ``class_names``.
         num_class: K, where the Dataset has no class names.
         num_worker: processes that load.
-        sampler: see :class:`Loader`.
+
+    Raises:
+        DataError: labels, names or samples that contradict each other or the classes; values that are not finite.
     """
 
     def __init__(
@@ -260,7 +257,7 @@ class DatasetLoader(Loader):
         size = len(dataset)  # type: ignore[arg-type]
         labels = getattr(dataset, "labels", getattr(dataset, "label", None))
         if labels is None:
-            log.info("%s has neither labels nor label; reading them in one pass", type(dataset).__name__)
+            log.info("%s has no labels or label; one pass over it reads them", type(dataset).__name__)
             labels = [int(dataset[row][1]) for row in range(size)]
         labels = np.asarray(labels, dtype=np.int64)
         names = [str(name) for name in getattr(dataset, "sample_name", range(len(labels)))]
@@ -301,15 +298,15 @@ class DatasetLoader(Loader):
             label = torch.as_tensor(label)
             if data.ndim != 5 or not torch.equal(label.long(), self.labels[index]):
                 raise DataError(
-                    f"{type(self.dataset).__name__} must return (data (C, T, V, M), label, index) with the labels it "
-                    f"announced; sample {self.ids[rows[0]]} came as {tuple(data.shape[1:])}, labels {label.tolist()}"
+                    f"{type(self.dataset).__name__} must return (data (C, T, V, M), label, index) with the labels that "
+                    f"it lists; sample {self.ids[rows[0]]} has shape {tuple(data.shape[1:])}, labels {label.tolist()}"
                 )
             if not bool(data.isfinite().all()):
                 bad = rows[int((~data.isfinite().flatten(1).all(1)).nonzero()[0])]
-                raise DataError(f"sample {self.ids[bad]} has NaN or infinite values; mend or remove it")
+                raise DataError(f"sample {self.ids[bad]} has NaN or infinite values; fix or remove it")
             yield self._to_device(data.to(torch.float32), index)
 
 
 def _ignore_sigterm(worker: int) -> None:
-    """A signal to all processes is the main one's to act on: it still needs the batches that are under way."""
+    """Leaves a signal to all processes to the main one, which still needs the batches that are being made."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,6 @@
-"""The long-tail protocol (BRL, Liu et al., arXiv 2308.14024; METHOD 7): class counts, subsets, shot groups.
+"""BRL's long-tail protocol (Liu et al., arXiv 2308.14024): class counts, subsets, shot groups.
+
+See docs/method.md, "Long-tail protocol".
 
 Shapes: n sequences, K classes.
 """
@@ -32,23 +34,20 @@ PROFILES = {"exp": exponential_counts, "step": step_counts}
 def long_tailed_subset(
     labels: np.ndarray, counts: Sequence[int], seed: int = 0, allow_fewer: bool = False
 ) -> np.ndarray:
-    """Positions of a long-tailed subset: class by class shuffled in place, the first counts[k] kept, in that order.
+    """Rows of a long-tailed subset: class by class, the first counts[k] of the shuffled class, in that order.
 
     Args:
         labels: (n,) classes in file order.
-        counts: samples to keep of each class.
-        seed: of numpy's RandomState, which the protocol names.
-        allow_fewer: take what there is of a class that has fewer than asked, or none.
+        counts: (K,) samples to keep.
+        seed: of numpy's RandomState, which the protocol uses.
+        allow_fewer: accept classes that have fewer samples, or none.
 
     Raises:
-        DataError: classes that have fewer samples than asked, or that would be empty.
+        DataError: classes that have fewer samples, or that would be empty.
     """
     present = np.bincount(labels, minlength=len(counts))
-    short = [
-        f"class {k} has {present[k]} samples, {count} are asked for"
-        for k, count in enumerate(counts)
-        if present[k] < count
-    ]
+    few = [k for k, count in enumerate(counts) if present[k] < count]
+    short = [f"class {k} has {present[k]} samples, {counts[k]} are asked for" for k in few]
     empty = [str(k) for k, count in enumerate(counts) if count == 0]
     if short and not allow_fewer:
         raise DataError(
@@ -66,19 +65,16 @@ def long_tailed_subset(
 
 
 def held_out_subjects(subjects: np.ndarray, chosen: Sequence[int], fraction: float, seed: int = 0) -> np.ndarray:
-    """Which training sequences belong to the validation split: those of ``chosen`` subjects, or of drawn ones.
+    """(n,) bool: the training sequences of the validation split, by their subjects.
 
     Args:
         subjects: (n,) of the training sequences.
         chosen: subjects to hold out.
-        fraction: instead, the share (0 .. 1) of subjects to draw, at least one, and not all.
+        fraction: instead, the share (0 .. 1) of subjects to draw, at least one and not all.
         seed: of that draw.
 
-    Returns:
-        (n,) bool.
-
     Raises:
-        DataError: both or an impossible choice.
+        DataError: both are given, unknown subjects, or no subjects would remain.
     """
     there = np.unique(subjects)
     unknown = sorted(set(chosen) - set(there.tolist()))

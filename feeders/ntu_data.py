@@ -1,4 +1,4 @@
-"""What NTU's files hold: a prepared store or CTR-GCN's ``.npz`` file, the lists of names that go with it, the splits.
+"""NTU's data on disk: a prepared store or CTR-GCN's ``.npz`` file, its lists of names, its splits.
 
 Shapes: n sequences of the store, K classes.
 """
@@ -21,14 +21,17 @@ log = logging.getLogger(__name__)
 
 
 class NTUData:
-    """A store, which of its sequences train and test, and what they are called.
+    """A store and its training and test sets.
 
     Attributes:
-        store: with ids that are names, where they are known.
-        train, test: (n,) rows of the store, in the published order.
+        store: its ids are the sequences' names, where these are known.
+        train, test: rows of the store, in the published order.
         subjects: (len(train),) of the training sequences; None where names are not known.
         class_names: K names.
-        copied_actor: (n,) bool, whose second actor is to be a copy of the first; None where the store has it all.
+        copied_actor: (n,) bool, whose second actor is shown as a copy of the first; None where the store holds it.
+
+    Raises:
+        DataError: data or names that are missing or damaged, or that contradict each other.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class NTUData:
             self._open_arrays(protocol, train_id_path, sample_name_path, cache_dir)
         else:
             raise DataError(
-                f"data_path {path} is no prepared store and no .npz file; write one with python -m tools.prepare_ntu "
+                f"data_path {path} is not a prepared store or an .npz file; write one with python -m tools.prepare_ntu "
                 f"--raw FOLDER_OR_ZIP --out {path}, or set data_path to CTR-GCN's NTU60_CS.npz"
             )
 
@@ -88,7 +91,7 @@ class NTUData:
         self.store = self.store.renamed(ids.tolist())
 
     def training_part(self, held: bool, val_subjects: Sequence[int], val_fraction: float) -> np.ndarray:
-        """Rows of the training set without the held-out subjects, or only theirs."""
+        """Rows of the training set: of the held-out subjects, or of the others."""
         if not (held or len(val_subjects) or val_fraction):
             return self.train
         if not (len(val_subjects) or val_fraction):
@@ -100,7 +103,7 @@ class NTUData:
         """Rows of the training sequences that a list names.
 
         Raises:
-            DataError: no such file, names twice or that are not in the training set: how many, and the first five.
+            DataError: no such file, names that occur twice or are not in the training set: how many, the first five.
         """
         self._need_subjects("split_path")
         names = read_list(path)
@@ -111,7 +114,7 @@ class NTUData:
             raise DataError(
                 f"{path} names {len(unknown)} sequences that are not in the training set of {self.path}: "
                 f"{', '.join(unknown[:5])}{f' ({test} of them are in its test set)' if test else ''}. Is it the list "
-                "of another split? on_bad_sample: skip leaves them out"
+                "of another split? on_bad_sample: skip ignores them"
             )
         if unknown:
             log.warning("%s: left out %d unknown sequences: %s", path, len(unknown), ", ".join(unknown[:5]))
@@ -120,7 +123,7 @@ class NTUData:
     def _need_subjects(self, purpose: str) -> np.ndarray:
         if self.subjects is None:
             raise DataError(
-                f"{self.path} does not say which sequence is which, and {purpose} needs that: set train_id_path to the "
+                f"{self.path} does not name its sequences, and {purpose} needs the names: set train_id_path to the "
                 "names of its training sequences in its order, or sample_name_path to the names of all sequences "
                 "(CTR-GCN's skes_available_name.txt)"
             )
@@ -131,7 +134,7 @@ def read_list(path: Path) -> list[str]:
     """Names of sequences, one a line, with or without ``.skeleton``.
 
     Raises:
-        DataError: no such file, no names, names twice.
+        DataError: no such file, no names, names that occur twice.
     """
     try:
         names = [word.removesuffix(".skeleton") for word in path.read_text(encoding="utf-8").split()]
@@ -150,16 +153,14 @@ def read_list(path: Path) -> list[str]:
 def _names_of(
     protocol: str | None, train: bool, train_id_path: str | None, sample_name_path: str | None
 ) -> list[str] | None:
-    """Names of a set of an ``.npz`` file in its order: from their file, else rebuilt from all names, else unknown."""
+    """Names of a set of an ``.npz`` file, in its order: from their file, or rebuilt from all names; None: unknown."""
     if train_id_path is not None and Path(train_id_path).is_file():
         names = read_list(Path(train_id_path))
         parse_names(names, train_id_path)
         return names
     if sample_name_path is None:
         if train_id_path is not None:
-            raise DataError(
-                f"train_id_path {train_id_path} does not exist, nor is sample_name_path given to rebuild it"
-            )
+            raise DataError(f"train_id_path {train_id_path} does not exist; set sample_name_path to rebuild it")
         return None
     if protocol is None:
         raise DataError(f"sample_name_path needs protocol, one of {', '.join(PROTOCOLS)}, to rebuild the order")
@@ -170,12 +171,12 @@ def _names_of(
 
 
 def _check_names(path: Path, names: list[str], labels: np.ndarray, train: bool) -> None:
-    """Names against the labels of the arrays; a misalignment is an error."""
+    """Raises a DataError where the names and the labels of the arrays contradict each other."""
     split = "training" if train else "test"
     if len(names) != len(labels):
         raise DataError(
-            f"{path} has {len(labels)} {split} sequences, the list {len(names)}; is it of another split, or are those "
-            "with missing skeletons still in it?"
+            f"{path} has {len(labels)} {split} sequences, the list {len(names)}; is it the list of another split, or "
+            "does it hold sequences with missing skeletons?"
         )
     actions = parse_names(names)["action"] - 1
     wrong = np.flatnonzero(actions != labels)

@@ -1,4 +1,4 @@
-"""NTU RGB+D 60 and 120: the names of sequences, the classes, the four protocols (METHOD 7 and 10).
+"""NTU RGB+D 60 and 120: names of sequences, classes, the four protocols (docs/method.md, "NTU preparation").
 
 Shapes: n sequences, K classes.
 """
@@ -18,7 +18,7 @@ from .store import DataError
 LAYOUT = SkeletonLayout.get("ntu25")
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 COLUMNS = ("setup", "camera", "subject", "replication", "action")  # in the order of the name
-NTU60_SETUPS = 17  # set-ups 1 to 17 are NTU RGB+D 60
+NTU60_SETUPS = 17  # set-ups 1 to 17 belong to NTU RGB+D 60
 NUM_CLASS = {"ntu60": 60, "ntu120": 120}
 
 CLASSES = (
@@ -55,7 +55,8 @@ class Protocol:
     """How a data set is split.
 
     Attributes:
-        by: column that decides, and by which each part is ordered (by name within).
+        dataset: ntu60 or ntu120.
+        by: the column that decides the split. Each part is ordered by it, then by name.
         train: its values in the training set; the rest is the test set.
         n_max: samples of the most frequent class in BRL's long-tailed lists.
         arrays: name of CTR-GCN's ``.npz`` file.
@@ -73,10 +74,10 @@ class Protocol:
         return NUM_CLASS[self.dataset]
 
     def rows(self, columns: Mapping[str, np.ndarray], train: bool) -> np.ndarray:
-        """Rows of the training or test set, in the published order, among sequences of any order.
+        """Rows of the training or test set, in the published order.
 
         Args:
-            columns: of :func:`parse_names`, each (n,).
+            columns: of :func:`parse_names`, each (n,), sequences in any order.
         """
         inside = np.isin(columns[self.by], self.train) == train
         if self.dataset == "ntu60":
@@ -98,10 +99,10 @@ def parse_names(names: Sequence[str], where: object = "") -> dict[str, np.ndarra
 
     Args:
         names: n of them.
-        where: they come from, for the message.
+        where: the file that they come from, for the message.
 
     Raises:
-        DataError: names that are not SsssCcccPpppRrrrAaaa: how many, and the first five.
+        DataError: names that are not SsssCcccPpppRrrrAaaa: how many, the first five.
     """
     found = [NAME.fullmatch(name) for name in names]
     wrong = [name for name, match in zip(names, found, strict=True) if match is None]

@@ -46,7 +46,7 @@ class Sample:
 
     id: str
     label: int
-    frames: np.ndarray
+    frames: np.ndarray = field(default_factory=lambda: np.zeros(0))
     problem: str = ""
     columns: Mapping[str, int] = field(default_factory=dict)
 

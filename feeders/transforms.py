@@ -1,4 +1,4 @@
-"""Transforms of whole batches on any device. Pure functions: what is random comes in as arguments.
+"""Transforms of whole batches on any device. Pure functions: random numbers are arguments.
 
 Shapes: N batch, C coordinates, T frames, V joints, M people.
 """
@@ -26,7 +26,7 @@ def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
 
 @lru_cache
 def _index(numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    """An index on the device. Made once: the host waits for it, as it would for a list in an index."""
+    """An index on the device. Made once, because the host waits for the copy, as it would for a list as index."""
     return torch.tensor(numbers, device=device)
 
 
@@ -39,10 +39,11 @@ def centre_crop(lengths: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarr
 def random_crop(
     lengths: np.ndarray, shares: tuple[float, float], at_least: int, draws: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CTR-GCN's training crop: a share of each sequence, uniform in ``shares``, of ``at_least`` frames if it has them.
+    """CTR-GCN's training crop: a share of each sequence, uniform between the two ``shares`` (0 .. 1).
 
     Args:
         lengths: (N,) frames.
+        at_least: frames that a crop has, where the sequence has them.
         draws: (N, 2) uniform numbers: share, place.
 
     Returns:
@@ -63,7 +64,7 @@ def neighbouring_frames(
     The arithmetic of torch's ``interpolate(mode="bilinear", align_corners=False)``, in float32.
 
     Returns:
-        left and right frame, counted from the sequence's start, and the right one's weight, each (N, window).
+        left and right frame, counted from the start of the sequence, and the right one's weight, each (N, window).
     """
     scale = (length.astype(np.float32) / np.float32(window))[:, None]
     place = np.maximum(scale * (np.arange(window, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
@@ -89,7 +90,7 @@ def rotation_matrices(angles: Tensor) -> Tensor:
 def rotate(x: Tensor, matrices: Tensor, out: Tensor | None = None) -> Tensor:
     """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3).
 
-    Quickest where they lie as (N, 3, T, M, V) in memory, as the result does; ``out``, where there is one, has to.
+    Quickest where they lie as (N, 3, T, M, V) in memory. The result lies so, and ``out`` has to.
     """
     samples, channels, frames, joints, people = x.shape
     if out is None:
@@ -102,7 +103,7 @@ def rotate(x: Tensor, matrices: Tensor, out: Tensor | None = None) -> Tensor:
 def move(x: Tensor, draws: Tensor) -> Tensor:
     """Turns (within 10 degrees), scales (0.9 .. 1.1) and shifts (within 0.2) x and y, smoothly over time.
 
-    The random move of ST-GCN (Yan et al., AAAI 2018), with all three linear from the first frame to the last.
+    The random move of ST-GCN (Yan et al., AAAI 2018); all three change linearly from the first frame to the last.
 
     Args:
         x: (N, C, T, V, M), C of at least 2.
@@ -127,14 +128,14 @@ def motion(x: Tensor) -> Tensor:
 
 
 def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
-    """Exchanges left and right, joints and picture, of the samples ``which`` (N,) bool of x (N, C, T, V, M)."""
+    """Exchanges left and right, joints and image, of the samples ``which`` (N,) bool of x (N, C, T, V, M)."""
     mirrored = x[:, :, :, _index(tuple(layout.mirrored()), x.device)]
     mirrored[:, 0] = -mirrored[:, 0]
     return torch.where(which[:, None, None, None, None], mirrored, x)
 
 
 def turn_and_scale(x: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
-    """Turns the picture of x (N, C, T, V, M) by angles (N,) in radians, then scales x and y by factors (N, 2)."""
+    """Turns the image of x (N, C, T, V, M) by angles (N,) in radians, then scales x and y by factors (N, 2)."""
     cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
     right, up = x[:, 0], x[:, 1]
     turned = torch.stack([cos * right - sin * up, sin * right + cos * up], dim=1)
@@ -144,11 +145,12 @@ def turn_and_scale(x: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
 def pose_stream(x: Tensor, following: Tensor | None, layout: SkeletonLayout, stream: str) -> Tensor:
     """2D joints with scores to one of the four streams, as PYSKL has them.
 
-    A bone's score is the mean of its two joints' scores; a motion's that of the two frames' (METHOD 1).
+    A bone's score is the mean of its two joints' scores, and a motion's of the two frames' scores (docs/method.md,
+    "Body parts and coalitions").
 
     Args:
         x: (N, 3, T, V, M): x, y, score.
-        following: for a motion stream the frames after those of x, same shape.
+        following: for a motion stream the next stored frames, same shape.
     """
     if stream.startswith("bone"):
         x, following = _bones(x, layout), None if following is None else _bones(following, layout)

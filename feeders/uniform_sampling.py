@@ -1,7 +1,7 @@
 """Uniform frame sampling as PYSKL has it (Duan et al., ACM MM 2022): a clip of T frames spread over a sequence.
 
-A sequence of n < T frames is read around from a start; of n < 2T frames, T are left after n - T drawn ones are skipped
-(one at most before each); a longer one is cut into T equal parts and one frame of each is drawn.
+A sequence of n < T frames is read in a circle from some start. Of n < 2T frames, n - T drawn ones are skipped, at most
+one before each that is kept. A longer sequence is cut into T equal parts, and one frame of each is drawn.
 
 Shapes: N sequences, n frames of one, T frames of a clip.
 """
@@ -17,22 +17,22 @@ TEST_SEED = 255
 
 @lru_cache(maxsize=4096)
 def test_clips(num_frames: int, length: int, num_clips: int) -> np.ndarray:
-    """The (num_clips, T) frames that PYSKL shows of n frames at test time; the same for all sequences of n frames."""
+    """(num_clips, T) frames that PYSKL shows of n frames in evaluation; the same for all sequences of n frames."""
     return published_clips(num_frames, length, num_clips, np.random.RandomState(TEST_SEED), test=True)
 
 
 def published_clips(num_frames: int, length: int, num_clips: int, rng: np.random.RandomState, test: bool) -> np.ndarray:
-    """(num_clips, T) frames, with the numbers that PYSKL draws from numpy in its order.
+    """(num_clips, T) frames; draws the numbers that PYSKL draws from numpy, in its order.
 
     Args:
         num_frames: n.
         length: T.
-        rng: numpy's generator.
+        rng: numpy's old generator.
         test: the clips of a short sequence start at evenly spaced frames, instead of drawn ones.
     """
     clips = []
     for clip in range(num_clips):
-        rng.rand(), rng.randint(1)  # of an interval that is always the whole sequence
+        rng.rand(), rng.randint(1)  # of an interval, which is always the whole sequence
         start, chosen, places = 0, np.zeros(0, np.int64), np.zeros(0, np.int64)
         if num_frames < length:
             even = clip if num_frames < num_clips else clip * num_frames // num_clips
@@ -62,8 +62,13 @@ def training_clips(num_frames: np.ndarray, length: int, draws: np.ndarray) -> np
 def _clip(
     num_frames: np.ndarray, length: int, start: np.ndarray, skipped: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
-    """(N, T) frames, from what was drawn: where short sequences start (N,), which steps of longer ones skip a frame
-    (N, T + 1), the places within the parts of long ones (N, T)."""
+    """(N, T) frames from what was drawn.
+
+    Args:
+        start: (N,) of short sequences.
+        skipped: (N, T + 1) bool, the steps before which longer sequences skip a frame.
+        places: (N, T) within the parts of long sequences.
+    """
     steps = np.arange(length)
     short = start[:, None] + steps
     longer = steps + skipped.cumsum(axis=1)[:, :-1]
@@ -73,5 +78,5 @@ def _clip(
 
 
 def _bounds(num_frames: np.ndarray, length: int) -> np.ndarray:
-    """(N, T + 1) where T equal parts of each sequence begin and end."""
+    """(N, T + 1): where T equal parts of each sequence begin and end."""
     return np.arange(length + 1) * num_frames[:, None] // length

@@ -1,6 +1,6 @@
 """CTR-GCN's ``.npz`` files of NTU: x_train, x_test (N, T, M * V * C) padded with zeros, y_train, y_test one-hot (N, K).
 
-They are read and written in blocks of rows, so that their size does not matter.
+They are read and written in blocks of rows; a file may be larger than the memory.
 
 Shapes: N sequences, T frames, M actors, V joints, C coordinates, K classes.
 """
@@ -27,11 +27,11 @@ ACTOR = LAYOUT.num_joints * 3  # columns
 
 
 def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
-    """The store of an ``.npz`` file, packed beside it the first time; both sets, ids train_0 .. and test_0 ...
+    """The store of both sets of an ``.npz`` file, packed beside it the first time; ids are train_0 .. and test_0 ..
 
-    Its ``columns`` say which sequences are of the ``test`` set, its ``meta`` the number of classes, ``num_class``. The
-    zero frames at a sequence's end go. (The official code counts non-zero frames and reads so many from the beginning,
-    which differs only where a zero frame lies inside a sequence.)
+    The column ``test`` marks the test set; ``meta`` holds the number of classes, ``num_class``. Zero frames at the end
+    of a sequence are removed. (The official code counts non-zero frames and reads so many from the beginning; this
+    differs only where a zero frame lies inside a sequence.)
 
     Raises:
         DataError: the file is missing, damaged, or holds other arrays.
@@ -66,7 +66,7 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
 
 
 def write_arrays(path: Path, store: SkeletonStore, protocol: str) -> None:
-    """Writes a protocol's four arrays from a prepared store, in CTR-GCN's order and padded to its longest sequence.
+    """Writes a protocol's four arrays from a prepared store, in CTR-GCN's order, padded to the longest sequence.
 
     For NTU 120 the second actor of a sequence with one is a copy of the first, as published; for NTU 60 it is 0.
     """
@@ -133,7 +133,7 @@ def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
 
 @contextmanager
 def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """The array ``key`` of an ``.npz`` file, with its header read; whatever goes wrong is a DataError."""
+    """The array ``key`` of an ``.npz`` file, after its header; whatever goes wrong is a DataError."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -150,16 +150,16 @@ def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: {key} is no array file: {error}") from error
+        raise DataError(f"{path}: {key} is not an array file: {error}") from error
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it lies column by column, and type. ValueError where it is no header."""
+    """Shape, whether it lies column by column, and type; ValueError where this is not a header."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     try:
         return read(file)
     except (OSError, zipfile.BadZipFile, zlib.error):
         raise
-    except Exception as error:  # numpy parses it as Python text, and lets pass what its parsers raise
+    except Exception as error:  # numpy parses it as Python text; its parsers may raise anything
         raise ValueError(f"its header is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""One ``.skeleton`` file of NTU RGB+D -> one sequence, as CTR-GCN prepares it (METHOD 10).
+"""One ``.skeleton`` file of NTU RGB+D -> one sequence, as CTR-GCN prepares it (docs/method.md, "NTU preparation").
 
 Shapes: L frames, B bodies, M = 2 actors, V = 25 joints, C = 3 coordinates (metres, camera coordinates).
 """
@@ -12,29 +12,22 @@ import numpy as np
 
 from ..ntu_protocols import COLUMNS, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, parse_names
 from ..store import DataError, Sample
-from .prepare import FOREIGN, LeftOut, Source
+from .prepare import FOREIGN, LeftOut, Source, Unusable
 
 NUM_ACTORS = 2
 JOINTS = LAYOUT.num_joints
 CENTRE = LAYOUT.joint("spine_mid")
 JOINT_COLUMNS = 12  # x y z, depth and colour place, orientation, state
 BODY_COLUMNS = 10
-MAX_GHOST_FRAMES = 11  # a body that is seen no longer is a ghost, where there are others
+MAX_GHOST_FRAMES = 11  # where there are other bodies, one with so few frames is a ghost
 MAX_WIDTH = 0.8  # of a frame, as a share of its height; wider ones are noise
 MAX_NOISY_SHARE = 0.69754  # of a body's frames
 MAX_DIGITS = 9  # of a count
 
 
-class Unusable(DataError):
-    """A sequence that cannot be used: ``kind`` is empty, damaged, no body or no actor."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(f"{kind}: {reason}")
-
-
 @dataclass(eq=False)
 class Body:
-    """One tracked body: joints (L, V, C) of consecutive frames from ``start`` on, and how much it moves."""
+    """One tracked body: joints (L, V, C) of consecutive frames from ``start`` on, and how much they move."""
 
     start: int
     joints: np.ndarray
@@ -47,19 +40,18 @@ class Body:
 
 
 def read_source(source: Source) -> Sample:
-    """One raw file, prepared; what is wrong with it is the sample's ``problem``."""
+    """One raw file, prepared; an error in it becomes the sample's ``problem``."""
     columns = {key: int(values[0]) for key, values in parse_names([source.name]).items()}
     label = columns["action"] - 1
     try:
         frames, actors = read_sequence(source.read())
     except DataError as error:
-        nothing = np.zeros((0, NUM_ACTORS, JOINTS, 3), np.float32)
-        return Sample(source.name, label, nothing, str(error), {**columns, "actors": 0})
+        return Sample(source.name, label, problem=str(error), columns={**columns, "actors": 0})
     return Sample(source.name, label, frames, columns={**columns, "actors": actors})
 
 
 def choose_sources(sources: Sequence[Source], dataset: str, missing: Collection[str]) -> tuple[list[Source], LeftOut]:
-    """The raw files of ntu60 or ntu120, without those on the ``missing`` list, and what was left out."""
+    """The raw files of ntu60 or ntu120 without those on the ``missing`` list, and what was left out."""
     left_out: LeftOut = {}
     chosen = []
     for source in sources:
@@ -80,20 +72,20 @@ def read_sequence(text: bytes) -> tuple[np.ndarray, int]:
     """The whole preparation of one file.
 
     Returns:
-        frames (L, M, V, C) float32, actor 1's first spine_mid at the origin, and the number of actors, 1 or 2. The
-        second actor of a sequence with one is 0.
+        frames (L, M, V, C) float32, with actor 1's first spine_mid at the origin, and the number of actors, 1 or 2.
+        Where there is one, the second is 0.
 
     Raises:
-        Unusable: what is wrong, and in which line.
+        Unusable: empty, damaged (with the line), no body, or no actor.
     """
     bodies, num_frames = parse(text)
     if not bodies:
-        raise Unusable("no body", "in none of its frames")
+        raise Unusable("no body: in none of its frames")
     if len(bodies) == 1:
         return translate(_one_actor(bodies[0], num_frames)), 1
     bodies = denoise(bodies)
     if not bodies:
-        raise Unusable("no actor", f"all bodies are seen in {MAX_GHOST_FRAMES} frames or fewer")
+        raise Unusable(f"no actor: all bodies are seen in {MAX_GHOST_FRAMES} frames or fewer")
     joints = _one_actor(bodies[0], num_frames) if len(bodies) == 1 else two_actors(bodies, num_frames)
     joints = joints[joints.reshape(num_frames, -1).sum(axis=1) != 0]
     return translate(joints), min(len(bodies), NUM_ACTORS)
@@ -106,7 +98,7 @@ def parse(text: bytes) -> tuple[list[Body], int]:
         Unusable: the text is empty, no skeleton file, cut off, or its counts contradict its lines.
     """
     if not text.strip():
-        raise Unusable("empty", f"{len(text)} bytes")
+        raise Unusable(f"empty: {len(text)} bytes")
     lines = _Lines(text)
     starts: dict[bytes, int] = {}
     places: dict[bytes, list[int]] = {}  # of the first joint in each of a body's frames, among the lines
@@ -130,29 +122,27 @@ def parse(text: bytes) -> tuple[list[Body], int]:
                 lines.words(what, JOINT_COLUMNS)
         valid += count > 0
     if lines.place < len(lines.all):
-        raise Unusable(
-            "damaged",
-            f"line {lines.place + 1}: text after the last of {frames} frames: {_shown(lines.all[lines.place])}",
-        )
+        left = _shown(lines.all[lines.place])
+        raise Unusable(f"damaged: line {lines.place + 1}: text after the last of {frames} frames: {left}")
     coordinates = [(starts[body], _coordinates(lines.all, places[body])) for body in places]
     return [Body(start, joints, _motion(joints)) for start, joints in coordinates], valid
 
 
 class _Lines:
-    """The lines of a file, taken one after the other; what does not fit is Unusable, with the line's number."""
+    """The lines of a file, read one after the other; a wrong one raises Unusable with its number."""
 
     def __init__(self, text: bytes) -> None:
         self.all = text.rstrip().splitlines()
         self.place = 0  # of the next one
 
     def damaged(self, reason: str) -> Unusable:
-        """What is wrong with the line that was taken last."""
-        return Unusable("damaged", f"line {self.place}: {reason}")
+        """The error in the line that was read last."""
+        return Unusable(f"damaged: line {self.place}: {reason}")
 
     def words(self, what: str, columns: int) -> list[bytes]:
         """The next line's words."""
         if self.place >= len(self.all):
-            raise Unusable("damaged", f"the file was cut off after line {self.place}, where {what} should follow")
+            raise Unusable(f"damaged: the file was cut off after line {self.place}, where {what} should follow")
         words = self.all[self.place].split()
         self.place += 1
         if len(words) != columns:
@@ -183,9 +173,8 @@ def _coordinates(lines: list[bytes], places: list[int]) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(joints).all(axis=1))
     if len(wrong):
         raise Unusable(
-            "damaged",
-            f"line {numbers[wrong[0]] + 1}: x y z are not finite numbers: {_shown(rows[wrong[0]])} "
-            f"({len(wrong)} such lines)",
+            f"damaged: line {numbers[wrong[0]] + 1}: x y z are not finite numbers: {_shown(rows[wrong[0]])} "
+            f"({len(wrong)} such lines)"
         )
     return joints.reshape(-1, JOINTS, 3)
 
@@ -207,7 +196,7 @@ def _motion(joints: np.ndarray) -> float:
 
 
 def denoise(bodies: list[Body]) -> list[Body]:
-    """What remains of several bodies, by falling motion: ghosts go, then those too wide for their height."""
+    """The actors among several bodies, largest motion first: without ghosts and bodies too wide for their height."""
     bodies = [body for body in bodies if len(body.joints) > MAX_GHOST_FRAMES]
     for body in list(bodies):
         if len(bodies) == 1:
@@ -229,7 +218,7 @@ def _one_actor(body: Body, num_frames: int) -> np.ndarray:
 
 
 def two_actors(bodies: list[Body], num_frames: int) -> np.ndarray:
-    """(L, 2, V, C): each body joins actor 1 where it does not overlap in time, else actor 2, else it is dropped."""
+    """(L, 2, V, C): a body joins actor 1 where they do not overlap in time, else actor 2; else it is dropped."""
     joints = np.zeros((num_frames, NUM_ACTORS, JOINTS, 3), np.float32)
     first, *others = bodies
     joints[first.start : first.end + 1, 0] = first.joints
@@ -248,7 +237,7 @@ def translate(joints: np.ndarray) -> np.ndarray:
     actors = joints.shape[1]
     there = joints[:, 0].any(axis=(1, 2))
     if not there.any():
-        raise Unusable("no actor", "all coordinates are 0")
+        raise Unusable("no actor: all coordinates are 0")
     moved = joints - joints[there.argmax(), 0, CENTRE]
     if actors == NUM_ACTORS:
         moved[joints.sum(axis=(2, 3)) == 0] = 0

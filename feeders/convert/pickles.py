@@ -1,7 +1,7 @@
-"""The one reader of pickles made elsewhere: arrays, numbers, strings and plain containers, and nothing that runs.
+"""The reader of other people's pickles: arrays, numbers, strings and plain containers, and no code.
 
-A pickle names the functions that rebuild its objects, so an ordinary reader runs whatever a file asks for. Here only
-the names in ``KNOWN`` are found, and only arrays and their dtypes get a state.
+A pickle names the functions that rebuild its objects, so an ordinary reader runs any function that a file names. Here
+only the names in ``KNOWN`` are found, and only arrays and their dtypes get a state.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 from ..store import DataError
 
-ARRAY = "numpy.ndarray"  # named by every pickled array; a file cannot call it
+ARRAY = "numpy.ndarray"  # every pickled array names it; a string, so that a file cannot call it
 KINDS = "biufcSUO"  # of numpy's dtypes: truth values, numbers, strings, and arrays of plain objects
 
 
 def load_restricted(path: Path) -> Any:
-    """What a pickle of arrays, numbers, strings and plain containers holds; protocols 0 to 5.
+    """The contents of a pickle of arrays, numbers, strings and plain containers; protocols 0 to 5.
 
     Raises:
         DataError: the file is missing or damaged, or asks for any other class or function; nothing of it was run.
@@ -36,7 +36,7 @@ def load_restricted(path: Path) -> Any:
     except Exception as error:  # a damaged pickle may raise anything
         what = f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{path} is damaged, cut off or no pickle of plain arrays ({what}); fetch or write it again"
+            f"{path} is damaged, cut off or not a pickle of plain arrays ({what}); fetch or write it again"
         ) from error
 
 
@@ -56,7 +56,7 @@ def _dtype(code: Any, align: object = False, copy: object = False) -> np.dtype:
 
 
 def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
-    """An array before its state is set; what else the file says of it comes again with the state."""
+    """An array before its state is set; its shape and type come again with the state."""
     return np.empty(0, dtype=np.int8)
 
 
@@ -84,7 +84,7 @@ def _check_array(version: int, shape: tuple[int, ...], dtype: np.dtype, fortran:
 def _check_dtype(
     dtype: np.dtype, version: int, order: object, base: object, names: object, fields: object, *layout: object
 ) -> None:
-    """Refuses a state that makes another dtype of it than its code says; its byte order may change."""
+    """Refuses a state that would make another dtype than its code names; the byte order may change."""
     own = (dtype.itemsize, dtype.alignment, dtype.flags)
     if not (base is names is fields is None) or layout not in (own, (-1, -1, dtype.flags)):
         raise pickle.UnpicklingError(f"an array of {dtype} with a layout of its own")
@@ -105,7 +105,7 @@ for _module in ("numpy.core", "numpy._core"):
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's own reader in its Python form, because only there the state that objects get can be checked."""
+    """Python's own reader, in its pure Python form, where the state of objects can be checked."""
 
     dispatch = dict(pickle._Unpickler.dispatch)
 
@@ -114,11 +114,11 @@ class _Unpickler(pickle._Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class or function of that name, where it is a known one."""
+        """The class or function of that name; DataError where it is not in ``KNOWN``."""
         if (module, name) not in KNOWN:
             raise DataError(
-                f"{self.path} asks for {ascii(f'{module}.{name}')[1:-1]}, which is no array, number, string or plain "
-                "container: refused, nothing of it was run"
+                f"{self.path} asks for {ascii(f'{module}.{name}')[1:-1]}, which is not an array, number, string or "
+                "plain container: refused, nothing of it was run"
             )
         return KNOWN[module, name]
 

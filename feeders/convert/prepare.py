@@ -41,6 +41,10 @@ T = TypeVar("T")
 LeftOut = dict[str, dict[str, str]]  # kind of problem -> file or sequence -> reason
 
 
+class Unusable(DataError):
+    """A sequence that cannot be used; the message is "kind: reason"."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """Where a member lies in its archive, so that no process keeps the archive's whole directory in memory."""

@@ -1,9 +1,10 @@
-"""PYSKL's annotation pickles: 2D poses of Kinetics-400, NTU, UCF101, HMDB51, Gym, Diving48 or one's own -> sequences.
+"""PYSKL's annotation pickles: 2D poses of Kinetics-400, NTU, UCF101, HMDB51, Gym, Diving48 or your own -> sequences.
 
 A pickle is a dict of ``split`` (name -> names of sequences) and ``annotations``, a list of dicts with ``frame_dir``
 (the name), ``label``, ``img_shape`` (height, width), ``total_frames`` and either ``keypoint`` (M, T, V, 2) with
 ``keypoint_score`` (M, T, V), or, as for Kinetics-400, boxes: ``keypoint`` (B, V, 3), ``frame_inds`` (B,), ``box_score``
-(B,) and perhaps ``anno_inds``, the boxes to use. ``raw_file`` names a pickle of name -> ``keypoint`` that holds these.
+(B,) and perhaps ``anno_inds``, the boxes to use. ``raw_file`` names another pickle, of name -> ``keypoint``. See
+docs/method.md, "Official files".
 
 Shapes: M people, T or L frames, V joints, B boxes, C = 3: x, y in pixels and score.
 """
@@ -23,17 +24,14 @@ from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from ..store import DataError, Sample
 from .pickles import load_restricted
+from .prepare import Unusable
 
 MAX_PEOPLE = 2
 
 
 def is_training(split: str) -> bool:
-    """Whether a split of PYSKL's files is trained on: all whose names say so, such as ``train`` and ``xsub_train``."""
+    """Whether a split is a training set, by its name in PYSKL's files: ``train``, ``xsub_train``, ``train1``, ..."""
     return "train" in split
-
-
-class Unusable(DataError):
-    """A sequence that cannot be used, as "kind: reason"."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class Recipe:
     Attributes:
         layout: of the joints.
         box_thr: boxes (0 .. 1) with a lower score are not used.
-        valid_ratio: training sequences in which a smaller share (0 .. 1) of the frames has a box are left out.
-        img_shape: (height, width) where an annotation has none.
+        valid_ratio: training sequences with boxes in a smaller share (0 .. 1) of the frames are not used.
+        img_shape: (height, width) of annotations that have none.
         folder: where raw files lie.
     """
 
@@ -57,7 +55,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Pose:
-    """One annotation, and in which splits it is."""
+    """One annotation, and the splits that hold it."""
 
     annotation: Mapping[str, Any]
     splits: Mapping[str, int]  # name -> 0 or 1
@@ -73,22 +71,22 @@ class PoseSet:
     num_class: int
 
     def meta(self, recipe: Recipe, class_names: Sequence[str] | None = None) -> dict[str, Any]:
-        """What a store of these poses holds besides: layout, class names, names of the splits."""
+        """Entries of the ``meta.json`` of their store: layout, class names, names of the splits."""
         layout = recipe.layout.name if recipe.layout.name in LAYOUTS else asdict(recipe.layout)
         names = list(class_names or (f"class {label}" for label in range(self.num_class)))
         return {"layout": layout, "class_names": names, "splits": self.splits}
 
 
 def read_poses(path: Path, recipe: Recipe, num_class: int | None = None) -> PoseSet:
-    """Reads and checks an annotation pickle. What is wrong with single sequences is :func:`read_pose`'s to say.
+    """Reads and checks an annotation pickle; :func:`read_pose` checks its single sequences.
 
     Args:
         path: the pickle.
-        recipe: see there.
-        num_class: K, where some classes may be without sequences.
+        recipe: for its sequences.
+        num_class: K, where some classes may have no sequences.
 
     Raises:
-        DataError: no such pickle, names twice, splits that name unknown sequences, labels that are no classes.
+        DataError: no such pickle, names that occur twice, splits with unknown sequences, labels outside the classes.
     """
     content = load_restricted(path)
     if not isinstance(content, dict) or not {"split", "annotations"} <= content.keys():
@@ -144,20 +142,18 @@ def _num_class(path: Path, annotations: Sequence[Mapping[str, Any]], num_class: 
 
 
 def read_pose(pose: Pose) -> Sample:
-    """One annotation as a sequence of up to two people; what is wrong with it is the sample's ``problem``."""
+    """One annotation as a sequence of up to two people; an error in it becomes the sample's ``problem``."""
     annotation, recipe = pose.annotation, pose.recipe
     name, label = str(annotation["frame_dir"]), int(annotation["label"])
-    columns = {f"in {split}": inside for split, inside in pose.splits.items()}
-    empty = np.zeros((0, MAX_PEOPLE, recipe.layout.num_joints, 3), np.float32)
+    columns = {f"in {split}": inside for split, inside in pose.splits.items()} | {"height": 0, "width": 0}
     try:
         height, width = _img_shape(annotation, recipe)
-        columns |= {"height": height, "width": width}
         frames = _frames(annotation, recipe, any(is_training(split) for split, inside in pose.splits.items() if inside))
     except DataError as error:
-        return Sample(name, label, empty, str(error), {**columns, "height": 0, "width": 0})
+        return Sample(name, label, problem=str(error), columns=columns)
     except (IndexError, TypeError, ValueError) as error:
-        return Sample(name, label, empty, f"damaged: {error}", {**columns, "height": 0, "width": 0})
-    return Sample(name, label, frames, columns=columns)
+        return Sample(name, label, problem=f"damaged: {error}", columns=columns)
+    return Sample(name, label, frames, columns={**columns, "height": height, "width": width})
 
 
 def _img_shape(annotation: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
@@ -178,7 +174,7 @@ def _frames(annotation: Mapping[str, Any], recipe: Recipe, training: bool) -> np
         if keypoints is None:
             raise Unusable(f"no keypoints: {annotation['raw_file']} does not hold this sequence")
     if keypoints is None:
-        raise Unusable("no keypoints: the annotation has neither keypoint nor raw_file")
+        raise Unusable("no keypoints: the annotation has no keypoint or raw_file")
     keypoints = _numbers("keypoint", keypoints)
     if "frame_inds" in annotation:
         return _from_boxes(annotation, recipe, keypoints, training)
@@ -206,7 +202,7 @@ def _from_people(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.nd
 
 
 def _from_boxes(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.ndarray, training: bool) -> np.ndarray:
-    """The two boxes with the largest scores in each frame that has any; frames without boxes go."""
+    """The two boxes with the largest scores in each frame; frames without boxes are removed."""
     if keypoints.ndim != 3 or keypoints.shape[-1] != 3:
         raise Unusable(f"bad shape: keypoint is {keypoints.shape}, wanted (boxes, joints, 3) beside frame_inds")
     _check_joints(keypoints.shape[1], recipe.layout)
@@ -258,7 +254,7 @@ def _dtype(keypoints: np.ndarray) -> type:
 
 @lru_cache(maxsize=2)
 def _raw(file: str, folder: str) -> Mapping[str, Any]:
-    """The keypoints of many sequences, by name. A path that does not exist is looked for in ``folder``."""
+    """The keypoints of many sequences, by name. A file that does not exist is looked for in ``folder``."""
     places = [Path(file), Path(folder) / file, Path(folder) / Path(file).name]
     for place in places:
         if place.is_file():
@@ -269,4 +265,4 @@ def _raw(file: str, folder: str) -> Mapping[str, Any]:
             if not isinstance(content, dict):
                 raise Unusable(f"no raw file: {place} holds a {type(content).__name__}, wanted a dict of keypoints")
             return content
-    raise Unusable(f"no raw file: {file} is neither here nor in {folder}; name its folder with --raw_folder")
+    raise Unusable(f"no raw file: {file} does not exist, also not in {folder}; name its folder with --raw_folder")

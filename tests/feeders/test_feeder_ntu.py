@@ -315,7 +315,10 @@ def test_unknown_values(ntu120, tmp_path):
         ({"protocol": "ntu60_cs"}, "protocol must be one of ntu60_xsub, ntu60_xview, ntu120_xsub, .*, got 'ntu60_cs'"),
         ({"protocol": None}, "holds all splits; set protocol to one of ntu60_xsub, ntu60_xview"),
         ({"window_size": 2}, "window_size must be at least 4"),
-        ({"data_path": str(tmp_path)}, "is no prepared store and no .npz file; write one with python -m tools.prepare"),
+        (
+            {"data_path": str(tmp_path)},
+            "is not a prepared store or an .npz file; write one with python -m tools.prepare",
+        ),
         ({"data_path": str(tmp_path / "a.npz")}, r"a.npz does not exist; set data_path to CTR-GCN's .npz file"),
     ):
         with pytest.raises(DataError, match=wanted):
@@ -505,7 +508,7 @@ def test_arrays_without_names(npz, tmp_path):
     assert Feeder(npz, "test").ids[0] == "test_0"
     assert feeder.num_class == 120
     for options in ({"split_path": listed(tmp_path / "l.txt", TRAIN[:3])}, {"val_fraction": 0.5}):
-        with pytest.raises(DataError, match=r"does not say which sequence is which, and .* needs that"):
+        with pytest.raises(DataError, match=r"does not name its sequences, and .* needs the names"):
             Feeder(npz, **options)
 
 
@@ -539,9 +542,9 @@ def test_lists_that_contradict_the_labels(npz, tmp_path):
     with pytest.raises(DataError) as error:
         Feeder(npz, train_id_path=listed(tmp_path / "a.txt", shuffled))
     assert f"2 training labels contradict the names: {TRAIN[1]} at 0 has label 0, " in str(error.value)
-    with pytest.raises(DataError, match=r"has 72 training sequences, the list 71; is it of another split, or"):
+    with pytest.raises(DataError, match=r"has 72 training sequences, the list 71; is it the list of another split, or"):
         Feeder(npz, train_id_path=listed(tmp_path / "b.txt", TRAIN[:-1]))
-    with pytest.raises(DataError, match=r"has 72 training sequences, the list 73; .* those with missing skeletons"):
+    with pytest.raises(DataError, match=r"has 72 training sequences, the list 73; .* sequences with missing skeletons"):
         Feeder(npz, sample_name_path=listed(tmp_path / "c.txt", [*NAMES, "S003C001P001R001A001"]))
     with pytest.raises(DataError, match="has 36 test sequences, the list 37"):
         Feeder(npz, sample_name_path=listed(tmp_path / "d.txt", [*NAMES, "S003C001P003R001A001"]))
@@ -549,7 +552,7 @@ def test_lists_that_contradict_the_labels(npz, tmp_path):
         Feeder(npz, sample_name_path=listed(tmp_path / "e.txt", [*NAMES, "somebody"]))
     with pytest.raises(DataError, match=r"f.txt: 1 names are not SsssCcccPpppRrrrAaaa: somebody"):
         Feeder(npz, train_id_path=listed(tmp_path / "f.txt", [*TRAIN[1:], "somebody"]))
-    with pytest.raises(DataError, match=r"absent\.txt does not exist, nor is sample_name_path given to rebuild it"):
+    with pytest.raises(DataError, match=r"absent\.txt does not exist; set sample_name_path to rebuild it"):
         Feeder(npz, train_id_path=str(tmp_path / "absent.txt"))
     with pytest.raises(DataError, match=r"none\.txt cannot be read"):
         Feeder(npz, sample_name_path=str(tmp_path / "none.txt"))

@@ -125,7 +125,7 @@ def test_a_pickle_is_packed_once(pickled, tmp_path, monkeypatch):
         ({"layout": "ntu25"}, ["no usable sequence among 12", "17 joints, layout ntu25 has 25"]),
         ({"data_path": "x"}, ["either data_path", "or ann_file"]),
         ({"ann_file": "absent.pkl"}, ["annotation file absent.pkl does not exist"]),
-        ({"ann_file": None, "data_path": "absent"}, ["absent is no prepared store", "tools.prepare_pose"]),
+        ({"ann_file": None, "data_path": "absent"}, ["absent is not a prepared store", "tools.prepare_pose"]),
         ({"stream": "limbs"}, ["stream must be one of joint, bone"]),
     ],
 )

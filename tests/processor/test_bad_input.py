@@ -111,7 +111,7 @@ NAN = '{"skeletons": [' + str([[math.nan, 0, 0]] * 20).replace("nan", "NaN") + "
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        ('{"skeletons": [[', "is no JSON"),
+        ('{"skeletons": [[', "is not JSON"),
         ({"frames": []}, "has no 'skeletons'"),
         ({"skeletons": [[[0, 0, 0]] * 25]}, "frames of shape (25, 3), wanted 20 joints"),
         ({"skeletons": [[[0, 0]] * 20]}, "frames of shape (20, 2), wanted 20 joints"),

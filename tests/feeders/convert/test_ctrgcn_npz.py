@@ -209,7 +209,7 @@ def test_members_that_are_no_arrays(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for key in ctrgcn_npz.KEYS:
             archive.writestr(f"{key}.npy", "no array")
-    with pytest.raises(DataError, match=r"y_train is no array file: the magic string is not correct"):
+    with pytest.raises(DataError, match=r"y_train is not an array file: the magic string is not correct"):
         open_arrays(path)
     with zipfile.ZipFile(path, "w") as archive:
         for key in ctrgcn_npz.KEYS:
@@ -283,7 +283,7 @@ def test_headers_of_all_kinds(tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             for key in ctrgcn_npz.KEYS:
                 archive.writestr(f"{key}.npy", magic + len(header).to_bytes(2, "little") + header)
-        with pytest.raises(DataError, match=r"NTU60_CS.npz: y_train is no array file: its header is damaged"):
+        with pytest.raises(DataError, match=r"NTU60_CS.npz: y_train is not an array file: its header is damaged"):
             open_arrays(path)
     assert clean(tmp_path)
 

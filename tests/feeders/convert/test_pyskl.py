@@ -103,7 +103,7 @@ def test_raw_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"keypoint": None}, "no keypoints: the annotation has neither keypoint nor raw_file"),
+        ({"keypoint": None}, "no keypoints: the annotation has no keypoint or raw_file"),
         ({"keypoint_score": np.ones((1, 4, 17))}, "bad shape: keypoint_score is (1, 4, 17), keypoint (1, 3, 17, 2)"),
         ({"keypoint": np.ones((1, 3, 17, 3))}, "bad shape: keypoint is (1, 3, 17, 3), wanted"),
         ({"keypoint": np.ones((0, 3, 17, 2)), "keypoint_score": np.ones((0, 3, 17))}, "no people"),
