@@ -1,31 +1,179 @@
-"""From the config to network, mixer, loss and optimiser."""
+"""From the config to data, network, mixer, loss and optimiser.
+
+Shapes: C coordinates, T frames, V joints, M people, K classes.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
-from feeders.feeder import StoreFeeder
+from feeders.feeder import StoreFeeder, make_resident
+from feeders.loader import DatasetLoader, Loader, StoreLoader
+from feeders.longtail import shot_groups
 from model.classifier import CosineClassifier
-from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, SkeletonLayout
+from shapmix import LDAMLoss, Mixer, SkeletonLayout
+from shapmix.distributed import world
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
 
-from .config import LOSSES, MIXERS, SECOND_STAGES, Config, ConfigError, import_class, parameters
+from .checkpoint import load_weights
+from .config import Config, import_class, parameters
+from .distributed import main_first, no_bar, sum_over_ranks
+from .errors import ConfigError
+from .methods import LOSSES, MIXERS, SECOND_STAGES
 
 log = logging.getLogger(__name__)
 
+Split = Literal["train", "val", "test"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of weights and data
 
-def build_network(
-    config: Config, feeder: Any, num_class: int, device: torch.device, dtype: torch.dtype
-) -> tuple[nn.Module, SkeletonLayout | None]:
-    """The network, with what the feeder knows filled in, and the skeleton layout, where one is known."""
-    model = import_class(config.model, config.plugins)
-    known: dict[str, Any] = {"num_class": num_class}
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a run.
+
+    Attributes:
+        feeders: split -> feeder, or the user's Dataset.
+        loaders: split -> its batches.
+        class_counts: training samples of each class (K,).
+        groups: many, medium, few -> classes.
+        checksum: of the contents of all splits.
+    """
+
+    feeders: Mapping[str, Any]
+    loaders: Mapping[str, Loader]
+    class_counts: list[int]
+    groups: Mapping[str, list[int]]
+    checksum: str
+
+    @property
+    def class_names(self) -> list[str]:
+        """K names."""
+        return self.loaders["train"].class_names
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training step works with.
+
+    Attributes:
+        network: x (N, C, T, V, M) -> logits (N, K).
+        model: the network as it is called: wrapped in DDP where there are several processes.
+        mixer: or None.
+        criterion: loss of logits and classes or soft targets.
+        optimizer: over the weights that are trained.
+        frozen: modules that stay in evaluation mode.
+    """
+
+    network: nn.Module
+    model: nn.Module
+    mixer: Mixer | None
+    criterion: LongTailedLoss
+    optimizer: torch.optim.Optimizer
+    frozen: Sequence[nn.Module]
+
+
+def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("train", "val", "test")) -> Data:
+    """Feeders and loaders of the splits, which include train and test; the main process builds caches first.
+
+    Raises:
+        ValueError: data that is missing or damaged, or splits that do not fit together.
+    """
+    feeder_class = import_class(config.feeder, config.plugins)
+    feeders: dict[str, Any] = {}
+    with main_first():
+        for split in splits:
+            if split != "val" or config.validates:
+                feeders[split] = _feeder(config, feeder_class, split)
+    loaders: dict[str, Loader] = {split: _loader(config, feeder, device) for split, feeder in feeders.items()}
+    _check_splits(config, feeders, loaders)
+    counts, names = loaders["train"].class_counts, loaders["train"].class_names
+    absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
+    if absent:
+        log.warning(
+            "%d classes have no training samples: %s. They are left out of the adjusted softmax", len(absent), absent
+        )
+    if config.phase == "train":  # the others show a sequence once
+        ours = {key: feeder for key, feeder in feeders.items() if isinstance(feeder, StoreFeeder)}
+        make_resident(ours, device, config.device_resident)
+    contents = [f"{getattr(feeder, 'checksum', 'unknown')}:{len(loaders[key].ids)}" for key, feeder in feeders.items()]
+    groups = shot_groups(counts, config.groups.many, config.groups.few)
+    return Data(feeders, loaders, counts, groups, "+".join(contents))
+
+
+def _feeder(config: Config, feeder_class: type, split: Split) -> Any:
+    args = config.split_args(split)
+    if "split" in parameters(feeder_class):
+        args.setdefault("split", split)
+    try:
+        return feeder_class(**args)
+    except TypeError as error:
+        raise ConfigError(f"{config.config}: {split}_feeder_args of {config.feeder}: {error}") from error
+
+
+def _loader(config: Config, feeder: Any, device: torch.device) -> Loader:
+    """Batches of one feeder: ours by the batch, a user's Dataset through a DataLoader."""
+    dtype = DTYPES[config.precision]
+    if isinstance(feeder, StoreFeeder):
+        return StoreLoader(feeder, config.batch_size, config.seed, device, dtype, config.sampler)
+    num_class = config.model_args.get("num_class")
+    if num_class is None:
+        raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset needs it")
+    sampler, workers = config.sampler or "instance", config.num_worker
+    return DatasetLoader(feeder, num_class, config.batch_size, config.seed, device, dtype, workers, sampler)
+
+
+def _check_splits(config: Config, feeders: Mapping[str, Any], loaders: Mapping[str, Loader]) -> None:
+    """ConfigError where the splits do not fit together."""
+    streams = {getattr(feeder, "stream", None) for feeder in feeders.values()}
+    if len(streams) > 1:
+        raise ConfigError(f"{config.config}: the splits have different streams {streams}; set feeder_args.stream")
+    if loaders["train"].class_names != loaders["test"].class_names:
+        raise ConfigError(f"{config.config}: training and test feeders have different classes")
+    loaders["train"].check_batch_size()
+    held_out = feeders.get("val")
+    if isinstance(held_out, StoreFeeder) and held_out.shares_samples(feeders["train"]):
+        raise ConfigError(
+            f"{config.config}: validation samples are in the training set too; set val_subjects in feeder_args, for "
+            "every split"
+        )
+
+
+def build(config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None) -> Parts:
+    """Everything that is trained, or trains.
+
+    Args:
+        state: the checkpoint of a run that goes on. Its mixer's state spares the pass over the training data, and the
+            weights that the run began with are not read again. Network and optimiser are for the caller to restore.
+    """
+    network = build_network(config, data, device, None if state is not None else config.weights)
+    _, processes = world()
+    if processes > 1 and device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    elif processes > 1:
+        log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
+    frozen = _second_stage(config, network)
+    model = network
+    if processes > 1:
+        model = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    criterion = build_criterion(config, data.class_counts, network).to(device, DTYPES[config.precision])
+    mixer = build_mixer(config, data, device, None if state is None else state["mixer"])
+    return Parts(network, model, mixer, criterion, build_optimizer(config, network, device), frozen)
+
+
+def build_network(config: Config, data: Data, device: torch.device, weights: str | None = None) -> nn.Module:
+    """The network, with what the training feeder knows filled in, from ``weights`` where there are some."""
+    model, feeder = import_class(config.model, config.plugins), data.feeders["train"]
+    known: dict[str, Any] = {"num_class": len(data.class_names)}
     if isinstance(feeder, StoreFeeder):
         known |= {"layout": feeder.layout, "num_person": feeder.num_person, "in_channels": feeder.in_channels}
     elif config.layout is not None:
@@ -38,53 +186,91 @@ def build_network(
         args[name] = given
     torch.manual_seed(derive_seed(config.seed, "network"))
     try:
-        network: nn.Module = model(**args).to(device, dtype)
+        network: nn.Module = model(**args).to(device, DTYPES[config.precision])
     except TypeError as error:
         raise ConfigError(f"{config.config}: model_args of {config.model}: {error}") from error
     if config.compile:
         mode = None if config.compile is True else config.compile
         network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too
         log.info("the network is compiled at its first step and first evaluation: minutes; --phase info tells")
-    return network, known.get("layout") or args.get("layout")
+    if weights is not None:
+        load_weights(network, Path(weights), config.ignore_weights)
+    return network
 
 
-def second_stage(config: Config, network: nn.Module) -> list[nn.Module]:
+def layout_of(config: Config, data: Data) -> SkeletonLayout:
+    """The skeleton layout: the feeder's, or what the config says.
+
+    Raises:
+        ConfigError: neither knows it.
+    """
+    feeder = data.feeders["train"]
+    layout = feeder.layout if isinstance(feeder, StoreFeeder) else config.layout or config.model_args.get("layout")
+    if layout is None:
+        raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
+    return SkeletonLayout.get(layout)
+
+
+def build_mixer(
+    config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None
+) -> Mixer | None:
+    """What mixes a batch, or None; in the state that a checkpoint has, where there is one."""
+    if config.mixing not in MIXERS:
+        return None
+    choice = MIXERS[config.mixing]
+    args: dict[str, Any] = {"class_counts": data.class_counts, "seed": config.seed, **choice.sets}
+    args |= {key: getattr(config, key) for key in choice.reads}
+    if "layout" in parameters(choice.make):
+        args["layout"] = layout_of(config, data)
+    if "baseline" in args:
+        loader, published = data.loaders["train"], config.baseline == "published"
+        known = None if state is None else state["baseline"]
+        args["baseline"] = mean_sequence(loader, config.test_batch_size, published) if known is None else known
+    try:
+        mixer: Mixer = choice.make(**args, **config.mixing_args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config.config}: mixing_args: {error}") from error
+    if state is not None:
+        mixer.load_state_dict(state)
+    return mixer.to(device, DTYPES[config.precision])
+
+
+@torch.no_grad()
+def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> Tensor:
+    """The baseline (C, T, V, M): mean of the training set as seen at test time, over all processes.
+
+    Args:
+        published: instead the mean of raw, zero-padded joint sequences, whatever the stream (docs/method.md,
+            "Differences from the official code").
+    """
+    batches = loader.padded(batch_size) if published else (batch.x for batch in loader.in_order(batch_size))
+    total: Tensor | None = None
+    for x in tqdm(batches, desc="baseline", leave=False, disable=no_bar()):
+        part = x.cpu().double().sum(0)
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError(f"fewer training samples ({len(loader.ids)}) than processes")
+    total = sum_over_ranks(total.to(loader.device)) if loader.device.type != "mps" else total
+    return (total / len(loader.ids)).to(loader.dtype).to(loader.device)
+
+
+def _second_stage(config: Config, network: nn.Module) -> list[nn.Module]:
     """Changes a first stage's network into what the second one trains; the modules that stay in evaluation mode."""
-    if config.second_stage == "none":
+    if config.second_stage not in SECOND_STAGES:
         return []
     torch.manual_seed(derive_seed(config.seed, "classifier"))
     try:
-        return SECOND_STAGES[config.second_stage](network, **config.second_stage_args)
+        return SECOND_STAGES[config.second_stage].make(network, **config.second_stage_args)
     except ValueError as error:
         raise ConfigError(f"{config.config}: second_stage_args: {error}") from error
 
 
-def build_mixer(
-    config: Config, layout: SkeletonLayout | None, class_counts: Sequence[int], baseline: Callable[[], Tensor]
-) -> Mixer | None:
-    """What mixes a batch, or none; ``baseline`` is called where contributions are to be estimated."""
-    if config.mixing == "none":
-        return None
-    args: dict[str, Any] = {"class_counts": class_counts, "seed": config.seed}
-    if config.mixing in ("shap_mix", "st_mix"):
-        if layout is None:
-            raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
-        guided = config.mixing == "shap_mix"
-        args |= {"layout": layout, "guided": guided, "baseline": baseline() if guided else None}
-        args |= {key: getattr(config, key) for key in ("naive_mix_epoch", "naive_estimate_epoch", "ema")}
-    try:
-        return MIXERS[config.mixing](**args, **config.mixing_args)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{config.config}: mixing_args: {error}") from error
-
-
 def build_criterion(config: Config, class_counts: Sequence[int], network: nn.Module) -> LongTailedLoss:
     """The loss of a training batch; LDAM's margins are checked against the network's classifier."""
-    if config.loss == "cross_entropy":
-        return LogitAdjustedLoss(class_counts, 0.0)
-    args = {"tau": config.tau} if config.loss == "logit_adjustment" else {}
+    choice = LOSSES[config.loss]
+    args = {**choice.sets, **{key: getattr(config, key) for key in choice.reads}}
     try:
-        criterion = LOSSES[config.loss](class_counts, **args, **config.loss_args)
+        criterion = choice.make(class_counts, **args, **config.loss_args)
     except ValueError as error:
         raise ConfigError(f"{config.config}: loss_args: {error}") from error
     if isinstance(criterion, LDAMLoss):

@@ -12,49 +12,26 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, field_validator
-from torch import nn
-
-from model.classifier import normalise_classifier, retrain_classifier
-from shapmix import FocalLoss, LDAMLoss, LogitAdjustedLoss, Mixer, Mixup, Remix, ShapMix, TemporalCutMix
-from shapmix.losses import LongTailedLoss
 
 from .errors import ConfigError
-from .official import OFFICIAL_KEYS, translate, translate_feeder_args
+from .methods import CHOICES, LOSSES, MIXERS, SECOND_STAGES, WARM_UP
+from .official import translate, translate_feeder_args
 
 log = logging.getLogger(__name__)
 
 OWN_PACKAGES = ("feeders", "model", "shapmix")
 # Arguments of our feeders that hold subjects out of training for a validation split.
 HOLD_OUT = ("val_subjects", "val_fraction")
-# What a method is made of: each key's words, and what takes the arguments in ``<key>_args``.
-MIXERS: dict[str, Callable[..., Mixer]] = {
-    "shap_mix": ShapMix, "st_mix": ShapMix, "mixup": Mixup, "temporal_cutmix": TemporalCutMix, "remix": Remix,
-}  # fmt: skip
-LOSSES: dict[str, Callable[..., LongTailedLoss]] = {
-    "logit_adjustment": LogitAdjustedLoss, "cross_entropy": LogitAdjustedLoss, "focal": FocalLoss, "ldam": LDAMLoss,
-}  # fmt: skip
-SECOND_STAGES: dict[str, Callable[..., list[nn.Module]]] = {
-    "classifier_retraining": retrain_classifier,
-    "tau_normalisation": normalise_classifier,
-}
-# Their arguments are of no use to what takes others.
-START_ANEW: dict[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
-    "mixing": ("mixing_args", MIXERS), "loss": ("loss_args", LOSSES),
-    "second_stage": ("second_stage_args", SECOND_STAGES),
-}  # fmt: skip
-# Arguments that those dicts cannot give: they come from the data or from keys of their own.
-SET_ELSEWHERE = (
-    "layout", "class_counts", "baseline", "guided", "seed", "naive_mix_epoch", "naive_estimate_epoch", "ema",
-)  # fmt: skip
-LOSS_SET_ELSEWHERE = ("class_counts", "tau")
-# Arguments of ShapMix that uniform mixing does not read.
-OF_GUIDANCE = (
-    "temperature", "scale", "estimate_interval", "estimate_fraction", "rarity", "update", "decay_start", "reduction",
-)  # fmt: skip
+if TYPE_CHECKING:
+    Mixing: TypeAlias = str
+    Loss: TypeAlias = str
+    SecondStage: TypeAlias = str
+else:
+    Mixing, Loss, SecondStage = Literal[(*MIXERS, "none")], Literal[tuple(LOSSES)], Literal[(*SECOND_STAGES, "none")]
 
 # Keys that may differ between a run and its resumption: they do not change what is computed.
 NOT_IDENTITY = {
@@ -77,72 +54,77 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    config: str = Field("", description="the YAML file, or files")
-    phase: Literal["train", "test", "info"] = "train"
-    work_dir: str = Field("", description="where the run writes; by default work_dir/<the config's path>")
-    seed: int = Field(1, ge=0, description="of initialisation, order, augmentation and mixing")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    config: str = Field("", description="the YAML file or files that the run was started with")
+    phase: Literal["train", "test", "info"] = Field(
+        "train", description="train; test --weights; or info: size, cost and speed, without training"
+    )
+    work_dir: str = Field("", description="folder of the run; by default work_dir/<the config's path>")
+    seed: int = Field(1, ge=0, description="seed of initialisation, order of samples, augmentation and mixing")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU where there is one")
     device_resident: Literal["auto"] | bool = Field(
         "auto",
-        description="training holds frames on the device; auto: on a GPU the splits that fit a third of what is free",
+        description="keep all frames on the device; auto: on a GPU, the splits that fit a third of its free memory",
     )
     resume: str = Field("auto", description="auto: go on where last.pt ends; none; or a checkpoint file")
-    overwrite: bool = Field(False, description="replace what work_dir holds")
+    overwrite: bool = Field(False, description="replace the run that work_dir holds")
     weights: str | None = Field(None, description="checkpoint or bare state dict to start from or to test")
-    ignore_weights: list[str] = Field([], description="leave out weights whose names contain one of these")
+    ignore_weights: list[str] = Field([], description="do not load weights whose names contain one of these words")
     plugins: list[str] = Field([], description="packages besides our own that class paths may name (command line only)")
 
     feeder: str = Field(description="class path of the feeder, or of your own Dataset")
-    feeder_args: dict[str, Any] = Field({}, description="for every split; the three below add to it")
-    train_feeder_args: dict[str, Any] = {}
+    feeder_args: dict[str, Any] = Field({}, description="arguments of the feeder, for every split")
+    train_feeder_args: dict[str, Any] = Field({}, description="further arguments of the feeder for the training split")
     val_feeder_args: dict[str, Any] = Field(
-        {}, description="where given, or feeder_args has val_subjects or val_fraction, best.pt is chosen on this split"
+        {},
+        description="the same for a validation split, on which best.pt is then chosen; val_subjects or val_fraction in "
+        "feeder_args make one too",
     )
-    test_feeder_args: dict[str, Any] = {}
-    layout: str | dict[str, Any] | None = Field(None, description="skeleton layout, where a Dataset does not tell")
-    num_worker: int = Field(0, ge=0, description="loading processes, for your own Dataset")
-    groups: Groups = Groups()
+    test_feeder_args: dict[str, Any] = Field({}, description="further arguments of the feeder for the test split")
+    layout: str | dict[str, Any] | None = Field(None, description="skeleton layout of your own Dataset: name or dict")
+    num_worker: int = Field(0, ge=0, description="loading processes for your own Dataset")
+    groups: Groups = Field(Groups(), description="limits of the shot groups: {many: 100, few: 20}")
 
-    model: str = "model.ctrgcn.Model"
-    model_args: dict[str, Any] = {}
+    model: str = Field("model.ctrgcn.Model", description="class path of the network")
+    model_args: dict[str, Any] = Field({}, description="arguments of the network")
 
-    mixing: Literal["shap_mix", "st_mix", "mixup", "temporal_cutmix", "remix", "none"] = "shap_mix"
-    mixing_args: dict[str, Any] = Field({}, description="of the mixer: shapmix.ShapMix (st_mix too), Mixup, ...")
-    naive_mix_epoch: int = Field(5, ge=0, description="first epoch of guided mixing")
-    naive_estimate_epoch: int = Field(5, ge=0, description="first epoch with drawn contexts and decay")
-    ema: float = Field(0.9, ge=0, le=1)
-    baseline: Literal["test_view", "published"] = Field("test_view", description="mean sequence of absent parts")
-    loss: Literal["logit_adjustment", "cross_entropy", "focal", "ldam"] = "logit_adjustment"
-    loss_args: dict[str, Any] = Field({}, description="of shapmix.FocalLoss or LDAMLoss")
+    mixing: Mixing = Field("shap_mix", description="how batches are mixed; none: they are not (docs/methods.md)")
+    mixing_args: dict[str, Any] = Field({}, description="arguments of the mixer, such as shapmix.ShapMix")
+    naive_mix_epoch: int = Field(5, ge=0, description="first epoch of guided mixing; uniform before it")
+    naive_estimate_epoch: int = Field(5, ge=0, description="first epoch with drawn contexts and a table that decays")
+    ema: float = Field(0.9, ge=0, le=1, description="share of a saliency table's entry that stays at an update")
+    baseline: Literal["test_view", "published"] = Field(
+        "test_view",
+        description="the mean sequence that replaces absent parts: as tested, or the official code's",
+    )
+    loss: Loss = Field("logit_adjustment", description="loss of clean and mixed batches (docs/methods.md)")
+    loss_args: dict[str, Any] = Field({}, description="arguments of the loss, such as shapmix.FocalLoss")
     tau: float = Field(1.0, ge=0, description="strength of the prior of logit_adjustment")
     reweight_from: float | None = Field(
         None, ge=0, lt=1, description="share of the epochs after which classes are weighted by effective number; 0: all"
     )
-    reweight_beta: float = Field(0.9999, ge=0, lt=1, description="of the effective number of samples")
+    reweight_beta: float = Field(0.9999, ge=0, lt=1, description="beta of the effective number of samples")
     sampler: Literal["instance", "class_balanced", "over_sampling"] | None = Field(
-        None, description="which training samples an epoch shows (feeders.loader); null: as the feeder says"
+        None, description="which training samples an epoch shows (feeders/loader.py); null: as the feeder says"
     )
     post_hoc_tau: float = Field(0.0, ge=0, description="tau of post-hoc logit adjustment of all scores; 0: none")
-    second_stage: Literal["classifier_retraining", "tau_normalisation", "none"] = Field(
-        "none", description="of decoupled training, on weights (model.classifier)"
-    )
-    second_stage_args: dict[str, Any] = Field({}, description="classifier: its name; tau of tau_normalisation")
+    second_stage: SecondStage = Field("none", description="second stage of decoupled training, on --weights")
+    second_stage_args: dict[str, Any] = Field({}, description="classifier: name of that layer; tau (tau_normalisation)")
 
-    optimizer: Literal["SGD", "AdamW"] = "SGD"
-    base_lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = True
-    weight_decay: float = Field(4e-4, ge=0)
-    grad_clip: float | None = Field(None, gt=0, description="largest norm of all gradients")
-    schedule: Literal["step", "cosine"] = "step"
-    step: list[int] = Field([60, 80], description="epochs at which the learning rate decays")
-    lr_decay_rate: float = Field(0.1, gt=0)
+    optimizer: Literal["SGD", "AdamW"] = Field("SGD", description="optimiser")
+    base_lr: float = Field(0.1, gt=0, description="learning rate after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    nesterov: bool = Field(True, description="Nesterov momentum of SGD")
+    weight_decay: float = Field(4e-4, ge=0, description="weight decay of all weights")
+    grad_clip: float | None = Field(None, gt=0, description="largest norm of all gradients; null: no limit")
+    schedule: Literal["step", "cosine"] = Field("step", description="how the learning rate falls after the warm-up")
+    step: list[int] = Field([60, 80], description="epochs at which the learning rate decays (schedule: step)")
+    lr_decay_rate: float = Field(0.1, gt=0, description="factor of each such decay")
     min_lr_ratio: float = Field(0.001, ge=0, le=1, description="last learning rate of cosine, as a share of base_lr")
-    warm_up_epoch: int = Field(5, ge=0)
-    num_epoch: int = Field(100, ge=0, description="0: evaluate the starting weights")
-    batch_size: int = Field(64, ge=1, description="global, over all processes")
-    test_batch_size: int = Field(64, ge=1)
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    warm_up_epoch: int = Field(5, ge=0, description="epochs in which the learning rate rises to base_lr")
+    num_epoch: int = Field(100, ge=0, description="epochs; 0: evaluate --weights")
+    batch_size: int = Field(64, ge=1, description="training samples of a step, over all processes")
+    test_batch_size: int = Field(64, ge=1, description="samples of a forward pass in evaluation, for each process")
+    precision: Literal["fp32", "bf16", "fp64"] = Field("fp32", description="bf16: autocast, weights stay float32")
     compile: bool | Literal["reduce-overhead", "max-autotune"] = Field(
         False, description="torch.compile of the network: true, or one of its modes; needs a C++ compiler on the CPU"
     )
@@ -152,9 +134,9 @@ class Config(BaseModel):
     save_epoch: int = Field(0, ge=0, description="first epoch that save_interval keeps")
     save_steps: int = Field(0, ge=0, description="also write last.pt every so many steps within an epoch")
     save_score: bool = Field(True, description="write scores_test.npz and, with a validation split, scores_val.npz")
-    show_topk: list[PositiveInt] = [1, 5]
+    show_topk: list[PositiveInt] = Field([1, 5], description="top-k accuracies in metrics.jsonl")
     log_interval: int = Field(100, ge=1, description="steps between lines in log.txt")
-    print_log: bool = True
+    print_log: bool = Field(True, description="print the log on the console as well")
 
     @field_validator("device", mode="before")
     @classmethod
@@ -191,6 +173,12 @@ class Config(BaseModel):
         """What two runs must share for one to go on where the other ended."""
         return {key: value for key, value in self.model_dump().items() if key not in NOT_IDENTITY}
 
+    def other_keys(self, stored: Mapping[str, Any]) -> list[str]:
+        """Keys of the identity in which a stored config is another one; a key that it lacks has its default."""
+        ours, theirs = (yaml.safe_load(yaml.safe_dump(values)) for values in (self.identity(), dict(stored)))
+        default = Config.model_validate({"feeder": ""}).identity()
+        return [key for key in ours if ours[key] != theirs.get(key, default[key])]
+
 
 def load_config(
     paths: str | Sequence[str], overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()
@@ -215,7 +203,7 @@ def load_config(
         values = _lay_over(values, read_yaml(Path(one)))
     if "plugins" in values:
         raise ConfigError(f"{path}: plugins may only be named on the command line (--plugin PACKAGE)")
-    values = _lay_over(values, {key: value for key, value in (overrides or {}).items() if key in START_ANEW})
+    values = _lay_over(values, {key: value for key, value in (overrides or {}).items() if key in CHOICES})
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     values = translate(values, path)
@@ -230,22 +218,24 @@ def load_config(
 def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
     """Keys that say other than the default, but that this method does not read; and why.
 
-    Without those that a recipe sets for whatever method is laid over it: ema, naive_mix_epoch, naive_estimate_epoch.
+    Without those of the warm-up, which a recipe sets for whatever method is laid over it.
     """
 
     def changed(key: str) -> bool:
         return getattr(config, key) != Config.model_fields[key].get_default()
 
-    if changed("tau") and config.loss != "logit_adjustment":
-        yield "tau", f"loss is {config.loss}"
+    for key, choices in CHOICES.items():
+        word = getattr(config, key)
+        chosen = choices.get(word)
+        read = {name for choice in choices.values() for name in choice.reads if name not in WARM_UP}
+        for name in sorted(read - set(chosen.reads if chosen else ())):
+            if changed(name):
+                yield name, f"{key} is {word}"
+        for name in chosen.ignores if chosen else ():
+            if name in getattr(config, f"{key}_args"):
+                yield f"{key}_args.{name}", f"{key} is {word}"
     if changed("reweight_beta") and config.reweight_from is None:
         yield "reweight_beta", "reweight_from is not set"
-    if changed("baseline") and config.mixing != "shap_mix":
-        yield "baseline", f"mixing is {config.mixing}"
-    if config.mixing == "st_mix":
-        for key in OF_GUIDANCE:
-            if key in config.mixing_args:
-                yield f"mixing_args.{key}", "st_mix is not guided"
 
 
 def import_class(path: str, plugins: Iterable[str] = ()) -> type:
@@ -279,22 +269,6 @@ def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(takes).parameters)
 
 
-def parse_value(text: str) -> Any:
-    """A value of the command line, read as YAML: ``0.1``, ``true``, ``[1, 2]``, ``bone``."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value {text!r}: {error}") from error
-
-
-def split_assignment(word: str) -> tuple[str, Any]:
-    """``a.b=c`` -> (a.b, value of c)."""
-    key, equals, value = word.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{word!r}: write KEY=VALUE, such as base_lr=0.05 or train_feeder_args.stream=bone")
-    return key, parse_value(value)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys of a YAML file; ConfigError where it is none."""
     try:
@@ -321,11 +295,11 @@ def _default_work_dir(paths: Sequence[Path]) -> Path:
 def _lay_over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of both; dicts are merged, other values are those of ``later``."""
     merged = dict(values)
-    for key, (args, takes) in START_ANEW.items():
-        before = merged.get(key, Config.model_fields[key].default)
-        now, then = (takes.get(name) if isinstance(name, str) else None for name in (later.get(key), before))
-        if key in later and now is not then:
-            merged.pop(args, None)
+    for key, choices in CHOICES.items():
+        words = later.get(key), merged.get(key, Config.model_fields[key].default)
+        now, before = (choices[word].make if word in choices else None for word in map(str, words))
+        if key in later and now is not before:
+            merged.pop(f"{key}_args", None)
     for key, value in later.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _lay_over(merged[key], value) if both else value
@@ -351,17 +325,12 @@ def _check_arguments(config: Config) -> Config:
         )
         _check_names(config, key, changed[key], feeder)
     _check_names(config, "model_args", config.model_args, model)
-    methods: list[tuple[str, Mapping[str, Callable[..., Any]], tuple[str, ...]]] = [
-        ("mixing", MIXERS, SET_ELSEWHERE),
-        ("loss", LOSSES, LOSS_SET_ELSEWHERE),
-        ("second_stage", SECOND_STAGES, ("network",)),
-    ]
-    for key, known, reserved in methods:
-        chosen, args = getattr(config, key), getattr(config, f"{key}_args")
-        if chosen in known:
-            _check_names(config, f"{key}_args", args, known[chosen], reserved)
+    for key, choices in CHOICES.items():
+        word, args = getattr(config, key), getattr(config, f"{key}_args")
+        if word in choices:
+            _check_names(config, f"{key}_args", args, choices[word].make, choices[word].reserved)
         elif args:
-            raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {chosen}")
+            raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {word}")
     if config.second_stage != "none" and config.phase == "train" and not config.weights:
         raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
     if config.num_epoch == 0 and config.phase == "train" and not config.weights:
@@ -412,32 +381,3 @@ def _explain(path: str, problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{path}: key {key} is missing: {Config.model_fields[key].description}"
     return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"
-
-
-def schema_keys() -> dict[str, str]:
-    """All keys that a command line may set, and what they mean."""
-    ours = {
-        key: field.description or "" for key, field in Config.model_fields.items() if key not in ("config", "plugins")
-    }
-    return ours | OFFICIAL_KEYS
-
-
-def is_text(key: str) -> bool:
-    """Does the key hold plain text, which is not to be read as YAML?"""
-    return key in Config.model_fields and Config.model_fields[key].annotation in (str, str | None)
-
-
-def holds_many(key: str) -> bool:
-    """May several words follow the key on the command line?"""
-    if key == "device":  # the official code lists numbers
-        return True
-    if key not in Config.model_fields or is_text(key):
-        return False
-    return not isinstance(Config.model_fields[key].default, (str, int, float, type(None)))
-
-
-def choices(key: str) -> tuple[str, ...]:
-    """The allowed words of a key, or () where there is no fixed list."""
-    if key == "device" or key not in Config.model_fields:
-        return ()
-    return tuple(word for word in get_args(Config.model_fields[key].annotation) if isinstance(word, str))

@@ -73,6 +73,11 @@ def is_main() -> bool:
     return world()[0] == 0
 
 
+def no_bar() -> bool | None:
+    """tqdm's ``disable``: only the main process shows a bar, and only on a terminal."""
+    return None if is_main() else True
+
+
 def barrier() -> None:
     """Waits for all processes."""
     if world()[1] > 1:

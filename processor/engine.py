@@ -6,9 +6,8 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, n sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
@@ -22,11 +21,8 @@ from shapmix import Mixer
 from shapmix.distributed import world
 from shapmix.draws import derive_seed
 
-from .distributed import any_rank, gather_rows, is_main, share_buffers, sum_over_ranks
-
-
-class Stopped(Exception):
-    """The run was asked to stop and is between two steps."""
+from .distributed import any_rank, gather_rows, no_bar, share_buffers, sum_over_ranks
+from .host import StopSignals
 
 
 class NotFinite(ValueError):
@@ -62,24 +58,52 @@ class Meter:
         }
 
 
+@dataclass(frozen=True)
+class Reading:
+    """After which steps of an epoch the host reads the losses, and so waits for the device.
+
+    Attributes:
+        intervals: after every so many steps; 0: never.
+        stop: a signal that came is a reason to read, so that the caller can stop.
+    """
+
+    intervals: tuple[int, ...] = (1,)
+    stop: StopSignals | None = None
+
+    @property
+    def every_step(self) -> bool:
+        """Is each step read?"""
+        return 1 in self.intervals
+
+    def due(self, done: int) -> bool:
+        """Are losses read after ``done`` steps of the epoch?"""
+        stopping = self.stop is not None and self.stop.received is not None
+        return stopping or any(interval and done % interval == 0 for interval in self.intervals)
+
+
 @dataclass
 class Trainer:
-    """What one training step needs, whatever the data."""
+    """What one training step needs, whatever the data.
 
-    model: nn.Module  # as it is called: wrapped in DDP where there are several processes
+    Attributes:
+        model: as it is called: wrapped in DDP where there are several processes.
+        learning_rate: of (epoch, step).
+        autocast: dtype of autocast; None: no autocast.
+        compiled: is the model compiled?
+        frozen: modules that stay in evaluation mode.
+    """
+
+    model: nn.Module
     mixer: Mixer | None
     criterion: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
-    learning_rate: Callable[[int, int], float]  # of (epoch, step)
+    learning_rate: Callable[[int, int], float]
     seed: int = 0
-    rank: int = 0
     grad_clip: float | None = None
-    read_interval: int = 1  # steps after which the host reads the losses, and so waits for the device
-    reads_also: Callable[[int], bool] = field(default=lambda steps: False)  # and after so many steps of the epoch
+    reading: Reading = Reading()
+    autocast: torch.dtype | None = None
     compiled: bool = False
-    autocast: Callable[[], AbstractContextManager] = nullcontext
-    after_step: Callable[[int, Meter], None] = field(default=lambda step, meter: None)  # may raise Stopped
-    frozen: Sequence[nn.Module] = ()  # modules that stay in evaluation mode
+    frozen: Sequence[nn.Module] = ()
 
     def start_epoch(self) -> None:
         """Training mode, for all that is trained."""
@@ -92,22 +116,21 @@ class Trainer:
 
         Where the clean batch is not trained on, its loss is 0, and a mixed sample's class is that of the larger share.
         """
+        precision = batch.x.device, self.autocast
         if self.mixer is None:
-            with self.autocast():
+            with autocast(*precision):
                 logits = self.model(batch.x)
             loss = self.criterion(logits, batch.y)
             return loss, torch.zeros_like(loss), _correct(logits, batch.y)
-        with (
-            self.autocast()
-        ):  # on its own: autocast must not hand weights that it cast without gradients to the training
+        with autocast(*precision):  # on its own: weights that it casts without gradients must not reach the training
             self.mixer.observe(self.model, batch.x, batch.y)
         x_mix, y_mix = self.mixer(batch.x, batch.y)
         if not self.mixer.with_clean:
-            with self.autocast():
+            with autocast(*precision):
                 logits = self.model(x_mix)
             loss = self.criterion(logits, y_mix)
             return torch.zeros_like(loss), loss, _correct(logits, y_mix.argmax(1))
-        with self.autocast():
+        with autocast(*precision):
             logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
         return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), _correct(logits, batch.y)
 
@@ -119,86 +142,88 @@ class Trainer:
 
         Raises:
             NotFinite: a loss is NaN or infinite, on any process, before the weights change; only where every step is
-                read (``read_interval`` 1).
+                read.
         """
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()
-        torch.manual_seed(derive_seed(self.seed, epoch, step, self.rank, "dropout"))
+        torch.manual_seed(derive_seed(self.seed, epoch, step, world()[0], "dropout"))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
         if self.mixer is not None:
             self.mixer.start_step(epoch, step)
         loss, mix_loss, correct = self.losses(batch)
         total = loss + mix_loss
-        figures = torch.stack([loss, mix_loss, correct.to(loss)]).detach()
-        if self.read_interval == 1 and any_rank(not bool(total.isfinite()), total.device):
+        sums = torch.stack([loss, mix_loss, correct.to(loss)]).detach()
+        if self.reading.every_step and any_rank(not bool(total.isfinite()), total.device):
             raise NotFinite(f"the loss is not finite ({loss.item()} clean, {mix_loss.item()} mixed)")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         if self.grad_clip is not None:
             clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
-        return figures
+        return sums
 
 
-def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, first_step: int, meter: Meter) -> dict[str, float]:
-    """Trains on one epoch's batches from ``first_step`` on; ``meter`` holds the sums of those before.
+def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, meter: Meter) -> Generator[Meter, None, None]:
+    """Trains on the batches of one epoch, from step ``meter.steps`` on.
 
-    Returns:
-        train_loss, train_mix_loss, train_top1, samples_per_s over the whole epoch.
+    Yields the meter after each reading of losses, when it holds the sums of all steps so far: here the caller logs,
+    saves or stops, and is between two steps.
 
     Raises:
         NotFinite: a loss is NaN or infinite, on any process. The weights are as before that step where every step is
             read; else they are spoilt, but nothing was saved since.
-        Stopped: ``after_step`` was asked to stop.
     """
     trainer.start_epoch()
-    bar = tqdm(
-        total=loader.steps, initial=first_step, desc=f"epoch {epoch}", unit="batch", leave=False, disable=_silent()
-    )
-    with bar:
+    first = meter.steps
+    with tqdm(
+        total=loader.steps, initial=first, desc=f"epoch {epoch}", unit="batch", leave=False, disable=no_bar()
+    ) as bar:
         begun = perf_counter()
-        unread: list[tuple[Tensor, Tensor]] = []  # rows and figures of steps
-        for step, batch in enumerate(loader.shuffled(epoch, first_step), first_step):
+        unread: list[tuple[Tensor, Tensor]] = []  # rows and sums of steps
+        for step, batch in enumerate(loader.shuffled(epoch, first), first):
             try:
                 unread.append((batch.rows, trainer.step(batch, epoch, step)))
             except NotFinite as error:
                 raise _named(error, loader, epoch, step, batch.rows) from error
-            done = step + 1
-            if done < loader.steps and done % trainer.read_interval and not trainer.reads_also(done):
+            if step + 1 < loader.steps and not trainer.reading.due(step + 1):
                 continue
-            for place, (loss, mix_loss, correct, bad) in enumerate(_read([figures for _, figures in unread])):
-                rows = unread[place][0]
-                if bad:
-                    reason = NotFinite(f"the loss is not finite (here {loss} clean, {mix_loss} mixed)")
-                    raise _named(reason, loader, epoch, step + 1 - len(unread) + place, rows)
-                meter.loss += loss * len(rows)
-                meter.mix_loss += mix_loss * len(rows)
-                meter.correct += int(correct)
-                meter.seen += len(rows)
+            _read(unread, meter, loader, epoch, step + 1 - len(unread))
             now = perf_counter()
             meter.steps = step + 1
             meter.seconds += now - begun
             begun = now
             bar.update(len(unread))
             unread.clear()
-            rate = meter.seen * loader.processes / meter.seconds
             bar.set_postfix_str(
-                f"loss {loss + mix_loss:.3f}, acc {meter.correct / meter.seen:.3f}, {rate:.0f} samples/s"
+                f"loss {(meter.loss + meter.mix_loss) / meter.seen:.3f}, acc {meter.correct / meter.seen:.3f}, "
+                f"{meter.seen * loader.processes / meter.seconds:.0f} samples/s"
             )
-            trainer.after_step(epoch, meter)
-    return meter.over_ranks(loader.device).metrics()
+            yield meter
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Autocast to a dtype; None: computation in the dtype of the weights."""
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def _correct(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) == y).sum()
 
 
-def _read(figures: list[Tensor]) -> list[list[float]]:
-    """Figures of some steps on the host, each with the number of processes in which a loss is not finite."""
-    table = torch.stack(figures)
-    bad = sum_over_ranks((~table.isfinite()).any(1).to(table))
-    return torch.cat([table, bad.unsqueeze(1)], 1).tolist()
+def _read(unread: list[tuple[Tensor, Tensor]], meter: Meter, loader: Loader, epoch: int, first: int) -> None:
+    """Adds the sums of steps to the meter, from step ``first`` on. NotFinite where a loss is so on any process."""
+    sums = torch.stack([step for _, step in unread])
+    bad = sum_over_ranks((~sums.isfinite()).any(1).to(sums))
+    rows_and_sums = zip(unread, torch.cat([sums, bad.unsqueeze(1)], 1).tolist(), strict=True)
+    for step, ((rows, _), (loss, mix_loss, correct, not_finite)) in enumerate(rows_and_sums, first):
+        if not_finite:
+            reason = NotFinite(f"the loss is not finite (here {loss} clean, {mix_loss} mixed)")
+            raise _named(reason, loader, epoch, step, rows)
+        meter.loss += loss * len(rows)
+        meter.mix_loss += mix_loss * len(rows)
+        meter.correct += int(correct)
+        meter.seen += len(rows)
 
 
 def _named(error: NotFinite, loader: Loader, epoch: int, step: int, rows: Tensor) -> NotFinite:
@@ -223,8 +248,8 @@ def evaluate(
     model: nn.Module,
     loader: Loader,
     batch_size: int,
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
-    after_batch: Callable[[], None] = lambda: None,
+    precision: torch.dtype | None = None,
+    stop: StopSignals | None = None,
     fixed_size: bool = False,
     adjustment: Tensor | None = None,
 ) -> Scores:
@@ -235,27 +260,30 @@ def evaluate(
     Args:
         model: x (N, C, T, V, M) -> logits (N, K).
         batch_size: samples in a forward pass of a process.
-        after_batch: called after each; may raise Stopped.
+        precision: dtype of autocast; None: no autocast.
+        stop: looked at after each batch.
         fixed_size: fill the last batch up with copies, which are not scored: for networks compiled for one size.
         adjustment: (K,) is subtracted from every sample's logits.
 
     Raises:
         NotFinite: a score is NaN or infinite.
+        Stopped: a signal came.
     """
     share_buffers(model)
     model.eval()
     logits, rows = [], []
-    batches: Iterable[Batch] = tqdm(loader.in_order(batch_size), desc="evaluate", leave=False, disable=_silent())
+    batches: Iterable[Batch] = tqdm(loader.in_order(batch_size), desc="evaluate", leave=False, disable=no_bar())
     for batch in batches:
         x, missing = batch.x, batch_size * batch.clips - len(batch.x) if fixed_size else 0
         if fixed_size:  # also a full batch, so that all lie alike in memory
             x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
-        with autocast():
+        with autocast(loader.device, precision):
             scores = model(x)[: len(batch.x)]
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32), copy=True)  # a graph may reuse its outputs
         logits.append(over_clips(scores, batch.clips))
         rows.append(batch.rows)
-        after_batch()
+        if stop is not None:
+            stop.check()
     empty = torch.zeros(0, len(loader.class_names), dtype=loader.dtype, device=loader.device)
     all_rows = gather_rows(torch.cat([*rows, torch.zeros(0, dtype=torch.int64)]).to(loader.device)).cpu()
     all_logits = gather_rows(torch.cat([*logits, empty])).cpu()
@@ -274,26 +302,3 @@ def over_clips(logits: Tensor, clips: int) -> Tensor:
     if clips == 1:
         return logits
     return logits.log_softmax(1).view(-1, clips, logits.shape[1]).logsumexp(1) - math.log(clips)
-
-
-@torch.no_grad()
-def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> Tensor:
-    """The baseline (C, T, V, M): mean of the training set as seen at test time, over all processes.
-
-    Args:
-        published: instead the mean of raw, zero-padded joint sequences, whatever the stream (METHOD 9).
-    """
-    batches = loader.padded(batch_size) if published else (batch.x for batch in loader.in_order(batch_size))
-    total: Tensor | None = None
-    for x in tqdm(batches, desc="baseline", leave=False, disable=_silent()):
-        part = x.cpu().double().sum(0)
-        total = part if total is None else total + part
-    if total is None:
-        raise ValueError(f"fewer training samples ({len(loader.ids)}) than processes")
-    total = sum_over_ranks(total.to(loader.device)) if loader.device.type != "mps" else total
-    return (total / len(loader.ids)).to(loader.dtype).to(loader.device)
-
-
-def _silent() -> bool | None:
-    """tqdm's ``disable``: only the main process shows a bar, and only on a terminal."""
-    return None if is_main() else True

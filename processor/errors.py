@@ -1,4 +1,6 @@
-"""Errors that the user can fix. The command line turns every ValueError and OSError into exit code 2."""
+"""Errors that the user can fix. A command turns every ValueError and OSError into exit code 2."""
+
+BUSY = 75  # "try again later", EX_TEMPFAIL of sysexits.h
 
 
 class ConfigError(ValueError):
@@ -7,3 +9,7 @@ class ConfigError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or used: the message names the file and says what to do."""
+
+
+class BusyError(ConfigError):
+    """Another process trains in the work_dir; a command then ends with the exit code ``BUSY``."""

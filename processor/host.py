@@ -33,8 +33,15 @@ def keep_freed_memory(keep: bool = True) -> bool:
     return all(answer == 1 for answer in taken)
 
 
+class Stopped(Exception):
+    """The run was asked to stop and is between two steps."""
+
+
 class StopSignals:
-    """As a context: the first signal is only noted, in ``received``; a second one acts as it always does."""
+    """Ctrl-C and SIGTERM as a note that the loop reads between two steps.
+
+    As a context: the first signal is only noted, in ``received``; a second one acts as it always does.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -44,6 +51,11 @@ class StopSignals:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._note)
         return self
+
+    def check(self) -> None:
+        """Raises Stopped where a signal came."""
+        if self.received is not None:
+            raise Stopped
 
     def _note(self, number: int, frame: object) -> None:
         self.received = number

@@ -1,4 +1,4 @@
-"""Figures of a classifier on a split. n samples, K classes."""
+"""Metrics of a classifier on a split. n samples, K classes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def classification_metrics(
 
     Returns:
         ``top1``, ``top5`` and other ``topk``; ``mean_class_accuracy`` over the classes that occur, which is
-        scikit-learn's balanced accuracy; a figure for each group, the mean of its classes' accuracies, None where it
+        scikit-learn's balanced accuracy; a value for each group, the mean of its classes' accuracies, None where it
         has none; ``per_class``, None for absent classes; ``ece``, see :func:`expected_calibration_error`.
     """
     num_class = scores.shape[1]
     everyone = np.arange(num_class)
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for k in sorted({1, 5, *topk}):
         if k == 1:
-            figures["top1"] = float(accuracy_score(labels, scores.argmax(1)))
+            metrics["top1"] = float(accuracy_score(labels, scores.argmax(1)))
         else:
             hit = 1.0 if k >= num_class else top_k_accuracy_score(labels, scores, k=k, labels=everyone)
-            figures[f"top{k}"] = float(hit)
+            metrics[f"top{k}"] = float(hit)
     per_class = recall_score(labels, scores.argmax(1), labels=everyone, average=None, zero_division=np.nan)
-    figures["mean_class_accuracy"] = _mean(per_class)
+    metrics["mean_class_accuracy"] = _mean(per_class)
     for group, members in groups.items():
-        figures[group] = _mean(per_class[list(members)])
-    figures["per_class"] = [None if np.isnan(value) else float(value) for value in per_class]
-    figures["ece"] = expected_calibration_error(scores, labels)
-    return figures
+        metrics[group] = _mean(per_class[list(members)])
+    metrics["per_class"] = [None if np.isnan(value) else float(value) for value in per_class]
+    metrics["ece"] = expected_calibration_error(scores, labels)
+    return metrics
 
 
 def expected_calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -51,28 +51,39 @@ def expected_calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def table(
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     class_names: Sequence[str],
     class_counts: Sequence[int] | None,
     groups: Mapping[str, Sequence[int]],
 ) -> str:
-    """The figures as text: overall, groups, classes with their training counts, ``-`` where these are unknown."""
+    """The metrics as text: overall, groups, classes with their training counts, ``-`` where these are unknown."""
     width = min(40, max(len("expected calibration error"), *map(len, class_names)))
 
     def line(name: str, value: float | None, more: object = "") -> str:
         percent = "    -" if value is None else f"{100 * value:5.1f}"
         return f"{name[:width]:<{width}} {percent} %  {more}".rstrip()
 
-    lines = [line("overall (top-1)", figures["top1"]), line("top-5", figures["top5"])]
-    lines.append(line("mean class accuracy", figures["mean_class_accuracy"]))
-    lines.append(line("expected calibration error", figures["ece"]))
+    lines = [line("overall (top-1)", metrics["top1"]), line("top-5", metrics["top5"])]
+    lines.append(line("mean class accuracy", metrics["mean_class_accuracy"]))
+    lines.append(line("expected calibration error", metrics["ece"]))
     for group, members in groups.items():
-        lines.append(line(f"{group} shot", figures[group], f"({len(members)} classes)"))
+        lines.append(line(f"{group} shot", metrics[group], f"({len(members)} classes)"))
     lines.append(f"{'class':<{width}} {'acc':>5}    training samples")
     counts = ["-"] * len(class_names) if class_counts is None else class_counts
-    for name, value, count in zip(class_names, figures["per_class"], counts, strict=True):
+    for name, value, count in zip(class_names, metrics["per_class"], counts, strict=True):
         lines.append(line(name, value, count))
     return "\n".join(lines)
+
+
+def epoch_line(metrics: Mapping[str, Any]) -> str:
+    """One line about an epoch, as the log has it."""
+    text = "epoch {epoch:3d}".format(**metrics)
+    if "train_loss" in metrics:
+        text += "  lr {lr:.4f}  loss {train_loss:.4f}, mixed {train_mix_loss:.4f}".format(**metrics)
+        text += "  {samples_per_s:.0f} samples/s".format(**metrics)
+    if "top1" in metrics:
+        text += f"  test top-1 {100 * metrics['top1']:.1f} %, mean class {100 * metrics['mean_class_accuracy']:.1f} %"
+    return text
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -1,12 +1,16 @@
-"""What a run leaves behind besides checkpoints: log.txt, metrics.jsonl, TensorBoard, config.yaml, environment.json."""
+"""A run's folder, ``work_dir/<run>``: what its files are called, who holds it, whose run it is, what it records."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
+import shutil
+import socket
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Mapping
 from logging.handlers import MemoryHandler
@@ -16,14 +20,168 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from feeders.files import write_atomically
 
-from .config import Config
+from .checkpoint import load_checkpoint
+from .config import Config, read_yaml
+from .errors import BusyError, CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 1.0  # seconds: another process that asks whether the folder is busy holds the lock for a moment
+OF_THIS_CALL = {"config", "phase", "resume", "overwrite", "plugins"}  # keys that config.yaml leaves out
+
+
+class RunFolder:
+    """The only place that knows the files of a run. Nothing is created before something is written.
+
+    Attributes:
+        path: the folder.
+        config, environment, metrics, log, output: config.yaml, environment.json, metrics.jsonl, log.txt, and
+            output.txt, what a run of a sweep prints.
+        last, best: the checkpoints.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config, self.environment = self.path / "config.yaml", self.path / "environment.json"
+        self.metrics, self.log, self.output = (self.path / name for name in ("metrics.jsonl", "log.txt", "output.txt"))
+        self.last, self.best = self.checkpoint("last"), self.checkpoint("best")
+        self.tensorboard = self.path / "tensorboard"
+        self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
+        self._lock: FileLock | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def checkpoint(self, name: str) -> Path:
+        """``last``, ``best`` or ``epoch_<N>``."""
+        return self.path / f"{name}.pt"
+
+    def scores(self, split: str = "test", weights: Path | None = None) -> Path:
+        """The score file of a split: of the last epoch, or of the tested ``weights``."""
+        return self.path / f"scores_{split}{'' if weights is None else f'_{weights.stem}'}.npz"
+
+    # --- who holds it ------------------------------------------------------------------------------------------------
+
+    def acquire(self) -> None:
+        """Creates the folder and locks it for this process, until :meth:`release` or the process's end.
+
+        Raises:
+            BusyError: another process holds it; the message says which.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file, thread_local=False)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout as error:
+            holder = f" ({self._holder.read_text(encoding='utf-8')})" if self._holder.is_file() else ""
+            raise BusyError(
+                f"another process is training in work_dir {self}{holder}; wait for it, or choose another --work_dir"
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            log.warning("%s cannot be locked (%s); make sure that no other process trains there", self, error)
+            return
+        self._lock = lock
+        holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        write_atomically(self._holder, holder.encode())
+
+    def release(self) -> None:
+        """Lets other processes train there, if this one holds the folder."""
+        if self._lock is not None:
+            self._holder.unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def is_busy(self) -> bool:
+        """Does a process train there now?"""
+        if not self._lock_file.is_file():
+            return False
+        lock = FileLock(self._lock_file, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except (OSError, NotImplementedError):  # not for us to lock: the training process will say so
+            return False
+        lock.release()
+        return False
+
+    # --- whose run it is ---------------------------------------------------------------------------------------------
+
+    def other_keys(self, config: Config) -> list[str]:
+        """Keys in which the run that the folder holds is another one than ``config``; none where it holds no run."""
+        return config.other_keys(read_yaml(self.config)) if self.config.is_file() else []
+
+    def resume(self, config: Config) -> dict[str, Any] | None:
+        """The checkpoint from which a run goes on, or None for a fresh start.
+
+        Raises:
+            ConfigError: the folder holds a run of another config.
+            CheckpointError: the checkpoint cannot be read.
+        """
+        named = config.resume not in ("auto", "none")
+        present = _own_checkpoint(self.last, config) if self.last.is_file() and not config.overwrite else None
+        return _own_checkpoint(Path(config.resume), config) if named else present
+
+    def is_complete(self, num_epoch: int) -> bool:
+        """Does it hold the metrics and scores of the last epoch?"""
+        lines = self.read_metrics()
+        return bool(lines) and lines[-1]["epoch"] == num_epoch - 1 and self.scores().is_file()
+
+    def clear(self) -> None:
+        """Removes what a run writes, and nothing else; log.txt stays and is added to."""
+        kept = [self.config, self.environment, self.metrics, self.last, self.best]
+        for path in [*kept, self.scores(), self.scores("val"), *self.path.glob("epoch_*.pt")]:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+    # --- records -----------------------------------------------------------------------------------------------------
+
+    def write_config(self, config: Config) -> None:
+        """config.yaml: every key of the run, as resolved; a config file in its own right."""
+        text = yaml.safe_dump(config.model_dump(exclude=OF_THIS_CALL), sort_keys=False, allow_unicode=True)
+        write_atomically(self.config, text.encode())
+
+    def write_environment(
+        self, data_checksum: str, weights_checksum: str | None, device: torch.device, processes: int
+    ) -> None:
+        """environment.json: versions, commit, checksums of data and starting weights, command, machine."""
+        program = Path(sys.argv[0])  # runs are published; where a copy of the code lies is not
+        as_module = program.name == "__main__.py" and program.parent.name == "processor"
+        facts = {
+            "command": ["main.py" if as_module else program.name, *sys.argv[1:]],
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "git_commit": _commit(),
+            "data_checksum": data_checksum,
+            "weights_checksum": weights_checksum,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "processes": processes,
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+        }
+        write_atomically(self.environment, json.dumps(facts, indent=1).encode())
+
+    def weights_checksum(self) -> str | None:
+        """Checksum of the weights that the run began with, where its environment.json has one."""
+        if not self.environment.is_file():
+            return None
+        try:
+            return json.loads(self.environment.read_text(encoding="utf-8")).get("weights_checksum")
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.environment} is damaged ({error}); delete its folder to train this run again"
+            ) from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """See :func:`read_metrics`."""
+        return read_metrics(self.path)
 
 
 class _Console(logging.Handler):
@@ -33,10 +191,10 @@ class _Console(logging.Handler):
         tqdm.write(self.format(record), file=sys.stdout)
 
 
-def open_log(work_dir: Path | None, console: bool) -> None:
-    """Sends the project's log to the console and, given a work_dir, to its log.txt (appended).
+def open_log(folder: RunFolder | None, console: bool) -> None:
+    """Sends the project's log to the console and, given a run's folder, to its log.txt (appended).
 
-    Until there is a work_dir, lines are kept, so that log.txt begins with what was said about the config.
+    Until there is a folder, lines are kept, so that log.txt begins with what was said about the config.
     """
     root = logging.getLogger()
     early = [line for handler in root.handlers if isinstance(handler, MemoryHandler) for line in handler.buffer]
@@ -47,10 +205,10 @@ def open_log(work_dir: Path | None, console: bool) -> None:
     if console:
         handlers.append(_Console(logging.INFO))
         handlers[-1].setFormatter(logging.Formatter("%(message)s"))
-    if work_dir is None:
+    if folder is None:
         handlers.append(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
     else:
-        handlers.append(logging.FileHandler(work_dir / "log.txt", encoding="utf-8"))
+        handlers.append(logging.FileHandler(folder.log, encoding="utf-8"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         for line in early:
             handlers[-1].handle(line)
@@ -67,66 +225,27 @@ def close_log() -> None:
             handler.close()
 
 
-def write_config(work_dir: Path, config: Config) -> None:
-    """config.yaml: every key of the run, as resolved; a config file in its own right."""
-    of_this_call = {"config", "phase", "resume", "overwrite", "plugins"}
-    text = yaml.safe_dump(config.model_dump(exclude=of_this_call), sort_keys=False, allow_unicode=True)
-    write_atomically(work_dir / "config.yaml", text.encode())
-
-
-def write_environment(
-    work_dir: Path, checksum: str, weights_checksum: str | None, device: torch.device, processes: int
-) -> None:
-    """environment.json: versions, commit, checksums of the data and of the weights it began with, command, machine."""
-    commit = None
-    try:
-        root = Path(__file__).parents[1]
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        log.info("no git commit is known for this copy of the code")
-    facts = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],  # runs are published; where a copy of the code lies is not
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "git_commit": commit,
-        "data_checksum": checksum,
-        "weights_checksum": weights_checksum,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-    }
-    write_atomically(work_dir / "environment.json", json.dumps(facts, indent=1).encode())
-
-
 class MetricsLog:
-    """One JSON line an epoch in metrics.jsonl, and the same figures in TensorBoard.
+    """One JSON line an epoch in metrics.jsonl, and the same metrics in TensorBoard.
 
     Args:
-        work_dir: of the run.
+        folder: of the run.
         first_epoch: lines of this epoch and later ones are of a run that was cut off, and are taken out.
     """
 
-    def __init__(self, work_dir: Path, first_epoch: int) -> None:
-        self.path = work_dir / "metrics.jsonl"
-        kept = [line for line in read_metrics(work_dir) if 0 <= line["epoch"] < first_epoch]  # -1 is before any
+    def __init__(self, folder: RunFolder, first_epoch: int) -> None:
+        self.path = folder.metrics
+        kept = [line for line in folder.read_metrics() if 0 <= line["epoch"] < first_epoch]  # -1 is before any
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self.board = SummaryWriter(str(work_dir / "tensorboard"), purge_step=first_epoch)
+        self.board = SummaryWriter(str(folder.tensorboard), purge_step=first_epoch)
 
-    def add(self, figures: Mapping[str, Any]) -> None:
-        """Writes one epoch's figures; lists and missing figures stay out of TensorBoard."""
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Writes one epoch's metrics; lists and missing values stay out of TensorBoard."""
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(figures)) + "\n")
-        for name, value in figures.items():
+            file.write(json.dumps(dict(metrics)) + "\n")
+        for name, value in metrics.items():
             if isinstance(value, (int, float)) and name != "epoch":
-                self.board.add_scalar(name, value, figures["epoch"])
+                self.board.add_scalar(name, value, metrics["epoch"])
         self.board.flush()
 
     def close(self) -> None:
@@ -135,7 +254,7 @@ class MetricsLog:
 
 
 def read_metrics(work_dir: Path | zipfile.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, up to the first that is none: a crash may have cut off the last."""
+    """The lines of metrics.jsonl, up to the first that is not one: a crash may have cut off the last."""
     path = work_dir / "metrics.jsonl"
     lines: list[dict[str, Any]] = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
@@ -147,3 +266,28 @@ def read_metrics(work_dir: Path | zipfile.Path) -> list[dict[str, Any]]:
             break
         lines.append(line)
     return lines
+
+
+def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
+    """The checkpoint in a file, if it is one of this run."""
+    state = load_checkpoint(source)
+    if not {"config", "epoch", "model", "optimizer"} <= state.keys():
+        raise CheckpointError(f"{source} is no checkpoint of a run; bare weights go to --weights")
+    other = config.other_keys(state["config"])
+    if other or config.resume == "none":
+        num_epoch = state["config"].get("num_epoch", config.num_epoch)
+        finished = "a finished" if state["epoch"] >= num_epoch else "an unfinished"
+        reason = f"of another config (other {', '.join(other)})" if other else "and resume is none"
+        raise ConfigError(f"{source} holds {finished} run {reason}; choose another --work_dir, or --overwrite it")
+    return state
+
+
+def _commit() -> str | None:
+    """The commit of this copy of the code, where it is a git checkout."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    folder = Path(__file__).parents[1]
+    try:
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        log.info("no git commit is known for this copy of the code")
+        return None

@@ -16,6 +16,11 @@ import yaml
 
 from feeders.ntu_protocols import parse_names
 from feeders.store import Sample, StoreWriter
+from processor.build import Data, Parts, build, load_data
+from processor.config import Config
+from processor.distributed import set_up
+from processor.engine import Trainer
+from processor.processor import make_trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +70,14 @@ def write_config(tmp_path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+def build_training(config: Config) -> tuple[Data, Parts, Trainer]:
+    """What a run trains with."""
+    device = set_up(config.device)
+    data = load_data(config, device, ("train", "test"))
+    parts = build(config, data, device)
+    return data, parts, make_trainer(config, data, parts, device)
 
 
 def write_ucla(folder: Path, **files: object) -> Path:

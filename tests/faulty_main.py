@@ -52,7 +52,7 @@ def arm(moment: str, number: int) -> None:
     elif moment == "checkpoint":
         checkpoint.write_atomically = dies(checkpoint.write_atomically, number, half_a_file)
     elif moment == "save":
-        processor.Processor.save = dies(processor.Processor.save, number)
+        processor.Training.save = dies(processor.Training.save, number)
     else:
         raise ValueError(moment)
 

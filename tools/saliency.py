@@ -11,9 +11,10 @@ import logging
 import sys
 from pathlib import Path
 
+from processor.build import build_mixer, build_network, load_data
 from processor.checkpoint import load_checkpoint
 from processor.config import load_config
-from processor.processor import Processor
+from processor.distributed import set_up
 from processor.run_folder import open_log
 from processor.study.saliency import class_contributions, contribution_page
 
@@ -32,17 +33,15 @@ def main(words: list[str] | None = None) -> int:
         if "mixer" not in state:
             raise ValueError(f"{arguments.run / arguments.checkpoint} is no checkpoint of a run")
         overrides = {"device": arguments.device}
-        processor = Processor(load_config(str(arguments.run / "config.yaml"), overrides, arguments.plugin))
-        processor.load_data(("train", "test"))
-        processor.build_model(str(arguments.run / arguments.checkpoint))
-        mixer = processor.build_mixer(state["mixer"])
-        found = class_contributions(processor.network, mixer, processor.loaders["test"])
+        config = load_config(str(arguments.run / "config.yaml"), overrides, arguments.plugin)
+        device = set_up(config.device)
+        data = load_data(config, device, ("train", "test"))
+        network = build_network(config, data, device, str(arguments.run / arguments.checkpoint))
+        found = class_contributions(network, build_mixer(config, data, device, state["mixer"]), data.loaders["test"])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    logging.getLogger(__name__).info(
-        contribution_page(found, processor.loaders["test"].class_names, processor.class_counts)
-    )
+    logging.getLogger(__name__).info(contribution_page(found, data.class_names, data.class_counts))
     return 0
 
 

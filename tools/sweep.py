@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGINT
 
-from processor.config import split_assignment
+from processor.command_line import split_assignment
 from processor.host import usable_cores
 from processor.run_folder import open_log
 from processor.study.launch import Scheduler, visible_gpus

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from ..errors import BUSY
 from ..host import StopSignals, usable_cores
-from ..lock import refusal
-from ..run_folder import read_metrics
+from ..run_folder import RunFolder
 from .plan import Run
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Scheduler:
                 log.info("%s  %s  %s", run.label, headline(run), duration(time.monotonic() - child.began))
                 continue
             output = child.output()
-            if code == 2 and refusal(run.folder) in output:  # another sweep was quicker
+            if code == BUSY:  # another sweep was quicker
                 self.pending.append(run)
                 continue
             lost = "its scores or last figures are lost; delete its folder and those of runs that came from its weights"
@@ -191,7 +191,7 @@ class Scheduler:
 
 def headline(run: Run) -> str:
     """The figures of a finished run's last epoch."""
-    lines = read_metrics(run.folder)
+    lines = RunFolder(run.folder).read_metrics()
     if not lines or "top1" not in lines[-1]:
         return "finished"
     return "top-1 {top1:5.1f} %  mean class {mean_class_accuracy:5.1f} %".format(

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..checkpoint import file_checksum
 from ..config import Config, ConfigError, load_config, nearest, read_yaml
-from ..lock import is_locked
-from ..run_folder import read_metrics
+from ..run_folder import RunFolder
 
 MAIN = Path(__file__).parents[2] / "main.py"
 NAME = re.compile(r"\w[\w.+=-]*")
@@ -100,12 +99,12 @@ class Run:
 
     def epochs(self) -> int:
         """How many epochs its metrics.jsonl tells of."""
-        lines = read_metrics(self.folder)
+        lines = RunFolder(self.folder).read_metrics()
         return lines[-1]["epoch"] + 1 if lines else 0
 
     def status(self) -> Status:
         """How far it is. A run in training is not finished, whatever its folder holds."""
-        if is_locked(self.folder):
+        if RunFolder(self.folder).is_busy():
             return "running elsewhere"
         if self.is_complete():
             return "finished" if not self.differs() else "missing"
@@ -113,7 +112,7 @@ class Run:
 
     def is_complete(self) -> bool:
         """Does its folder hold the last epoch's figures and scores?"""
-        lines = read_metrics(self.folder)
+        lines = RunFolder(self.folder).read_metrics()
         last = bool(lines) and lines[-1]["epoch"] == self.config.num_epoch - 1
         return last and (self.folder / "scores_test.npz").is_file()
 

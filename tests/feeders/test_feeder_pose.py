@@ -15,9 +15,9 @@ from feeders.synthetic_pose import Feeder as Synthetic
 from feeders.synthetic_pose import coco_joints, detect
 from feeders.uniform_sampling import test_clips as clips_at_test_time
 from feeders.uniform_sampling import training_clips
+from processor.build import build_network, load_data
 from processor.config import load_config
 from processor.engine import over_clips
-from processor.processor import Processor
 from shapmix import LAYOUTS, ShapMix, exact_contributions
 from shapmix.mixing import draw_mix, paste
 from tests.conftest import annotations, tiny_config, write_pickle
@@ -317,11 +317,10 @@ def test_official_yaml(pickled, tmp_path, caplog):
     config = load_config(str(path))
     assert config.feeder == "feeders.feeder_pose.Feeder"
     assert config.schedule == "cosine"
-    processor = Processor(config)
-    processor.load_data(("train", "test"))
-    train, test = processor.feeders["train"], processor.feeders["test"]
+    data = load_data(config, torch.device("cpu"))
+    train, test = data.feeders["train"], data.feeders["test"]
     assert (train.stream, train.window_size, train.num_clips, test.num_clips) == ("bone", 100, 1, 10)
     assert (len(train), len(test)) == (8, 4)
-    processor.build_model(None)
+    build_network(config, data, torch.device("cpu"))
     assert "pipeline: window_size and num_clips of its UniformSample" in caplog.text
     assert isinstance(train.store, SkeletonStore)

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-import main
 from feeders import feeder_ntu, feeder_ucla, resident, synthetic
 from feeders.feeder import FREE_SHARE, make_resident
 from feeders.feeder_pose import Feeder as Pose
 from feeders.loader import Batch, StoreLoader, prefetch
 from feeders.resident import ResidentFrames
 from feeders.store import DataError, SkeletonStore
+from processor import command_line
+from processor.build import load_data
+from processor.checkpoint import load_checkpoint
 from processor.config import ConfigError, load_config
 from processor.processor import Processor
+from processor.run_folder import RunFolder
 from tests.conftest import annotations, ntu_names, write_ntu_store, write_pickle, write_ucla
 
 CPU = torch.device("cpu")
@@ -170,8 +173,8 @@ def test_other_errors_keep_their_type(sources, monkeypatch):
 @pytest.mark.parametrize(("words", "value"), [([], "auto"), (["auto"], "auto"), (["true"], True), (["false"], False)])
 def test_command_line(write_config, words, value):
     path = write_config()
-    arguments = main.parser().parse_args(["--config", path, *(["--device_resident", *words] if words else [])])
-    config = load_config(path, main.overrides(arguments))
+    arguments = command_line.parser().parse_args(["--config", path, *(["--device_resident", *words] if words else [])])
+    config = load_config(path, command_line.overrides(arguments))
     assert config.device_resident is value or config.device_resident == value == "auto"
     assert load_config(write_config(device_resident=value)).device_resident == value
     assert "device_resident" not in config.identity()
@@ -185,10 +188,9 @@ def test_a_run_is_the_same_run(write_config, tmp_path):
         config = load_config(
             write_config(), {"device_resident": wanted, "work_dir": str(tmp_path / str(wanted)), "device": "cpu"}
         )
-        processor = Processor(config)
-        assert processor.start() == 0
-        assert all((feeder.resident is not None) == wanted for feeder in processor.feeders.values())
-        ends.append(processor.network.state_dict())
+        assert all((feeder.resident is not None) == wanted for feeder in load_data(config, CPU).feeders.values())
+        assert Processor(config).start() == 0
+        ends.append(load_checkpoint(RunFolder(config.work_dir).last)["model"])
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from feeders.loader import StoreLoader
 from feeders.synthetic import Feeder
+from processor.build import mean_sequence
 from processor.distributed import gather_rows, leave, set_up, sum_over_ranks, tear_down
-from processor.engine import Trainer, evaluate, mean_sequence
+from processor.engine import Reading, Trainer, evaluate
 from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, Remix, ShapMix, effective_number_weights
 from shapmix.distributed import world
 from shapmix.losses import LongTailedLoss
@@ -63,8 +64,7 @@ def main(out: str, cache: str, options: str) -> None:
         criterion=criterion.double(),
         optimizer=torch.optim.SGD(network.parameters(), 0.05, 0.9, nesterov=True),
         learning_rate=lambda epoch, step: 0.05,
-        rank=rank,
-        read_interval=given.get("read_interval", 1),
+        reading=Reading((given.get("read_interval", 1),)),
     )
     kept: dict[str, list[np.ndarray]] = {}
     mix = mixer.apply_draws

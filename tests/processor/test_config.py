@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-import main
+from processor import command_line
 from processor.config import Config, ConfigError, load_config
 from processor.learning_rate import learning_rate
 from processor.official import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS
@@ -116,7 +116,7 @@ def test_official_label_path(tmp_path, label_path, split):
 def test_official_command_line(tmp_path):
     path = write(tmp_path, OFFICIAL)
     words = ["--config", path, "--device", "0", "1", "--start-epoch", "0", "--work-dir", "2024", "--print-log", "False"]
-    config = load_config(path, main.overrides(main.parser().parse_args(words)))
+    config = load_config(path, command_line.overrides(command_line.parser().parse_args(words)))
     assert (config.device, config.work_dir, config.print_log) == ("auto", "2024", False)
 
 
@@ -146,8 +146,8 @@ def test_command_line_wins(tmp_path):
     path = write(tmp_path, OFFICIAL)
     words = ["--config", path, "--work-dir", "elsewhere", "--base_lr", "0.05", "--step", "3", "5", "--overwrite"]
     words += ["--train_feeder_args", "stream=bone", "repeat=2", "--set", "groups.many=50", "model_args.drop_out=0.5"]
-    arguments = main.parser().parse_args(words)
-    config = load_config(path, main.overrides(arguments))
+    arguments = command_line.parser().parse_args(words)
+    config = load_config(path, command_line.overrides(arguments))
     assert (config.work_dir, config.base_lr, config.step, config.overwrite) == ("elsewhere", 0.05, [3, 5], True)
     assert config.train_feeder_args["stream"] == "bone"
     assert config.train_feeder_args["repeat"] == 2
@@ -192,7 +192,7 @@ def test_default_work_dir(monkeypatch):
     assert load_config("config/nw_ucla_lt/shap_mix.yaml").work_dir == "work_dir/nw_ucla_lt/shap_mix"
     both = ["config/nw_ucla_lt/shap_mix.yaml", "config/methods/st_mix.yaml"]
     assert load_config(both).work_dir == "work_dir/nw_ucla_lt/shap_mix+st_mix"
-    assert main.parser().parse_args(["--config", *both, "--seed", "2"]).config == both
+    assert command_line.parser().parse_args(["--config", *both, "--seed", "2"]).config == both
 
 
 def test_plugin_only_from_the_command_line(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 
 import main
 from processor.config import load_config
-from processor.processor import Processor
+from tests.conftest import build_training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
@@ -30,11 +30,8 @@ def test_same_as_on_the_cpu(write_config, tmp_path):
 def test_the_host_does_not_wait(write_config, options):
     """Neither to make a batch nor in a step, once kernels and caches are there."""
     config = load_config(write_config(device="cuda", grad_clip=1.0, **options))
-    processor = Processor(config)
-    processor.load_data(("train", "test"))
-    processor.build_model(None)
-    processor.build_training(None)
-    trainer, loader = processor.trainer, processor.loaders["train"]
+    data, _, trainer = build_training(config)
+    loader = data.loaders["train"]
     trainer.model.train()
     for epoch in range(2):
         torch.cuda.synchronize()

@@ -9,24 +9,18 @@ import pytest
 import torch
 
 import main
+from processor.build import build, load_data
 from processor.checkpoint import file_checksum
-from processor.config import (
-    MIXERS,
-    OF_GUIDANCE,
-    SET_ELSEWHERE,
-    ConfigError,
-    keys_without_effect,
-    load_config,
-    parameters,
-)
-from processor.engine import Stopped
-from processor.processor import Processor
+from processor.config import ConfigError, keys_without_effect, load_config, parameters
+from processor.engine import Trainer
+from processor.host import Stopped
+from processor.methods import GUIDANCE, METHODS, MIXERS
+from processor.processor import Processor, Training
 from processor.scores import read_scores
 from shapmix import post_hoc_adjustment
 from tests.conftest import ROOT
 
-METHODS = sorted(path.stem for path in (ROOT / "config" / "methods").glob("*.yaml"))
-SECOND = ("classifier_retraining", "tau_normalisation", "post_hoc")
+CPU = torch.device("cpu")
 
 
 def method(name):
@@ -46,7 +40,7 @@ def first_stage(write_config, tmp_path):
     return path, tmp_path / "first"
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in SECOND])
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if row.starts_from is None])
 def test_trains(name, write_config, tmp_path):
     scores = run(write_config(num_epoch=1), name, tmp_path / name)
     assert scores.scores.shape == (24, 12)
@@ -80,13 +74,12 @@ def test_reweighting_starts_late(write_config, monkeypatch):
 
 
 def test_sampler_of_the_config(write_config):
-    processor = Processor(load_config([write_config(), method("over_sampling")]))
-    processor.load_data(("train", "test"))
-    train = processor.loaders["train"]
+    loaders = load_data(load_config([write_config(), method("over_sampling")]), CPU).loaders
+    train = loaders["train"]
     shown = train.labels[train.plan(0).flatten()].bincount()
     assert len(shown) == len(train.class_counts)
     assert shown.min() >= max(train.class_counts) - train.batch_size
-    assert [len(batch.rows) for batch in processor.loaders["test"].in_order(24)] == [24]
+    assert [len(batch.rows) for batch in loaders["test"].in_order(24)] == [24]
 
 
 def test_sampler_of_a_dataset(write_config, tmp_path, monkeypatch):
@@ -101,9 +94,8 @@ def test_sampler_of_a_dataset(write_config, tmp_path, monkeypatch):
         feeder="samplerdata.Data", feeder_args=None, train_feeder_args=None, test_feeder_args=None, layout="ntu25",
         model_args={"base_channel": 4, "num_class": 2},
     )  # fmt: skip
-    processor = Processor(load_config([path, method("over_sampling")], plugins=["samplerdata"]))
-    processor.load_data(("train", "test"))
-    train = processor.loaders["train"]
+    config = load_config([path, method("over_sampling")], plugins=["samplerdata"])
+    train = load_data(config, CPU).loaders["train"]
     assert train.samples_per_epoch == 18
     assert [int(batch.y.sum()) for batch in train.shuffled(0)] == [
         int(train.labels[rows].sum()) for rows in train.plan(0)
@@ -149,7 +141,7 @@ def test_retraining_keeps_the_features(first_stage, tmp_path):
     assert {key for key in old if not torch.equal(old[key], new[key])} == {"fc.weight", "fc.bias"}
 
 
-def test_retraining_resumes(first_stage, tmp_path):
+def test_retraining_resumes(first_stage, tmp_path, monkeypatch):
     path, first = first_stage
     words = ["--weights", str(first / "last.pt"), "--num_epoch", "2"]
     whole = run(path, "classifier_retraining", tmp_path / "whole", *words)
@@ -158,17 +150,17 @@ def test_retraining_resumes(first_stage, tmp_path):
         [path, method("classifier_retraining")],
         {"weights": str(first / "last.pt"), "num_epoch": 2, "work_dir": str(folder)},
     )
-    cut = Processor(config)
-    run_epoch = cut.run_epoch
+    run_epoch = Training.run_epoch
 
-    def stop(metrics):
-        if cut.epoch == 1:
+    def stop(self, record):
+        if self.epoch == 1:
             raise OSError("cut")
-        run_epoch(metrics)
+        run_epoch(self, record)
 
-    cut.run_epoch = stop
-    with pytest.raises(OSError, match="cut"):
-        cut.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run_epoch", stop)
+        with pytest.raises(OSError, match="cut"):
+            Processor(config).start()
     began_with = file_checksum(first / "last.pt")
     with open(first / "last.pt", "ab") as file:  # another file, which the second stage never saw
         file.write(b" ")
@@ -208,7 +200,7 @@ def test_bad_keys(write_config, changes, wanted):
         ({"mixing": "mixup", "baseline": "published"}, "baseline has no effect, because mixing is mixup"),
         (
             {"mixing": "st_mix", "mixing_args": {"temperature": 0.1}},
-            "mixing_args.temperature has no effect, because st_mix is not guided",
+            "mixing_args.temperature has no effect, because mixing is st_mix",
         ),
         ({"tau": 0.5, "reweight_from": 0.5, "reweight_beta": 0.9, "baseline": "published"}, None),
         ({"mixing": "st_mix", "mixing_args": {"paste_probability": 0.5}}, None),
@@ -228,18 +220,20 @@ def test_a_run_tells_of_keys_without_effect(write_config, tmp_path):
 
 
 def test_what_st_mix_reads_is_no_argument_of_guidance():
-    """Every argument in OF_GUIDANCE leaves uniform mixing as it is, bit for bit, and no other argument is missing."""
+    """Every argument in GUIDANCE leaves uniform mixing as it is, bit for bit, and no other argument is missing."""
     others = {"coalition_sizes": [1], "paste_probability": 0.0, "window": [1, 1], "with_clean": False, "enabled": False}
-    known = {*OF_GUIDANCE, *SET_ELSEWHERE, *others}
-    assert set(parameters(MIXERS["st_mix"])) == known
+    st_mix = MIXERS["st_mix"]
+    reserved = st_mix.reserved - {"network"}
+    assert set(parameters(st_mix.make)) == {*GUIDANCE, *reserved, *others}
+    assert st_mix.ignores == GUIDANCE
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(6, 3, 16, 25, 1, generator=rng), torch.tensor([0, 1, 2, 0, 1, 2])
     odd = {"temperature": 9.0, "scale": 9.0, "estimate_interval": 9, "estimate_fraction": 0.1, "rarity": "index",
            "update": "sequential", "decay_start": "later", "reduction": "table"}  # fmt: skip
-    assert set(odd) == set(OF_GUIDANCE)
+    assert set(odd) == set(GUIDANCE)
 
     def mixed(**args: object) -> list[torch.Tensor]:
-        mixer = MIXERS["st_mix"]("ntu25", [9, 5, 2], guided=False, **args)
+        mixer = st_mix.make("ntu25", [9, 5, 2], **st_mix.sets, **args)
         found = []
         for step in range(6):
             mixer.start_step(9, step)
@@ -272,11 +266,11 @@ def test_evaluation_alone_that_was_stopped_is_done_again(first_stage, tmp_path, 
     path, first = first_stage
     folder, words = tmp_path / "post", ["--weights", str(first / "last.pt")]
 
-    def stop(self, split):
+    def stop(self, metrics):
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(Processor, "evaluate", stop)
+        patch.setattr(Training, "evaluate", stop)
         assert main.main(["--config", path, method("post_hoc"), "--work_dir", str(folder), *words]) == 143
     assert not (folder / "scores_test.npz").exists()
     run(path, "post_hoc", folder, *words)
@@ -296,19 +290,14 @@ def test_retraining_freezes_what_became_of_the_norms(first_stage, tmp_path, monk
     """On several GPUs SyncBatchNorm takes the norms' places before anything is frozen."""
     path, first = first_stage
     config = load_config([path, method("classifier_retraining")], {"weights": str(first / "last.pt")})
-    processor = Processor(config)
-    processor.load_data(("train", "test"))
-    processor.build_model(config.weights)
-    monkeypatch.setattr("processor.processor.DistributedDataParallel", lambda network, **options: network)
-    processor.processes, processor.device = 2, torch.device("cuda")
-    monkeypatch.setattr(processor, "build_mixer", lambda state: None)
-    monkeypatch.setattr("processor.processor.build_criterion", lambda *args: torch.nn.Identity())
-    monkeypatch.setattr("processor.processor.build_optimizer", lambda *args: None)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.nn.Module, "to", lambda self, *args: self)
-        processor.build_training(None)
-    processor.trainer.start_epoch()
-    norms = [module for module in processor.network.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    data = load_data(config, CPU)
+    monkeypatch.setattr("processor.build.DistributedDataParallel", lambda network, **options: network)
+    monkeypatch.setattr("processor.build.world", lambda: (0, 2))
+    monkeypatch.setattr("processor.build.build_optimizer", lambda *args: None)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *args: self)
+    parts = build(config, data, torch.device("cuda"))
+    Trainer(parts.model, None, parts.criterion, None, None, frozen=parts.frozen).start_epoch()
+    norms = [module for module in parts.network.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
     assert norms
     assert not any(norm.training for norm in norms)
-    assert processor.network.fc.training
+    assert parts.network.fc.training

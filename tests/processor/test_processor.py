@@ -16,10 +16,11 @@ import main
 from processor import processor
 from processor.checkpoint import load_checkpoint, load_weights
 from processor.config import load_config
-from processor.engine import Meter, Trainer
+from processor.engine import Meter, Reading, Trainer
+from processor.host import StopSignals
 from processor.info import estimate_line, forward_units
 from processor.metrics import classification_metrics, expected_calibration_error, table
-from processor.run_folder import MetricsLog, read_metrics
+from processor.run_folder import MetricsLog, RunFolder
 from shapmix import ShapMix
 from tests import as_on_cuda, small
 from tests.conftest import write_ucla
@@ -98,8 +99,8 @@ def test_odd_lines_of_metrics(tmp_path, last):
     good = [{"epoch": epoch, "top1": epoch / 4} for epoch in range(2)]
     written = b"".join(json.dumps(line).encode() + b"\n" for line in good)
     (tmp_path / "metrics.jsonl").write_bytes(written + last + b"\n" + json.dumps({"epoch": 3}).encode())
-    assert read_metrics(tmp_path) == good
-    MetricsLog(tmp_path, 2).close()
+    assert RunFolder(tmp_path).read_metrics() == good
+    MetricsLog(RunFolder(tmp_path), 2).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == written
 
 
@@ -292,10 +293,11 @@ def test_read_interval(write_config):
     config = load_config(write_config(log_interval=30, save_steps=7))
     assert processor.read_interval(config, torch.device("cpu")) == 1
     assert processor.read_interval(config, torch.device("cuda")) == 30
-    run = processor.Processor(config)
-    assert [steps for steps in range(1, 31) if run.reads_also(steps)] == [7, 14, 21, 28, 30]
-    run.signals.received = 15
-    assert run.reads_also(3), "a stop does not wait"
+    stop = StopSignals()
+    reading = Reading((30, config.log_interval, config.save_steps), stop)
+    assert [steps for steps in range(1, 31) if reading.due(steps)] == [7, 14, 21, 28, 30]
+    stop.received = 15
+    assert reading.due(3), "a stop does not wait"
 
 
 def test_compiled(write_config, tmp_path, monkeypatch):

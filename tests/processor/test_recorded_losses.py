@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from processor.build import Parts
 from processor.config import load_config
-from processor.processor import Processor
-from tests.conftest import ROOT
+from tests.conftest import ROOT, build_training
 
 RECORDED = {  # clean and mixed loss of each step
     "start": [
@@ -55,9 +55,9 @@ def numbers(shape: torch.Size, key: str) -> Tensor:
 
 
 @torch.no_grad()
-def fill(processor: Processor) -> None:
+def fill(parts: Parts) -> None:
     """Gives weights and baseline such numbers."""
-    for name, value in processor.network.named_parameters():
+    for name, value in parts.network.named_parameters():
         drawn = numbers(value.shape, name)
         if value.ndim > 1 and not name.endswith("PA"):
             value.copy_(drawn * (3 / value[0].numel()) ** 0.5)
@@ -65,7 +65,7 @@ def fill(processor: Processor) -> None:
             value.copy_(1 + 0.02 * drawn)
         elif name.endswith("bias"):
             value.copy_(0.1 * drawn)
-    baseline = processor.trainer.mixer.baseline
+    baseline = parts.mixer.baseline
     baseline.copy_(numbers(baseline.shape, "baseline"))
 
 
@@ -74,14 +74,11 @@ def test_recorded_losses(part, tmp_path, monkeypatch):
     """With uniform mixes, and with guided ones."""
     monkeypatch.chdir(ROOT)
     keys = {"device": "cpu", "precision": "fp64", "work_dir": str(tmp_path), **CHANGES[part]}
-    processor = Processor(load_config("config/demo.yaml", keys))
-    processor.load_data(("train", "test"))
-    processor.build_model(None)
-    processor.build_training(None)
-    fill(processor)
-    trainer, epoch, losses = processor.trainer, EPOCH[part], []
+    data, parts, trainer = build_training(load_config("config/demo.yaml", keys))
+    fill(parts)
+    epoch, losses = EPOCH[part], []
     trainer.start_epoch()
-    batches = processor.loaders["train"].shuffled(epoch)
+    batches = data.loaders["train"].shuffled(epoch)
     for step in range(len(RECORDED[part])):
         batch = next(batches)
         batch = replace(batch, x=numbers(batch.x.shape, f"x/{step}"))

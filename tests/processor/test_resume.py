@@ -15,9 +15,12 @@ import torch
 import yaml
 
 import main
+from processor.build import build, load_data
 from processor.checkpoint import load_checkpoint
 from processor.config import load_config
-from processor.processor import Processor
+from processor.host import StopSignals
+from processor.processor import Training
+from processor.run_folder import RunFolder
 from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
 
@@ -111,7 +114,7 @@ def test_killed_at_any_moment(tmp_path, request, monkeypatch, kills, options):
 def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypatch):
     path = run_config(tmp_path)
     calls = 0
-    check = Processor.check_signal
+    check = StopSignals.check
 
     def check_signal(self):
         nonlocal calls
@@ -121,20 +124,20 @@ def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypa
             time.sleep(0.01)
         check(self)
 
-    monkeypatch.setattr(Processor, "check_signal", check_signal)
+    monkeypatch.setattr(StopSignals, "check", check_signal)
     assert main.main(["--config", path]) == 143
     state = load_checkpoint(tmp_path / "run" / "last.pt")
     assert (state["epoch"], state["meter"]["steps"]) == (0, 3)
 
-    stop = Processor.after_step
+    after = Training.after_reading
 
-    def after_step(self, epoch, meter):
-        if (epoch, meter.steps) == (2, 1):
+    def after_reading(self):
+        if (self.epoch, self.meter.steps) == (2, 1):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
-        stop(self, epoch, meter)
+        after(self)
 
-    monkeypatch.setattr(Processor, "after_step", after_step)
+    monkeypatch.setattr(Training, "after_reading", after_reading)
     assert main.main(["--config", path]) == 130
     state = load_checkpoint(tmp_path / "run" / "last.pt")
     assert (state["epoch"], state["meter"]["steps"]) == (2, 1)
@@ -173,10 +176,10 @@ def test_the_device_decides_how_weights_are_updated(tmp_path, monkeypatch):
     path = run_config(tmp_path)
     assert main.main(["--config", path, "--num_epoch", "1"]) == 0
     state = load_checkpoint(tmp_path / "run" / "last.pt")
-    run = Processor(load_config(path))
-    run.load_data(("train", "test"))
-    run.build_model(None)
-    run.build_training(state["mixer"])
+    config = load_config(path)
     state["optimizer"]["param_groups"][0]["fused"] = True
-    run.restore(state)
-    assert run.trainer.optimizer.param_groups[0]["fused"] is None
+    device = torch.device("cpu")
+    data = load_data(config, device)
+    training = Training(config, RunFolder(config.work_dir), device, data, build(config, data, device, state), state)
+    assert training.epoch == 1
+    assert training.parts.optimizer.param_groups[0]["fused"] is None

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import main
 from feeders.ntu_protocols import CLASSES
+from processor.build import load_data
 from processor.config import load_config
 from processor.official import NO_EFFECT
-from processor.processor import Processor
 from tests.conftest import ROOT, ntu_names, write_ntu_raw
 from tools import ensemble, make_longtail, prepare_ntu
 
@@ -129,9 +130,8 @@ def official(tmp_path: Path, text: str, **places: object) -> str:
 def test_official_balanced(tmp_path):
     stored(tmp_path, "--npz")
     config = load_config(official(tmp_path, OFFICIAL_BALANCED))
-    processor = Processor(config)
-    processor.load_data(("train", "test"))
-    train, test = processor.feeders["train"], processor.feeders["test"]
+    feeders = load_data(config, torch.device("cpu")).feeders
+    train, test = feeders["train"], feeders["test"]
     assert (len(train), len(test)) == (360, 120)
     assert train.stream == test.stream == "bone"
     assert (train.random_rot, train.p_interval, test.p_interval) == (True, (0.5, 1.0), (0.95,))
@@ -149,11 +149,10 @@ def test_official_long_tailed(tmp_path, caplog):
     caplog.set_level("INFO")
     config = load_config(path)
     assert (config.mixing, config.loss) == ("shap_mix", "logit_adjustment")
-    processor = Processor(config)
-    processor.load_data(("train", "test"))
-    assert sorted(processor.feeders["train"].ids) == chosen
-    assert len(processor.feeders["test"]) == 120
-    assert processor.class_counts == [4] * 19 + [2] * 41
+    data = load_data(config, torch.device("cpu"))
+    assert sorted(data.feeders["train"].ids) == chosen
+    assert len(data.feeders["test"]) == 120
+    assert data.class_counts == [4] * 19 + [2] * 41
     assert "class_balance has no effect on Feeder_LT_nosample" in caplog.text
     assert f"dist_weights: {NO_EFFECT}" in caplog.text
     assert "is rebuilt from" in caplog.text

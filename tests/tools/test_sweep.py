@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import main
+from processor import command_line
 from processor.checkpoint import file_checksum
 from processor.config import ConfigError, load_config
-from processor.lock import lock
+from processor.run_folder import RunFolder
 from processor.study import launch
 from processor.study import plan as planning
 from processor.study.launch import Scheduler, duration, visible_gpus
@@ -58,8 +58,7 @@ if kind == "slow":
     time.sleep(100)
 if kind == "raced" and not (folder / "raced").exists():
     (folder / "raced").touch()
-    print(f"error: another process is training in work_dir {folder}; wait for it, or choose another --work_dir")
-    sys.exit(2)
+    sys.exit(75)
 time.sleep(0.2)
 with open(folder / "metrics.jsonl", "w") as file:
     for epoch in range(2):
@@ -140,8 +139,8 @@ def test_the_command_line_says_the_same(write):
     odd = {"base_lr": 1e-5, "train_feeder_args.n_max": 9, "model_args": {"base_channel": 4}, "step": [3, 5]}
     odd |= {"layout": None, "ignore_weights": ["null", "a: b", "1", "é # c", "-x", ""], "nesterov": False}
     (run,) = plan(write(set=odd), plugins=["tests"])
-    arguments = main.parser().parse_args(run.command(["tests"])[2:])
-    config = load_config(arguments.config, main.overrides(arguments), arguments.plugin)
+    arguments = command_line.parser().parse_args(run.command(["tests"])[2:])
+    config = load_config(arguments.config, command_line.overrides(arguments), arguments.plugin)
     assert config == run.config
     assert config.ignore_weights == odd["ignore_weights"]
     for value in (1e-5, "x\ny\n", "", None, [1, {"a": "yes"}], "2024-01-01", "word " * 50):
@@ -332,7 +331,8 @@ def test_a_run_elsewhere_is_waited_for(write, events, capsys, finishes):
     path = write(runs={"theirs": {}, "ours": {}})
     folder = path.parent / "sweep" / "theirs" / "seed_1"
     folder.mkdir(parents=True)
-    held = lock(folder)
+    held = RunFolder(folder)
+    held.acquire()
     assert sweep.main([str(path), "--dry-run"]) == 0
     assert "theirs/seed_1  running elsewhere\n" in capsys.readouterr().out
 
@@ -344,7 +344,7 @@ def test_a_run_elsewhere_is_waited_for(write, events, capsys, finishes):
         if finishes:
             (folder / "metrics.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n')
             (folder / "scores_test.npz").touch()
-        held.close()
+        held.release()
 
     other = threading.Thread(target=end)
     other.start()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import main
 from processor.metrics import classification_metrics, table
-from processor.processor import clear_work_dir
+from processor.run_folder import RunFolder
 from processor.scores import ScoreFile, read_labels, read_scores
 from processor.study.ensemble import default_weights, fuse, join, read_validation, search_weights
 from tests.conftest import write_ucla
@@ -442,7 +442,7 @@ def test_a_run_writes_both_splits(write_config, tmp_path, capsys):
     assert val.metrics()["top1"] == last["val_top1"]
     assert test.metrics()["top1"] == last["top1"]
     assert command(run, "--search") == 0
-    clear_work_dir(run)
+    RunFolder(run).clear()
     assert not list(run.glob("scores_*.npz"))
 
 

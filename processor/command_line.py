@@ -1,0 +1,154 @@
+"""The command line: main.py's options, one for each key of the schema, and what all commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from signal import SIGINT
+from typing import Any, get_args
+
+import yaml
+
+from .config import Config, load_config, nearest
+from .distributed import leave
+from .errors import BUSY, BusyError, ConfigError
+from .official import OFFICIAL_KEYS
+from .processor import Processor
+from .run_folder import open_log
+
+OWN_OPTIONS = ("config", "plugin", "set")
+SWITCHES = ("overwrite",)  # keys whose option needs no value
+
+
+Work = Callable[[argparse.Namespace], int | None]
+
+
+def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[str] | None = None) -> int:
+    """Parses a command line, does the work and returns the exit code.
+
+    0 or what ``work`` returns; 2 for errors that the user can fix, printed in one line; 75 where another process trains
+    in the work_dir; 130 for Ctrl-C. Only the main process of several prints the log.
+    """
+    open_log(None, console=os.environ.get("RANK", "0") == "0")
+    arguments, unknown = options.parse_known_args(words)
+    if unknown:
+        known = [name for action in options._actions for name in action.option_strings]
+        options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known)}\n")
+    try:
+        return work(arguments) or 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BUSY if isinstance(error, BusyError) else 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + SIGINT
+
+
+def add_plugin(options: argparse.ArgumentParser) -> None:
+    """``--plugin``."""
+    options.add_argument("--plugin", action="append", default=[], help="your package that class paths may name")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Trains, tests or describes as one command line says; returns the exit code."""
+    return run_command(_run, parser(), words)
+
+
+def console() -> None:
+    """The command ``shapmix-train``."""
+    leave(main())
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, overrides(arguments), arguments.plugin)
+    return Processor(config).start()
+
+
+def parser() -> argparse.ArgumentParser:
+    """One option for every key of the schema, and --config, --plugin, --set."""
+    options = argparse.ArgumentParser(
+        usage="%(prog)s --config FILE.yaml [FILE.yaml ...] [--KEY VALUE ...] [--set KEY=VALUE ...]",
+        description="Train, test or describe a long-tailed skeleton action recogniser. Every key of the YAML is also "
+        "an option; command line > YAML > default.",
+        allow_abbrev=False,
+    )
+    options.add_argument(
+        "--config",
+        required=True,
+        nargs="+",
+        help="YAML file, such as config/demo.yaml; further ones lie over it, such as config/methods/ldam_drw.yaml",
+    )
+    options.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key")
+    add_plugin(options)
+    for key, field in Config.model_fields.items():
+        if key in SWITCHES:
+            options.add_argument(f"--{key}", action="store_const", const=True, help=field.description)
+        elif key not in ("config", "plugins"):
+            _add_key(options, key, field.description or "")
+    for key, meaning in OFFICIAL_KEYS.items():
+        _add_key(options, key, meaning)
+    return options
+
+
+def _add_key(options: argparse.ArgumentParser, key: str, meaning: str) -> None:
+    names = sorted({f"--{key}", f"--{key.replace('_', '-')}"}, reverse=True)
+    many = "+" if _holds_many(key) else None
+    options.add_argument(
+        *names, dest=key, nargs=many, choices=_words(key) or None, metavar=None if _words(key) else key.upper(),
+        help=meaning.replace("%", "%%"),
+    )  # fmt: skip
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Dotted keys and values of the command line."""
+    found: dict[str, Any] = {}
+    for key, words in vars(arguments).items():
+        if key in OWN_OPTIONS or words is None:
+            continue
+        if isinstance(words, list) and all("=" in word for word in words):  # --train_feeder_args bone=True
+            found.update({f"{key}.{name}": value for name, value in map(split_assignment, words)})
+        elif isinstance(words, list):
+            found[key] = parse_value(words[0]) if len(words) == 1 else [parse_value(word) for word in words]
+        else:
+            found[key] = words if isinstance(words, bool) or _is_text(key) else parse_value(words)
+    found.update(map(split_assignment, arguments.set))
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line, read as YAML: ``0.1``, ``true``, ``[1, 2]``, ``bone``."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value {text!r}: {error}") from error
+
+
+def split_assignment(word: str) -> tuple[str, Any]:
+    """``a.b=c`` -> (a.b, value of c)."""
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{word!r}: write KEY=VALUE, such as base_lr=0.05 or train_feeder_args.stream=bone")
+    return key, parse_value(value)
+
+
+def _is_text(key: str) -> bool:
+    """Does the key hold plain text, which is not to be read as YAML?"""
+    return key in Config.model_fields and Config.model_fields[key].annotation in (str, str | None)
+
+
+def _holds_many(key: str) -> bool:
+    """May several words follow the key on the command line?"""
+    if key == "device":  # the official code lists numbers
+        return True
+    if key not in Config.model_fields or _is_text(key):
+        return False
+    return not isinstance(Config.model_fields[key].default, (str, int, float, type(None)))
+
+
+def _words(key: str) -> tuple[str, ...]:
+    """The allowed words of a key, or () where there is no fixed list."""
+    if key == "device" or key not in Config.model_fields:
+        return ()
+    return tuple(word for word in get_args(Config.model_fields[key].annotation) if isinstance(word, str))

@@ -1,0 +1,109 @@
+"""One process trains in a work_dir; a second one is refused and told by whom, and a dead one holds nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+import main
+from processor.errors import BUSY, BusyError
+from processor.run_folder import RunFolder
+from tests.conftest import ROOT
+
+HOLDER = """
+import sys, time
+from processor.run_folder import RunFolder
+folder = RunFolder(sys.argv[1])
+folder.acquire()
+print("held", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds tmp_path/run."""
+    words = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_refused_while_held(tmp_path, write_config, capsys, holder):
+    folder, path = RunFolder(tmp_path / "run"), write_config(num_epoch=1, mixing="none")
+    assert folder.is_busy()
+    for more in ([], ["--overwrite"]):
+        assert main.main(["--config", path, *more]) == BUSY
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: another process is training in work_dir {folder} (process {holder.pid} on ")
+        assert error.endswith("); wait for it, or choose another --work_dir\n")
+        assert sorted(os.listdir(folder.path)) == [".holder", ".lock"], "nothing else is written"
+    holder.kill()  # kill -9
+    holder.wait()
+    assert not folder.is_busy()
+    assert main.main(["--config", path]) == 0
+    assert not folder.is_busy(), "free after a run, in the same process"
+    assert not (folder.path / ".holder").exists()
+
+
+def test_a_probe_is_no_reason_to_give_up(tmp_path):
+    """is_busy holds the lock for a moment, which another process may meet."""
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    assert not first.is_busy()
+    first.acquire()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.sleep", lambda seconds: first.release())
+        second.acquire()
+    assert first.is_busy()
+    second.release()
+    assert not first.is_busy()
+
+
+def test_clearing_keeps_the_lock(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.acquire()
+    folder.clear()
+    assert folder.is_busy()
+    with pytest.raises(BusyError, match="another process is training"):
+        RunFolder(tmp_path).acquire()
+    folder.release()
+
+
+@pytest.mark.parametrize("failure", [NotImplementedError("no flock"), OSError(38, "no locks here")])
+def test_where_files_cannot_be_locked(tmp_path, monkeypatch, caplog, failure):
+    folder = RunFolder(tmp_path)
+    folder.acquire()
+    folder.release()
+
+    def refuse(*args, **options):
+        raise failure
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    folder.acquire()
+    assert "cannot be locked" in caplog.text
+    assert not folder.is_busy()
+    folder.release()
+
+
+def test_refused_under_torchrun(tmp_path, write_config, holder):
+    """The main process alone meets the lock; the other one ends with it."""
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "main.py", "--config"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *words, write_config(mixing="none")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("error: another process is training in work_dir") == 1, done.stderr
+    assert "cannot be opened; the main process says why" in done.stderr
+    assert sorted(os.listdir(tmp_path / "run")) == [".holder", ".lock"]
