@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, Val
 
 from .errors import ConfigError
 from .methods import CHOICES, LOSSES, MIXERS, SECOND_STAGES, WARM_UP
-from .official import translate, translate_feeder_args
+from .official import OFFICIAL_KEYS, translate, translate_feeder_args
 
 log = logging.getLogger(__name__)
 
@@ -381,3 +381,13 @@ def _explain(path: str, problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{path}: key {key} is missing: {Config.model_fields[key].description}"
     return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a YAML file, for editors; with the official keys."""
+    schema = Config.model_json_schema()
+    official = {key: {"description": meaning} for key, meaning in OFFICIAL_KEYS.items()}
+    schema["properties"] = {
+        key: value for key, value in (schema["properties"] | official).items() if key not in ("config", "plugins")
+    }
+    return schema

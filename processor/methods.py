@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from model.classifier import normalise_classifier, retrain_classifier
 from shapmix import FocalLoss, LDAMLoss, LogitAdjustedLoss, Mixup, Remix, ShapMix, TemporalCutMix
 
@@ -158,3 +160,21 @@ METHODS = {
         starts_from="cross_entropy",
     ),
 }  # fmt: skip
+
+
+def overlay(method: Method) -> str:
+    """The text of a method's YAML file."""
+    paper = f" ({method.paper})" if method.paper else ""
+    weights = f"\n# Needs --weights: the last.pt of a run with {method.starts_from}." if method.starts_from else ""
+    keys = [yaml.safe_dump({key: value}, default_flow_style=None if isinstance(value, Mapping) else False)
+            for key, value in method.keys.items()]  # fmt: skip
+    return f"# {method.title}{paper}.{weights}\n{''.join(keys)}"
+
+
+def methods_table() -> str:
+    """The table of methods, as Markdown."""
+    lines = ["| method | what | keys | from |", "|---|---|---|---|"]
+    for name, method in METHODS.items():
+        keys = yaml.safe_dump(dict(method.keys), default_flow_style=True, sort_keys=False, width=1000).strip()[1:-1]
+        lines.append(f"| `{name}` | {method.title} | `{keys}` | {method.paper} |")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,47 @@
+"""Writes the files that follow from the code: ``python -m tools.generate``
+
+config/methods/*.yaml and the table in docs/methods.md from processor/methods.py, config/schema.json (for editors) from
+processor/config.py. A test fails where one of them is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from feeders.files import write_atomically
+from processor.command_line import run_command
+from processor.config import json_schema
+from processor.methods import METHODS, methods_table, overlay
+
+MARK = "<!-- written by python -m tools.generate -->\n"
+
+
+def generated(root: Path) -> dict[Path, str]:
+    """Path -> text of all files."""
+    page = root / "docs" / "methods.md"
+    before, _, after = page.read_text(encoding="utf-8").split(MARK)
+    texts = {root / "config" / "methods" / f"{name}.yaml": overlay(method) for name, method in METHODS.items()}
+    texts[root / "config" / "schema.json"] = json.dumps(json_schema(), indent=1) + "\n"
+    texts[page] = f"{before}{MARK}{methods_table()}{MARK}{after}"
+    return texts
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run_command(run, options, words)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes what has changed."""
+    for path, text in generated(Path(__file__).parents[1]).items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text.encode())
+            print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
