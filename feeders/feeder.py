@@ -55,7 +55,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
             and counts them). In other splits they are always an error.
 
     Raises:
-        DataError: no sequence in the split, sequences that cannot be used, labels outside the classes.
+        DataError: no sequence in the split, sequences that cannot be used, another number of joints than the layout.
     """
 
     def __init__(
@@ -91,12 +91,6 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         self.members = self._usable(members, on_bad_sample)
         self.labels = store.labels[self.members]
         self.ids = [store.ids[member] for member in self.members]
-        outside = np.flatnonzero((self.labels < 0) | (self.labels >= self.num_class))
-        if len(outside):
-            raise DataError(
-                f"sample {self.ids[outside[0]]} has label {self.labels[outside[0]]}, outside the {self.num_class} "
-                f"classes 0..{self.num_class - 1}"
-            )
         self.resident: ResidentFrames | None = None
         self.num_person, self.num_joints, self.in_channels = store.frames.shape[1:]
         if self.num_joints != layout.num_joints:
@@ -106,14 +100,9 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         return len(self.members)
 
     @property
-    def num_class(self) -> int:
-        """K."""
-        return len(self.class_names)
-
-    @property
     def class_counts(self) -> list[int]:
         """Samples of each class in this split (K,)."""
-        return np.bincount(self.labels, minlength=self.num_class).tolist()
+        return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
     @property
     def checksum(self) -> str:

@@ -7,7 +7,7 @@ Shapes: N batch, C = 3 channels (x, y, score), T frames (``window_size``), V joi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -163,11 +163,13 @@ class Feeder(PoseFeeder):
             store = open_annotations(Path(ann_file), recipe, cache_dir)
         else:
             store = _open_store(Path(str(data_path)))
+        if split not in store.meta["splits"]:
+            raise DataError(f"{store.path} has no split {split!r}; there are {', '.join(store.meta['splits'])}")
+        members, skeleton = np.flatnonzero(store.columns[f"in {split}"]), layout or store.meta["layout"]
         super().__init__(
-            store, _members(store, split), SkeletonLayout.get(layout or store.meta["layout"]),
-            store.meta["class_names"], split, is_training(split), stream, window_size, repeat,
-            on_bad_sample=on_bad_sample, num_clips=num_clips, flip=flip, random_scale=random_scale,
-            random_rot=random_rot,
+            store, members, SkeletonLayout.get(skeleton), store.meta["class_names"], split, is_training(split), stream,
+            window_size, repeat, on_bad_sample=on_bad_sample, num_clips=num_clips, flip=flip,
+            random_scale=random_scale, random_rot=random_rot,
         )  # fmt: skip
 
 
@@ -194,10 +196,3 @@ def _open_store(path: Path) -> SkeletonStore:
     if not {"layout", "class_names", "splits"} <= store.meta.keys():
         raise DataError(f"{path} was not written by tools.prepare_pose")
     return store
-
-
-def _members(store: SkeletonStore, split: str) -> np.ndarray:
-    splits: Sequence[str] = store.meta["splits"]
-    if split not in splits:
-        raise DataError(f"{store.path} has no split {split!r}; there are {', '.join(splits)}")
-    return np.flatnonzero(store.columns[f"in {split}"])

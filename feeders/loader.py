@@ -87,6 +87,9 @@ class Loader:
         sampler: ``instance`` shows every sample once; ``over_sampling`` repeats the samples of each class, at random,
             until it has as many as the largest; ``class_balanced`` draws as many as there are, first a class, then one
             of its samples, both uniformly (Kang et al., arXiv 1910.09217).
+
+    Raises:
+        DataError: labels outside the classes 0 .. K-1.
     """
 
     def __init__(
@@ -101,6 +104,10 @@ class Loader:
         dtype: torch.dtype,
         sampler: Sampler = "instance",
     ) -> None:
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+        if len(wrong):
+            last = len(class_names) - 1
+            raise DataError(f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the classes 0..{last}")
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.ids = ids
         self.class_names = class_names
@@ -267,11 +274,6 @@ class DatasetLoader(Loader):
         if size == 0 or len(labels) != size or len(ids) != size or len(set(ids)) != size:
             raise DataError(
                 f"{type(dataset).__name__} has {size} samples, {len(labels)} labels, {len(set(ids))} different names"
-            )
-        wrong = np.flatnonzero((labels < 0) | (labels >= num_class))
-        if len(wrong):
-            raise DataError(
-                f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the classes 0..{num_class - 1}"
             )
         class_names = [str(name) for name in getattr(dataset, "class_names", range(num_class))]
         super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype, sampler)

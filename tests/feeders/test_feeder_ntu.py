@@ -506,7 +506,7 @@ def test_arrays_without_names(npz, tmp_path):
     feeder = Feeder(npz)
     assert feeder.ids[:2] == ["train_0", "train_1"]
     assert Feeder(npz, "test").ids[0] == "test_0"
-    assert feeder.num_class == 120
+    assert len(feeder.class_names) == 120
     for options in ({"split_path": listed(tmp_path / "l.txt", TRAIN[:3])}, {"val_fraction": 0.5}):
         with pytest.raises(DataError, match=r"does not name its sequences, and .* needs the names"):
             Feeder(npz, **options)
