@@ -1,8 +1,8 @@
 """A long-tailed training list: ``python -m tools.make_longtail --store data/ntu120 --split xsub --imbalance 100``
 
 BRL's protocol: the counts of the classes fall exponentially (or in one step) from ``--n_max`` by the factor
-``--imbalance``, and so many sequences of each class are drawn. The list is written to
-``data/ntu_lt/NTU120_xsub_exp_100.txt``, which the configs name as ``split_path``. For NTU 120 it is the published one.
+``--imbalance``; so many sequences of each class are selected at random. The list is written to
+``data/ntu_lt/NTU120_xsub_exp_100.txt``, which the configs name as ``split_path``. For NTU 120 it is the published list.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from feeders.longtail import PROFILES, long_tailed_subset, shot_groups
 from feeders.ntu_data import read_list
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from feeders.store import DataError, SkeletonStore
+from processor.command_line import run_command
 
 
 def summary(counts: list[int]) -> str:
@@ -30,8 +31,8 @@ def summary(counts: list[int]) -> str:
     return "\n".join(lines)
 
 
-def draw(options: argparse.Namespace) -> tuple[str, list[str], list[int]]:
-    """File name, names of the drawn sequences, and counts of the classes."""
+def select(options: argparse.Namespace) -> tuple[str, list[str], list[int]]:
+    """File name of the list, names of the selected sequences, and counts of the classes."""
     if options.store is not None:
         store = SkeletonStore(options.store)
         names, dataset = store.ids, store.meta["name"]
@@ -45,16 +46,16 @@ def draw(options: argparse.Namespace) -> tuple[str, list[str], list[int]]:
     labels = columns["action"][rows] - 1
     n_max = protocol.n_max if options.n_max is None else options.n_max
     wanted = PROFILES[options.profile](n_max, options.imbalance, protocol.num_class)
-    drawn = rows[long_tailed_subset(labels, wanted, options.seed, options.allow_fewer)]
-    counts = np.bincount(columns["action"][drawn] - 1, minlength=protocol.num_class).tolist()
+    selected = rows[long_tailed_subset(labels, wanted, options.seed, options.allow_fewer)]
+    counts = np.bincount(columns["action"][selected] - 1, minlength=protocol.num_class).tolist()
     file = f"{dataset.upper()}_{options.split}_{options.profile}_{options.imbalance:g}"
     file += f"_max_{n_max}" if n_max != protocol.n_max else ""
     file += f"_seed_{options.seed}" if options.seed else ""
-    return f"{file}.txt", [names[row] for row in drawn], counts
+    return f"{file}.txt", [names[row] for row in selected], counts
 
 
 def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
-    """Writes the list to the file ``out``, or under its own name into the folder ``out``; never over another one."""
+    """Writes the list to the file ``out``, or as ``file`` to the folder ``out``; another list there is an error."""
     path = out if out.suffix == ".txt" else out / file
     text = "\n".join(names) + "\n"
     if path.exists() and not overwrite and read_list(path) != names:
@@ -62,6 +63,15 @@ def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode())
     return path
+
+
+def run(options: argparse.Namespace) -> None:
+    """Selects the sequences, writes the list, prints the counts."""
+    file, names, counts = select(options)
+    path = write(options.out, file, names, options.overwrite)
+    print(f"{summary(counts)}\n{path}")
+    if file.startswith("NTU60"):
+        print("(to compare with published results use BRL's own NTU60 lists, selected from an unsorted listing)")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -75,23 +85,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--imbalance", type=float, required=True, help="largest count / smallest count")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="exp")
     parser.add_argument("--n_max", type=int, help="largest count; by default the protocol's, 600 (ntu120 xset: 400)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw; the published lists have 0")
-    parser.add_argument("--allow-fewer", action="store_true", help="take what there is of classes that have too few")
+    parser.add_argument("--seed", type=int, default=0, help="of the selection; 0 for the published lists")
+    parser.add_argument("--allow-fewer", action="store_true", help="accept classes that have fewer sequences")
     parser.add_argument("--out", type=Path, default=Path("data/ntu_lt"), help="folder, or a .txt file")
     parser.add_argument("--overwrite", action="store_true", help="replace another list of that name")
-    options = parser.parse_args(words)
-    try:
-        file, names, counts = draw(options)
-        path = write(options.out, file, names, options.overwrite)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{summary(counts)}\n{path}")
-    if file.startswith("NTU60"):
-        print(
-            "(BRL's NTU60 lists were drawn from an unsorted listing: use its files to compare with published figures)"
-        )
-    return 0
+    return run_command(run, parser, words)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Raw NTU files -> one store: ``python -m tools.prepare_ntu --raw FOLDER_OR_ZIP --out data/ntu60 --dataset ntu60``
 
-Reads ``.skeleton`` files from folders and zip archives, without unpacking these, and writes a store with all splits
-of the data set. What cannot be used is left out, and named in ``report.json`` and in a table at the end. Cut off, the
+Reads ``.skeleton`` files from folders and zip archives, which it does not unpack, and writes a store with all splits of
+the data set. Files that cannot be used are left out; ``report.json`` and a table at the end name them. After a stop the
 same command goes on where it was.
 """
 
@@ -16,10 +16,17 @@ from feeders.convert.ntu_raw import choose_sources, read_source
 from feeders.convert.prepare import find_sources, prepare, report_table
 from feeders.ntu_data import read_list
 from feeders.ntu_protocols import PROTOCOLS
-
-from .preparing import add_options, carry_out
+from processor.command_line import run_command
+from processor.host import usable_cores
 
 SUFFIX = ".skeleton"
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """Options of the commands that prepare a data set."""
+    options.add_argument("--strict", action="store_true", help="stop with an error where anything is left out")
+    options.add_argument("--jobs", type=int, default=usable_cores(), help="processes; by default one for each core")
+    options.add_argument("--overwrite", action="store_true", help="replace the store in --out")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -31,24 +38,18 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("--missing", type=Path, nargs="+", default=[], help="NTU's lists of missing skeletons")
     options.add_argument("--npz", action="store_true", help="also write CTR-GCN's arrays, NTU60_CS.npz and so on")
     add_options(options)
-    return carry_out(run, options.parse_args(words))
+    return run_command(run, options, words)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Finds the files, prepares the store, prints what came of it."""
+    """Finds the files, prepares the store, prints the report."""
     missing = {name for path in arguments.missing for name in read_list(path)}
     found, others = find_sources(arguments.raw, SUFFIX)
     sources, left_out = choose_sources(found, arguments.dataset, missing)
     store, report = prepare(
-        arguments.out,
-        arguments.dataset,
-        sources,
-        read_source,
-        {**others, **left_out},
-        arguments.jobs,
-        strict=arguments.strict,
-        overwrite=arguments.overwrite,
-    )
+        arguments.out, arguments.dataset, sources, read_source, others | left_out, arguments.jobs, arguments.strict,
+        arguments.overwrite,
+    )  # fmt: skip
     print(f"{arguments.out}\n{report_table(report)}")
     for name, protocol in PROTOCOLS.items():
         if arguments.npz and protocol.dataset == arguments.dataset:

@@ -1,8 +1,8 @@
 """PYSKL's annotation pickle -> a store of 2D poses: ``python -m tools.prepare_pose k400_hrnet.pkl --out data/k400``
 
-The pickle is read by a reader that admits arrays and plain containers and runs nothing. Two people at most are kept,
-by score. What cannot be used is left out, and named in ``report.json`` and in a table at the end. Cut off, the same
-command goes on where it was. From then on no pickle is read.
+The pickle is read by a reader of arrays and plain containers that runs no code. At most two people are kept, by score.
+Sequences that cannot be used are left out; ``report.json`` and a table at the end name them. After a stop the same
+command goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import yaml
 from feeders.convert.prepare import prepare, report_table
 from feeders.convert.pyskl import Recipe, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore, fingerprint_files
+from processor.command_line import run_command
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
-from .preparing import add_options, carry_out
+from .prepare_ntu import add_options
 
 
 def read_layout(word: str) -> SkeletonLayout:
@@ -62,42 +63,30 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("annotations", type=Path, metavar="ANNOTATIONS.pkl")
     options.add_argument("--out", type=Path, required=True, help="folder of the store")
     options.add_argument("--layout", default="coco17", help=f"{', '.join(LAYOUTS)} or a YAML file")
-    options.add_argument(
-        "--raw_folder", type=Path, help="of the raw files that annotations name; by default the pickle's"
-    )
+    options.add_argument("--raw_folder", type=Path, help="folder of raw files; by default the pickle's")
     options.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, in the labels' order")
     options.add_argument("--box_thr", type=float, default=0.0, help="leave out boxes with a lower score (0 .. 1)")
-    options.add_argument(
-        "--valid_ratio",
-        type=float,
-        default=0.0,
-        help="leave out training sequences in which a smaller share of the frames has a box (0 .. 1)",
-    )
-    options.add_argument(
-        "--img_shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="where an annotation has none"
-    )
+    few = "leave out training sequences with boxes in a smaller share of the frames (0 .. 1)"
+    options.add_argument("--valid_ratio", type=float, default=0.0, help=few)
+    options.add_argument("--img_shape", type=int, nargs=2, metavar=("H", "W"), help="of annotations that have none")
     add_options(options)
-    return carry_out(run, options.parse_args(words))
+    return run_command(run, options, words)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Reads the pickle, prepares the store, prints what came of it."""
+    """Reads the pickle, prepares the store, prints the report and the splits."""
     if not 0 <= arguments.box_thr <= 1 or not 0 <= arguments.valid_ratio <= 1:
         raise DataError("--box_thr and --valid_ratio must be shares in 0 .. 1")
-    recipe = Recipe(
-        read_layout(arguments.layout),
-        arguments.box_thr,
-        arguments.valid_ratio,
-        tuple(arguments.img_shape) if arguments.img_shape else None,
-        str(arguments.raw_folder or arguments.annotations.parent),
-    )
+    img_shape = tuple(arguments.img_shape) if arguments.img_shape else None
+    folder = str(arguments.raw_folder or arguments.annotations.parent)
+    recipe = Recipe(read_layout(arguments.layout), arguments.box_thr, arguments.valid_ratio, img_shape, folder)
     names = class_names(arguments.classes)
     poses = read_poses(arguments.annotations, recipe, None if names is None else len(names))
     meta: dict[str, Any] = poses.meta(recipe, names)
     fingerprint = fingerprint_files([arguments.annotations], recipe, names)
     store, report = prepare(
-        arguments.out, arguments.annotations.stem, poses.poses, read_pose, {}, arguments.jobs,
-        strict=arguments.strict, overwrite=arguments.overwrite, fingerprint=fingerprint, **meta,
+        arguments.out, arguments.annotations.stem, poses.poses, read_pose, {}, arguments.jobs, arguments.strict,
+        arguments.overwrite, fingerprint, **meta,
     )  # fmt: skip
     print(f"{arguments.out}\n{report_table(report)}\n{split_table(store, poses.splits)}")
 

@@ -178,6 +178,8 @@ def prepare(
     Raises:
         DataError: ``out`` holds something else, nothing can be used, or ``strict`` and something was left out.
     """
+    if jobs < 1:
+        raise DataError(f"--jobs must be at least 1, got {jobs}")
     fingerprint = fingerprint or hashlib.blake2b(repr([name, *sources]).encode(), digest_size=8).hexdigest()
     out = out.resolve() if out.is_symlink() else out
     if _is_prepared(out, fingerprint, overwrite):

@@ -180,7 +180,7 @@ def test_list_from_a_store(store, tmp_path, capsys):
     assert table[60].split() == ["walking", "apart", "2"]
     assert table[61] == f"{counts.sum()} sequences in 60 classes (0 many, 0 medium, 60 few), imbalance 4"
     assert table[62] == str(path)
-    assert "BRL's NTU60 lists were drawn from an unsorted listing" in table[63]
+    assert "use BRL's own NTU60 lists, selected from an unsorted listing" in table[63]
 
 
 def test_shot_groups(capsys):
