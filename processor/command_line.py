@@ -148,7 +148,7 @@ def _holds_many(key: str) -> bool:
 
 
 def _words(key: str) -> tuple[str, ...]:
-    """The allowed words of a key, or () where there is no fixed list."""
+    """The allowed words of a key, or () where any is allowed."""
     if key == "device" or key not in Config.model_fields:
         return ()
     return tuple(word for word in get_args(Config.model_fields[key].annotation) if isinstance(word, str))

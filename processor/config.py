@@ -185,7 +185,7 @@ def load_config(
 ) -> Config:
     """Reads YAML files, lays each over those before it and ``overrides`` over all, and checks what comes out.
 
-    Dicts are merged key by key, but where a later file names another mixing or loss, its arguments start anew. Official
+    Dicts are merged key by key, but where a later file names another mixing or loss, its arguments start from the default. Official
     keys are translated.
 
     Args:
@@ -242,7 +242,7 @@ def import_class(path: str, plugins: Iterable[str] = ()) -> type:
     """The class at a dotted path, from our own packages or from one that the user named.
 
     Raises:
-        ConfigError: another package, no such module or class, or something that is no class.
+        ConfigError: another package, no such module or class, or something that is not a class.
     """
     allowed = (*OWN_PACKAGES, *plugins)
     module_name, _, class_name = path.rpartition(".")
@@ -260,7 +260,7 @@ def import_class(path: str, plugins: Iterable[str] = ()) -> type:
     if not isinstance(found, type) or found.__module__.partition(".")[0] not in {
         name.partition(".")[0] for name in allowed
     }:
-        raise ConfigError(f"class path {path!r} is no class of {', '.join(allowed)}")
+        raise ConfigError(f"class path {path!r} is not a class of {', '.join(allowed)}")
     return found
 
 
@@ -270,7 +270,7 @@ def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys of a YAML file; ConfigError where it is none."""
+    """The keys of a YAML file; ConfigError where it is not one."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of where training is (METHOD 6)."""
+"""The learning rate as a pure function of where training is (docs/method.md, "Training recipes")."""
 
 from __future__ import annotations
 

@@ -16,13 +16,13 @@ NO_EFFECT = "accepted, no effect: "
 
 # Every key of the official CTR-GCN and Shap-Mix YAML files and scripts that is not used here under its own name.
 OFFICIAL_KEYS: dict[str, str] = {
-    "cos": "schedule: cosine where true",
+    "cos": "true sets schedule: cosine",
     "dataset": NO_EFFECT + "class counts come from the training data",
     "dist_weights": NO_EFFECT + "the prior is chosen by loss and tau, its counts come from the training data",
     "local_rank": NO_EFFECT + "torchrun sets it",
     "model_saved_name": NO_EFFECT + "checkpoints lie in work_dir",
     "start_epoch": NO_EFFECT + "a run goes on where its checkpoint ends (resume)",
-    "test_interval": "eval_interval",
+    "test_interval": "the official name of eval_interval",
 }
 # Arguments of the official feeders, where the feeder here does not take them itself.
 OFFICIAL_FEEDER_ARGS: dict[str, str] = {
@@ -123,5 +123,5 @@ def _pipeline_args(pipeline: Any) -> dict[str, Any]:
             args |= {"window_size": step.get("clip_len", 100), "num_clips": step.get("num_clips", 1)}
         elif kind == "GenSkeFeat":
             feats = " ".join(map(str, step.get("feats", ["j"])))
-            args["stream"] = PYSKL_STREAMS.get(feats, feats)  # the feeder refuses what is none of its streams
+            args["stream"] = PYSKL_STREAMS.get(feats, feats)  # the feeder refuses other words
     return args

@@ -272,7 +272,7 @@ def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
     """The checkpoint in a file, if it is one of this run."""
     state = load_checkpoint(source)
     if not {"config", "epoch", "model", "optimizer"} <= state.keys():
-        raise CheckpointError(f"{source} is no checkpoint of a run; bare weights go to --weights")
+        raise CheckpointError(f"{source} is not a checkpoint of a run; bare weights go to --weights")
     other = config.other_keys(state["config"])
     if other or config.resume == "none":
         num_epoch = state["config"].get("num_epoch", config.num_epoch)

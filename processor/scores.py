@@ -78,7 +78,7 @@ class ScoreFile:
             self._refuse(f"sample {self.ids[row]} has label {self.labels[row]}, outside the classes 0..{num_class - 1}")
 
     def _refuse(self, reason: str) -> None:
-        raise ValueError(f"{self.source}: {reason}; write these scores anew")
+        raise ValueError(f"{self.source}: {reason}; write these scores again")
 
     @property
     def names(self) -> list[str]:
@@ -139,7 +139,7 @@ def read_labels(path: Path) -> ScoreFile:
         onehot = _arrays(path, ["y_test"]).get("y_test")
         if onehot is not None:
             if onehot.ndim != 2 or onehot.dtype.kind not in "fiub" or not ((onehot != 0).sum(1) == 1).all():
-                raise ValueError(f"{path}: y_test of shape {onehot.shape} is not one-hot; prepare this data anew")
+                raise ValueError(f"{path}: y_test of shape {onehot.shape} is not one-hot; prepare this data again")
             ids = [f"test_{row}" for row in range(len(onehot))]
             return ScoreFile(f"{path}", ids, onehot, onehot.argmax(1))
     file = read_scores(path)
@@ -152,13 +152,13 @@ def _read_npz(path: Path | zipfile.Path) -> ScoreFile:
     arrays = _arrays(path, KINDS)
     missing = [key for key in ("ids", "scores") if key not in arrays]
     if missing:
-        raise ValueError(f"{path} has no {' and no '.join(missing)}; it is no score file of a run")
+        raise ValueError(f"{path} has no {' and no '.join(missing)}; it is not a score file of a run")
     for key, array in arrays.items():
         if array.dtype.kind not in KINDS[key] or array.ndim != (2 if key == "scores" else 1):
-            raise ValueError(f"{path}: {key} is {array.dtype} of shape {array.shape}; write these scores anew")
+            raise ValueError(f"{path}: {key} is {array.dtype} of shape {array.shape}; write these scores again")
     groups = arrays.get("groups", np.array([ScoreFile.many, ScoreFile.few])).tolist()
     if len(groups) != 2:
-        raise ValueError(f"{path}: groups has {len(groups)} thresholds, wanted many and few; write these scores anew")
+        raise ValueError(f"{path}: groups has {len(groups)} thresholds, wanted many and few; write these scores again")
     lists = {key: arrays[key].tolist() for key in ("class_names", "class_counts") if key in arrays}
     many, few = groups
     return ScoreFile(
@@ -186,7 +186,7 @@ def _read_official(path: Path) -> ScoreFile:
     shape = np.shape(next(iter(content.values())))
     for name, scores in content.items():
         if not isinstance(name, (str, int, np.integer)):
-            raise ValueError(f"{path}: {name!r} is no sample name; an official score file is a dict of name -> scores")
+            raise ValueError(f"{path}: {name!r} is not a sample name; an official score file is a dict of name -> scores")
         if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu" or scores.ndim != 1:
             raise ValueError(f"{path}: sample {name} has no array of scores, one for each class")
         if scores.shape != shape:

@@ -62,7 +62,7 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"feeder": "os.path.Feeder"}, ["'os.path.Feeder' is outside feeders, model, shapmix", "--plugin os"]),
         ({"feeder": "feeders.nothing.Feeder"}, ["feeders.nothing"]),
         ({"feeder": "feeders.synthetic.Feder"}, ["has no 'Feder'"]),
-        ({"feeder": "feeders.synthetic.synthesize"}, ["is no class of feeders, model, shapmix"]),
+        ({"feeder": "feeders.synthetic.synthesize"}, ["is not a class of feeders, model, shapmix"]),
         ({"model": "torch.nn.Linear"}, ["'torch.nn.Linear' is outside"]),
         ({"train_feeder_args": {"n_maxx": 3}}, ["unknown key train_feeder_args.n_maxx", "did you mean n_max?"]),
         ({"train_feeder_args": {"n_max": "many"}}, ["train_feeder_args.n_max", "valid integer", "'many'"]),
@@ -207,7 +207,7 @@ def test_checkpoint_missing_truncated_or_foreign(capsys, trained, tmp_path):
 def test_resume_from_what_is_no_run(capsys, trained, write_config, tmp_path):
     torch.save(load_checkpoint(tmp_path / "run" / "last.pt")["model"], tmp_path / "bare.pt")
     words = ["--config", trained, "--work_dir", str(tmp_path / "new"), "--resume", str(tmp_path / "bare.pt")]
-    fails(capsys, words, "bare.pt is no checkpoint of a run", "--weights")
+    fails(capsys, words, "bare.pt is not a checkpoint of a run", "--weights")
     fails(capsys, [*words[:-1], str(tmp_path / "gone.pt")], "gone.pt does not exist")
 
 

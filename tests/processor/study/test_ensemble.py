@@ -153,7 +153,7 @@ def test_damaged_files(tmp_path):
     [
         ([1, 2], "holds no scores"),
         ({}, "holds no scores"),
-        ({"a": np.zeros(3), (1,): np.zeros(3)}, r"\(1,\) is no sample name"),
+        ({"a": np.zeros(3), (1,): np.zeros(3)}, r"\(1,\) is not a sample name"),
         ({"a": np.zeros(3), "b": [0, 0, 0]}, "sample b has no array of scores"),
         ({"a": np.zeros(3), "b": np.array(["x"] * 3)}, "sample b has no array of scores"),
         ({"a": np.zeros(3), "b": np.zeros((3, 1))}, "sample b has no array of scores"),
