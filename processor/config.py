@@ -185,8 +185,8 @@ def load_config(
 ) -> Config:
     """Reads YAML files, lays each over those before it and ``overrides`` over all, and checks what comes out.
 
-    Dicts are merged key by key, but where a later file names another mixing or loss, its arguments start from the default. Official
-    keys are translated.
+    Dicts are merged key by key, but where a later file names another mixing or loss, the arguments of the one before
+    are dropped. Official keys are translated.
 
     Args:
         paths: a YAML file, or several: a recipe, and a method over it.

@@ -7,30 +7,21 @@ import os
 import signal
 from typing import Any
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # numbers of mallopt, from glibc's malloc.h
-KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 64 * 2**20}
-DEFAULTS = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20, TOP_PAD: 128 * 2**10}
+KEEP = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}  # of glibc's mallopt: no MMAP_MAX, largest TRIM_THRESHOLD, TOP_PAD
 
 
-def keep_freed_memory(keep: bool = True) -> bool:
+def keep_freed_memory() -> bool:
     """Tells glibc's allocator to keep what is freed, for this process.
 
     By default blocks of 32 MB and more, such as the activations of a large batch, go back to the kernel whenever they
     are freed, and each of their pages costs a fault when the next step asks for them again. Kept, the process stays as
     large as it ever was; it takes some allocations (steps) until the kept memory fits what is asked for.
 
-    Args:
-        keep: False goes back to what glibc does for such programs. What is kept by then is still used: only larger
-            blocks come from the kernel again. To measure without kept memory, use a process that never kept any.
-
     Returns:
         Did an allocator take it? False without glibc (macOS, musl), where nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is None:
-        return False
-    taken = [mallopt(name, value) for name, value in (KEEP if keep else DEFAULTS).items()]
-    return all(answer == 1 for answer in taken)
+    return mallopt is not None and {mallopt(name, value) for name, value in KEEP.items()} == {1}
 
 
 class Stopped(Exception):

@@ -186,7 +186,7 @@ def _read_official(path: Path) -> ScoreFile:
     shape = np.shape(next(iter(content.values())))
     for name, scores in content.items():
         if not isinstance(name, (str, int, np.integer)):
-            raise ValueError(f"{path}: {name!r} is not a sample name; an official score file is a dict of name -> scores")
+            raise ValueError(f"{path}: {name!r} is not a sample name; an official file is a dict of name -> scores")
         if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu" or scores.ndim != 1:
             raise ValueError(f"{path}: sample {name} has no array of scores, one for each class")
         if scores.shape != shape:
