@@ -15,19 +15,20 @@ import numpy as np
 
 from feeders.ntu_protocols import NAME, parse_names
 
+from ..run_folder import RunFolder
 from ..scores import ScoreFile, first_five, read_scores
 
 log = logging.getLogger(__name__)
 
 STREAM_WEIGHTS = [0.6, 0.6, 0.6, 0.3]
-"""Of joint, bone, joint motion and bone motion (METHOD 6)."""
+"""Of joint, bone, joint motion and bone motion (docs/method.md, "Training recipes")."""
 
 
 def join(files: Sequence[ScoreFile], labels: ScoreFile | None = None) -> list[ScoreFile]:
     """The files with their rows in the first one's order, and with what any of them knows of samples and classes.
 
     Args:
-        labels: a further file that gives labels alone. Where no file has any, NTU names tell them.
+        labels: a further file that gives labels alone. Where no file has any, NTU names give them.
 
     Raises:
         ValueError: the files differ in samples, class count, class names or a label, or no label is known.
@@ -43,7 +44,7 @@ def join(files: Sequence[ScoreFile], labels: ScoreFile | None = None) -> list[Sc
 def fuse(files: Sequence[ScoreFile], weights: Sequence[float], labels: ScoreFile | None = None) -> ScoreFile:
     """The weighted sum of the scores, in float64, as CTR-GCN's ensemble has it; see :func:`join`.
 
-    Every sample's sum is taken on its own, file after file, so that the order of rows plays no part.
+    Each sample is summed on its own, file after file, so the order of rows does not matter.
 
     Raises:
         ValueError: see :func:`join`; or weights that are not one for each file, finite, from 0 and not all 0.
@@ -65,13 +66,13 @@ def read_validation(runs: Sequence[Path], tests: Sequence[ScoreFile]) -> list[Sc
     """The runs' scores_val.npz, to choose weights on.
 
     Raises:
-        ValueError: a run has none, is no folder, or shares a sample with the test scores.
+        ValueError: a run has none, is not a folder, or shares a sample with the test scores.
     """
     files = []
     for run in runs:
         if not run.is_dir():
-            raise ValueError(f"{run} is no run's folder; weights are searched on the scores_val.npz of runs")
-        if not (run / "scores_val.npz").is_file():
+            raise ValueError(f"{run} is not a run's folder; weights are searched on the scores_val.npz of runs")
+        if not RunFolder(run).scores("val").is_file():
             raise ValueError(
                 f"{run} has no scores_val.npz to search weights on; set val_subjects or val_fraction in feeder_args "
                 "and train it again, or give --weights"
@@ -119,10 +120,8 @@ def search_weights(files: Sequence[ScoreFile]) -> list[float]:
 
 
 def _weighted_sum(scores: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    total = np.zeros(scores[0].shape)
-    for array, weight in zip(scores, weights, strict=True):
-        total += weight * array.astype(np.float64, copy=False)
-    return total
+    weighted = (weight * array.astype(np.float64) for array, weight in zip(scores, weights, strict=True))
+    return sum(weighted, start=np.zeros(scores[0].shape))
 
 
 def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -139,8 +138,7 @@ def _in_order(file: ScoreFile, first: ScoreFile) -> ScoreFile:
         )
     for one, other in ((file, first), (first, file)):
         present = set(one.ids)
-        lacking = [name for name in other.ids if name not in present]
-        if lacking:
+        if lacking := [name for name in other.ids if name not in present]:
             raise ValueError(
                 f"{one.source} lacks {len(lacking)} samples that {other.source} has: {first_five(lacking)}; only "
                 "scores of the same samples can be joined"
@@ -154,29 +152,23 @@ def _in_order(file: ScoreFile, first: ScoreFile) -> ScoreFile:
 def _labels(files: Sequence[ScoreFile]) -> np.ndarray:
     """(n,) labels of files in one order, checked against each other."""
     known = [(file.source, file.labels) for file in files if file.labels is not None]
-    if not known:
-        return _labels_from_names(files[0])
+    if not known:  # NTU names such as S001C001P001R001A001 end in the number of the action
+        unknown = [name for name in files[0].ids if not NAME.fullmatch(name)]
+        if unknown:
+            raise ValueError(
+                f"none of the score files has labels, and {first_five(unknown)} are not NTU names; give "
+                "--labels FILE: a run's score file, or CTR-GCN's data file with y_test"
+            )
+        return parse_names(files[0].ids)["action"] - 1
     source, labels = known[0]
     for other, theirs in known[1:]:
-        differ = np.flatnonzero(labels != theirs)
-        if len(differ):
+        if len(differ := np.flatnonzero(labels != theirs)):
             row = differ[0]
             raise ValueError(
                 f"{len(differ)} samples have another label in {other} than in {source}, such as {files[0].ids[row]}: "
                 f"{theirs[row]} and {labels[row]}; these are scores of different data"
             )
     return labels
-
-
-def _labels_from_names(file: ScoreFile) -> np.ndarray:
-    """(n,) labels of NTU names such as S001C001P001R001A001, which end in the action's number."""
-    unknown = [name for name in file.ids if not NAME.fullmatch(name)]
-    if unknown:
-        raise ValueError(
-            f"none of the score files has labels, and {first_five(unknown)} are no NTU names that tell them; give "
-            "--labels FILE: a run's score file, or CTR-GCN's data file with y_test"
-        )
-    return parse_names(file.ids)["action"] - 1
 
 
 def _class_names(files: Sequence[ScoreFile]) -> list[str] | None:

@@ -39,12 +39,8 @@ class ClassContributions:
 
     def top(self, values: Tensor, label: int, size: int) -> Coalition:
         """The coalition of ``size`` parts with the largest value in a class's row."""
-        row = [
-            (float(value), coalition)
-            for value, coalition in zip(values[label], self.coalitions, strict=True)
-            if len(coalition) == size
-        ]
-        return max(row)[1]
+        row = zip(values[label].tolist(), self.coalitions, strict=True)
+        return max((value, coalition) for value, coalition in row if len(coalition) == size)[1]
 
 
 def class_contributions(

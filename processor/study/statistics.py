@@ -17,12 +17,9 @@ MIN_REPLICATES = 100
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over seeds.
+    """A metric over S seeds: mean, standard deviation (with S - 1) and 95 % interval of the mean by Student's t.
 
-    Attributes:
-        mean: over the seeds.
-        sd: standard deviation over the seeds (with S - 1), None for one seed.
-        low, high: 95 % interval of the mean by Student's t over the seeds, None for one seed.
+    One seed has the mean alone.
     """
 
     mean: float
@@ -43,12 +40,9 @@ def summarise(values: Sequence[float]) -> Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much larger a metric is with one method than with another.
+    """How much larger a metric is with one method than with another (a share), with its 95 % interval.
 
-    Attributes:
-        value: the difference, a share.
-        low, high: its 95 % interval.
-        seeds: S; for one seed the interval covers the choice of the test samples alone, not that of the seed.
+    For one seed the interval covers the choice of the test samples alone, not that of the seed.
     """
 
     value: float

@@ -72,9 +72,10 @@ class Comparison:
             raise ValueError(f"{samples.source} has no training counts to group by; train this run again")
         if style == "csv":
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(self._class_csv() if by_class else self._method_csv())
+            cells = self._class_table(as_csv=True) if by_class else self._method_csv()
+            csv.writer(text, lineterminator="\n").writerows(cells)
             return text.getvalue()
-        tables = [self._method_cells(), self._class_cells()] if by_class else [self._method_cells()]
+        tables = [self._method_table(), self._class_table(as_csv=False)] if by_class else [self._method_table()]
         return _render(self._heading(), tables, style)
 
     def plot(self, kind: str) -> bytes:
@@ -96,19 +97,11 @@ class Comparison:
             known = ~np.isnan(accuracy).any(0) & (counts > 0)
             places = np.unique(counts[known])
             points = [summarise(accuracy[:, known & (counts == place)].mean(1).tolist()) for place in places]
-            axes.errorbar(
-                places,
-                [100 * point.mean for point in points],
-                [100 * (point.sd or 0) for point in points],
-                marker="o",
-                markersize=4,
-                capsize=3,
-                label=f"{row.method} ({len(row.runs)} seed{'s' if len(row.runs) > 1 else ''})",
-            )
-        axes.set_xscale("log")
+            means, deviations = [100 * point.mean for point in points], [100 * (point.sd or 0) for point in points]
+            label = f"{row.method} ({len(row.runs)} seed{'s' if len(row.runs) > 1 else ''})"
+            axes.errorbar(places, means, deviations, marker="o", markersize=4, capsize=3, label=label)
+        axes.set(xscale="log", xlabel="training samples of the class", ylabel="accuracy (%)")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("training samples of the class")
-        axes.set_ylabel("accuracy (%)")
         title = f"{SPLITS[self.experiment.split]} split, mean ± standard deviation over seeds; {self.experiment.epoch}"
         axes.set_title(title, fontsize="medium")
         axes.grid(alpha=0.3)
@@ -131,7 +124,7 @@ class Comparison:
             )
         return text
 
-    def _method_cells(self) -> Cells:
+    def _method_table(self) -> Cells:
         """The table of methods, header first; a metric that no method has is left out."""
         metrics = [key for key in METRICS if any(row.summaries[key] is not None for row in self.rows)]
         names = [METRICS[key] for key in metrics] + [f"{METRICS[key]}, difference" for key in self.compared]
@@ -141,9 +134,10 @@ class Comparison:
             most = max(len(row.runs), seeds_of_baseline)
             line = [row.method, str(len(row.runs))]
             line += [_summary_text(row.summaries[key], with_interval=key != "ece") for key in metrics]
-            for key in self.compared:
-                is_baseline = row.method == self.baseline
-                line.append("baseline" if is_baseline else _difference_text(row.differences[key], most))
+            is_baseline = row.method == self.baseline
+            line += [
+                "baseline" if is_baseline else _difference_text(row.differences[key], most) for key in self.compared
+            ]
             cells.append(line)
         return cells
 
@@ -167,30 +161,19 @@ class Comparison:
             cells.append(line)
         return cells
 
-    def _class_cells(self) -> Cells:
-        """The table of classes, header first."""
-        cells = [["class", "training samples", *(row.method for row in self.rows)]]
-        for name, count, summaries in self._classes():
-            cells.append([name, count, *(_summary_text(summary, with_interval=False) for summary in summaries)])
-        return cells
-
-    def _class_csv(self) -> Cells:
-        """The table of classes, with columns for mean and standard deviation."""
-        parts = [f"{row.method} {part}_percent" for row in self.rows for part in ("mean", "sd")]
-        cells = [["class", "training_samples", *parts]]
-        for name, count, summaries in self._classes():
-            cells.append([name, count, *(number for summary in summaries for number in _numbers(summary)[:2])])
-        return cells
-
-    def _classes(self) -> list[tuple[str, str, list[Summary | None]]]:
-        """Name, training count, and each method's accuracy of a class, by falling count."""
-        samples = self.experiment.samples
+    def _class_table(self, as_csv: bool) -> Cells:
+        """The table of classes by falling training count, header first; as CSV with columns for mean and deviation."""
+        samples, methods = self.experiment.samples, [row.method for row in self.rows]
         assert samples.class_counts is not None
-        found = []
+        parts = [f"{method} {part}_percent" for method in methods for part in ("mean", "sd")]
+        cells = [["class", "training_samples", *parts] if as_csv else ["class", "training samples", *methods]]
         for label in np.argsort([-count for count in samples.class_counts], kind="stable"):
-            summaries = [_summary([run.metrics["per_class"][label] for run in row.runs]) for row in self.rows]
-            found.append((samples.names[label], str(samples.class_counts[label]), summaries))
-        return found
+            line = [samples.names[label], str(samples.class_counts[label])]
+            for row in self.rows:
+                summary = _summary([run.metrics["per_class"][label] for run in row.runs])
+                line += _numbers(summary)[:2] if as_csv else [_summary_text(summary, with_interval=False)]
+            cells.append(line)
+        return cells
 
 
 def compare_methods(

@@ -242,7 +242,7 @@ def test_labels_of_ntu_names():
     np.testing.assert_array_equal(fuse([bare], [1]).labels, LABELS)
     with pytest.raises(ValueError, match="has label 59, outside"):
         fuse([replace(bare, ids=["S001C001P001R001A060", *ids[1:]])], [1])
-    with pytest.raises(ValueError, match="none of the score files has labels, and S1A1 are no NTU names"):
+    with pytest.raises(ValueError, match="none of the score files has labels, and S1A1 are not NTU names"):
         fuse([replace(bare, ids=["S1A1", *ids[1:]])], [1])
     relabelled = fuse([replace(bare, labels=1 - LABELS % 2)], [1]).labels
     np.testing.assert_array_equal(relabelled, 1 - LABELS % 2, "names are only asked where no file has labels")
@@ -341,7 +341,7 @@ def test_search_errors(tmp_path, capsys):
     assert command(with_val, without, "--search") == 2
     assert "b has no scores_val.npz to search weights on; set val_subjects or val_fraction" in capsys.readouterr().err
     assert command(with_val, tmp_path / "b" / "scores_test.npz", "--search") == 2
-    assert "scores_test.npz is no run's folder" in capsys.readouterr().err
+    assert "scores_test.npz is not a run's folder" in capsys.readouterr().err
     stream(1, ids=[*stream(1, split="val").ids[1:], "test_7"]).write(tmp_path / "b" / "scores_val.npz")
     assert command(with_val, without, "--search") == 2
     assert "1 samples are in the validation and in the test scores: test_7;" in capsys.readouterr().err
@@ -448,11 +448,11 @@ def test_a_run_writes_both_splits(write_config, tmp_path, capsys):
 
 def test_table_fits_names_and_copes_without_counts():
     names = ["wave", "put something inside pocket", "x" * 50]
-    figures = classification_metrics(np.eye(3), np.arange(3), {})
-    lines = table(figures, names, None, {}).splitlines()
+    metrics = classification_metrics(np.eye(3), np.arange(3), {})
+    lines = table(metrics, names, None, {}).splitlines()
     assert lines[-2] == f"{names[1]:<40} 100.0 %  -"
     assert lines[-1] == f"{'x' * 40} 100.0 %  -"
     assert lines[0] == f"{'overall (top-1)':<40} 100.0 %"
-    lines = table(figures, [*names[:2], "jump"], [1, 2, 3], {}).splitlines()
+    lines = table(metrics, [*names[:2], "jump"], [1, 2, 3], {}).splitlines()
     assert lines[-1] == f"{'jump':<27} 100.0 %  3"
-    assert table(figures, ["a", "b", "c"], [1, 2, 3], {}).splitlines()[-1] == f"{'c':<26} 100.0 %  3"
+    assert table(metrics, ["a", "b", "c"], [1, 2, 3], {}).splitlines()[-1] == f"{'c':<26} 100.0 %  3"
