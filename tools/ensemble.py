@@ -9,11 +9,12 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from feeders.files import write_atomically
+from processor.command_line import run_command
 from processor.metrics import table
-from processor.run_folder import open_log
 from processor.scores import read_labels, read_scores
 from processor.study.ensemble import default_weights, fuse, join, read_validation, search_weights
 
@@ -39,16 +40,12 @@ def parser() -> argparse.ArgumentParser:
         "--labels", type=Path, metavar="FILE", help="score .npz with labels, or CTR-GCN's data .npz with y_test"
     )
     options.add_argument("--out", type=Path, metavar="FILE", help="write the fused scores as a score .npz")
-    options.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    options.add_argument("--json", type=Path, metavar="FILE", help="write all metrics as JSON")
     return options
 
 
 def ensemble(arguments: argparse.Namespace) -> None:
-    """Reads, fuses, prints and writes.
-
-    Raises:
-        ValueError: something that the user can mend.
-    """
+    """Reads, fuses, prints and writes."""
     files = [read_scores(run) for run in arguments.runs]
     labels = None if arguments.labels is None else read_labels(arguments.labels)
     if arguments.search:
@@ -66,28 +63,21 @@ def ensemble(arguments: argparse.Namespace) -> None:
         inputs.append({"file": file.source, "weight": weight, **own})
         top1, mean = 100 * own["top1"], 100 * own["mean_class_accuracy"]
         log.info("%-*s  weight %g  top-1 %5.1f %%  mean class %5.1f %%", width, file.source, weight, top1, mean)
-    figures = fused.metrics()
-    log.info("\n%s", table(figures, fused.names, fused.class_counts, fused.groups))
+    metrics = fused.metrics()
+    log.info("\n%s", table(metrics, fused.names, fused.class_counts, fused.groups))
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         fused.write(arguments.out)
     if arguments.json is not None:
         report = {"weights": list(weights), "weights_are": chosen, "samples": len(fused.ids), "inputs": inputs}
-        report |= {"ensemble": figures, "class_names": fused.names}
+        report |= {"ensemble": metrics, "class_names": fused.names}
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(arguments.json, json.dumps(report, indent=1).encode())
 
 
-def main(words: list[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code."""
-    arguments = parser().parse_args(words)
-    open_log(None, console=True)
-    try:
-        ensemble(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(ensemble, parser(), words)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from feeders.files import write_atomically
+from processor.command_line import run_command
 from processor.study.runs import read_experiment
 from processor.study.tables import COMPARED, compare_methods
 
@@ -21,7 +23,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description="Tables of finished runs, by method over seeds.")
     options.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one in which runs lie at any depth"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="a run's folder, or a folder or .zip archive in which runs lie at any depth; also a folder in an archive",
     )
     options.add_argument("--baseline", metavar="NAME", help="add each method's difference from this one, and a verdict")
     options.add_argument(
@@ -30,18 +36,15 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--format", choices=["markdown", "csv", "latex"], default="markdown")
     options.add_argument("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
     options.add_argument(
-        "--split",
-        choices=["test", "val"],
-        default="test",
-        help="val: the validation split, on which to choose a recipe without looking at the test",
+        "--split", choices=["test", "val"], default="test", help="val: the validation split, to choose a recipe on"
     )
     options.add_argument(
         "--best-test-epoch",
         action="store_true",
-        help="metrics of the epoch with the best top-1 on the test set, as published tables have them",
+        help="metrics of the epoch with the best test top-1, as often published",
     )
     options.add_argument(
-        "--group-by", choices=["count"], help="add a table of classes, by training samples; as CSV instead"
+        "--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)"
     )
     options.add_argument("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
     options.add_argument(
@@ -50,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for options that do not go together."""
+def table(arguments: argparse.Namespace) -> None:
+    """Reads, compares, prints or writes."""
     if arguments.baseline is not None and arguments.best_test_epoch:
         raise ValueError(
             "--baseline needs the scores of each sample, which runs keep of the last epoch alone; leave "
@@ -63,15 +66,6 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
     if arguments.split == "val" and arguments.best_test_epoch:
         raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
-
-
-def table(arguments: argparse.Namespace) -> None:
-    """Reads, compares, prints or writes.
-
-    Raises:
-        ValueError: errors that the user can fix.
-    """
-    check(arguments)
     experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
     if experiment.left_out:
         names = ", ".join(map(str, experiment.left_out))
@@ -89,15 +83,9 @@ def table(arguments: argparse.Namespace) -> None:
     write_atomically(arguments.out, text.encode())
 
 
-def main(words: list[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code."""
-    arguments = parser().parse_args(words)
-    try:
-        table(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(table, parser(), words)
 
 
 if __name__ == "__main__":
