@@ -211,7 +211,7 @@ def load_config(
     try:
         config = Config(**{**values, "config": path, "plugins": list(plugins)})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, problem) for problem in error.errors())) from error
+        raise explained(path, error, Config, Groups) from error
     return _check_arguments(config)
 
 
@@ -279,7 +279,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"config file {path} is not YAML: {error}") from error
+        raise ConfigError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"config file {path} must hold 'key: value' lines, got {type(values).__name__}")
     return values
@@ -372,15 +372,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
 
 
-def _explain(path: str, problem: Any) -> str:
-    """One pydantic error as a sentence."""
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = Groups.model_fields if key.startswith("groups.") else Config.model_fields
-        return f"{path}: unknown key {key}{nearest(key.rpartition('.')[2], known)}"
-    if problem["type"] == "missing":
-        return f"{path}: key {key} is missing: {Config.model_fields[key].description}"
-    return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"
+def explained(path: str, error: ValidationError, model: type[BaseModel], inner: type[BaseModel]) -> ConfigError:
+    """The error of a file's ``model``, whose keys may hold ``inner`` ones, with a sentence for each mistake."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = (inner if len(problem["loc"]) > 1 else model).model_fields
+            lines.append(f"{path}: unknown key {key}{nearest(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: key {key} is missing: {model.model_fields[key].description}")
+        else:
+            lines.append(f"{path}: {key}: {problem['msg']}; got {problem['input']!r}")
+    return ConfigError("\n".join(lines))
 
 
 def json_schema() -> dict[str, Any]:

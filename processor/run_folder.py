@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -47,7 +46,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = Path(path) if isinstance(path, str) else path  # a zipfile.Path can be read too
         self.config, self.environment = self.path / "config.yaml", self.path / "environment.json"
         self.metrics, self.log, self.output = (self.path / name for name in ("metrics.jsonl", "log.txt", "output.txt"))
         self.last, self.best = self.checkpoint("last"), self.checkpoint("best")
@@ -180,8 +179,18 @@ class RunFolder:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """See :func:`read_metrics`."""
-        return read_metrics(self.path)
+        """The lines of metrics.jsonl, up to the first damaged one: a crash may have cut off the last."""
+        lines: list[dict[str, Any]] = []
+        text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
+        for row in text.splitlines():
+            try:
+                line = json.loads(row)
+            except json.JSONDecodeError:
+                break
+            if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+                break
+            lines.append(line)
+        return lines
 
 
 class _Console(logging.Handler):
@@ -251,21 +260,6 @@ class MetricsLog:
     def close(self) -> None:
         """Closes TensorBoard's file."""
         self.board.close()
-
-
-def read_metrics(work_dir: Path | zipfile.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, up to the first that is not one: a crash may have cut off the last."""
-    path = work_dir / "metrics.jsonl"
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-            break
-        lines.append(line)
-    return lines
 
 
 def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:

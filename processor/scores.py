@@ -109,7 +109,7 @@ class ScoreFile:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_scores(path: Path | zipfile.Path, split: str = "test") -> ScoreFile:
+def read_scores(path: Path, split: str = "test") -> ScoreFile:
     """Scores of a run's folder (its scores_<split>.npz), of an .npz file, or of an official best_score.pkl.
 
     The official file is a pickled dict of sample name -> (K,) array, without labels.
@@ -124,9 +124,7 @@ def read_scores(path: Path | zipfile.Path, split: str = "test") -> ScoreFile:
         return _read_npz(file)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; name a run's folder, a score .npz or an official best_score.pkl")
-    if isinstance(path, Path) and path.suffix in (".pkl", ".pickle"):
-        return _read_official(path)
-    return _read_npz(path)
+    return _read_official(path) if path.suffix in (".pkl", ".pickle") else _read_npz(path)
 
 
 def read_labels(path: Path) -> ScoreFile:
@@ -148,7 +146,7 @@ def read_labels(path: Path) -> ScoreFile:
     return file
 
 
-def _read_npz(path: Path | zipfile.Path) -> ScoreFile:
+def _read_npz(path: Path) -> ScoreFile:
     arrays = _arrays(path, KINDS)
     missing = [key for key in ("ids", "scores") if key not in arrays]
     if missing:
@@ -166,7 +164,7 @@ def _read_npz(path: Path | zipfile.Path) -> ScoreFile:
     )
 
 
-def _arrays(path: Path | zipfile.Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+def _arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the keys that an .npz has; no other is read."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):

@@ -1,25 +1,22 @@
 """Trains many runs over one recipe: ``python -m tools.sweep config/sweeps/demo.yaml``
 
-The YAML names what is compared (``config``, the recipe; ``runs``, what differs; ``grid``; ``seeds``; ``set``). What
-``set``, ``grid`` and a run's own ``set`` say lies over all files, those of methods too. Finished runs are left alone,
-those that were cut off go on, several train at a time. ``--dry-run`` lists them.
+The YAML names what is compared: ``config``, the recipe; ``methods`` and ``runs``, what differs; ``grid``; ``seeds``;
+``set``. The keys in ``set``, in ``grid`` and in a run's own ``set`` lie over all files, those of methods too. Finished
+runs are left alone, those that were cut off go on, several train at a time. ``--dry-run`` lists them.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from signal import SIGINT
 
-from processor.command_line import split_assignment
+from processor.command_line import add_plugin, run_command, split_assignment
 from processor.host import usable_cores
-from processor.run_folder import open_log
-from processor.study.launch import Scheduler, visible_gpus
-from processor.study.plan import Run, plan
+from processor.study.launch import Launcher, visible_gpus
+from processor.study.plan import plan, table_commands
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +35,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--only", nargs="+", default=[], metavar="PATTERN", help="runs: 'grid/run', 'run' or 'grid'; * and ? match"
     )
-    options.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help=f"runs at a time; by default one a GPU, or one a CPU core up to {MOST_JOBS}",
-    )
+    most = f"runs at a time; by default one a GPU, or one a CPU core up to {MOST_JOBS}"
+    options.add_argument("--jobs", type=int, metavar="N", help=most)
     options.add_argument("--dry-run", action="store_true", help="list the runs and how far each is; start nothing")
-    options.add_argument("--plugin", action="append", default=[], help="package of yours that class paths may name")
+    add_plugin(options)
     options.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key, for all runs"
     )
@@ -53,71 +46,44 @@ def parser() -> argparse.ArgumentParser:
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """Plans, lists or trains; returns the exit code.
-
-    Raises:
-        ValueError: something that the user can mend.
-    """
+    """Plans, lists or trains; returns the exit code (1: a run failed)."""
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be 1 or more, got {arguments.jobs}")
     overrides = dict(map(split_assignment, arguments.set))
-    notes = logging.getLogger("processor")
-    level = notes.level
-    notes.setLevel(logging.WARNING)  # each run's own log has the rest
+    logging.disable(logging.INFO)  # notes on each config; the run's own log has them
     try:
-        runs = plan(arguments.sweep, arguments.seeds, arguments.only, overrides, arguments.plugin)
+        jobs = plan(arguments.sweep, arguments.seeds, arguments.only, overrides, arguments.plugin)
     finally:
-        notes.setLevel(level)
-    statuses = [run.status() for run in runs]
+        logging.disable(logging.NOTSET)
+    statuses = [job.status() for job in jobs]
     if arguments.dry_run:
-        width = max(len(run.label) for run in runs)
-        for run, status in zip(runs, statuses, strict=True):
-            where = f" at epoch {run.epochs()}" if status == "cut off" else ""
-            log.info("%-*s  %s%s", width, run.label, status, where)
+        width = max(len(job.label) for job in jobs)
+        for job, status in zip(jobs, statuses, strict=True):
+            where = f" at epoch {job.epochs()}" if status == "cut off" else ""
+            log.info("%-*s  %s%s", width, job.label, status, where)
         return 0
     missing = sum(status in ("missing", "cut off") for status in statuses)
-    gpus = [] if all(run.config.device == "cpu" for run in runs) else visible_gpus()
-    jobs = arguments.jobs or len(gpus) or max(1, min(usable_cores(), MOST_JOBS, missing))
-    log.info(
-        "%s: %d runs, %d finished, %d running elsewhere, %d to train, %d at a time on %s",
-        arguments.sweep, len(runs), statuses.count("finished"), statuses.count("running elsewhere"), missing, jobs,
-        f"{len(gpus)} GPU(s)" if gpus else "the CPU",
-    )  # fmt: skip
-    scheduler = Scheduler(runs, arguments.plugin, jobs, gpus)
-    code = scheduler.run()
+    gpus = [] if all(job.config.device == "cpu" for job in jobs) else visible_gpus()
+    places = arguments.jobs or len(gpus) or max(1, min(usable_cores(), MOST_JOBS, missing))
+    where = f"{len(gpus)} GPU(s)" if gpus else "the CPU"
+    finished, elsewhere = statuses.count("finished"), statuses.count("running elsewhere")
+    log.info("%s: %d runs, %d finished, %d running elsewhere, %d to train, %d at a time on %s",
+             arguments.sweep, len(jobs), finished, elsewhere, missing, places, where)  # fmt: skip
+    launcher = Launcher(jobs, arguments.plugin, places, gpus)
+    code = launcher.run()
     if code > 1:
         log.info("stopped; the same command goes on")
         return code
-    for label, reason in scheduler.failed.items():
+    for label, reason in launcher.failed.items():
         log.error("failed: %s (%s)", label, reason)
-    for command in table_commands(runs):
+    for command in table_commands(jobs):
         log.info(command)
     return code
 
 
-def table_commands(runs: Sequence[Run]) -> list[str]:
-    """The commands that compare the runs, one for each grid entry; on the validation set, where there is one."""
-    first: dict[Path, Run] = {}
-    for run in runs:
-        first.setdefault(run.folder.parents[1], run)
-    return [
-        f"python -m tools.table {shlex.quote(str(folder))} --baseline {run.folder.parent.name}"
-        + (" --split val" if run.config.validates else "")
-        for folder, run in first.items()
-    ]
-
-
-def main(words: list[str] | None = None) -> int:
-    """Runs one command line; returns the exit code (1: a run failed, 2: something that the user can mend)."""
-    arguments = parser().parse_args(words)
-    open_log(None, console=True)
-    try:
-        return sweep(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + SIGINT
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    return run_command(sweep, parser(), words)
 
 
 if __name__ == "__main__":

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import cast
 
+from ..run_folder import RunFolder
 from ..scores import DAMAGE
 
-Folder = Path | zipfile.Path
+CONFIG = RunFolder("").config.name
 
 
-def run_folders(path: Path) -> Sequence[Folder]:
-    """The folders with a config.yaml in ``path``, sorted: in a folder, an archive, or a folder in an archive.
+def find_runs(path: Path) -> dict[Path, RunFolder]:
+    """All runs in ``path``, sorted by place: in a folder, an archive, or a folder in an archive such as a.zip/method.
 
     Raises:
-        ValueError: a file is not an archive, is damaged, or has members with unsafe names.
+        ValueError: there is none, or an archive is damaged or has members with unsafe names.
     """
-    path = path.resolve()
-    archive = next((place for place in (path, *path.parents) if place.is_file()), None)
+    full = path.resolve()
+    archive = next((place for place in (full, *full.parents) if place.is_file()), None)
     if archive is None:
-        return sorted(config.parent for config in path.rglob("config.yaml"))
-    members, inside = _open(archive), PurePosixPath(path.relative_to(archive).as_posix())
-    names = sorted(PurePosixPath(name) for name in members.namelist())
-    configs = [str(name) for name in names if name.name == "config.yaml" and inside in name.parents]
-    return [zipfile.Path(members, config.removesuffix("config.yaml")) for config in configs]
+        found = {config.parent: RunFolder(config.parent) for config in full.rglob(CONFIG)}
+    else:
+        members, inside, found = _open(archive), PurePosixPath(full.relative_to(archive).as_posix()), {}
+        for config in map(PurePosixPath, members.namelist()):
+            if config.name == CONFIG and inside in config.parents:
+                folder = zipfile.Path(members, str(config).removesuffix(CONFIG))
+                found[archive / config.parent] = RunFolder(cast(Path, folder))  # it reads as a Path does
+    if not found:
+        raise ValueError(
+            f"{path} holds no run; name a run's folder (with its {CONFIG}), or a folder or archive of runs"
+        )
+    return dict(sorted(found.items()))
 
 
 def _open(path: Path) -> zipfile.ZipFile:

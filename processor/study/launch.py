@@ -1,4 +1,4 @@
-"""Trains the runs of a sweep that are missing, several at a time, each in a process of its own."""
+"""Trains the jobs of a sweep that are missing, several at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from tqdm import tqdm
 
 from ..errors import BUSY
 from ..host import StopSignals, usable_cores
-from ..run_folder import RunFolder
-from .plan import Run
+from .plan import Job
 
 log = logging.getLogger(__name__)
 
-POLL = 0.5  # seconds between two looks at the runs
-SHOWN = 12  # last lines of a failed run's output
+POLL = 0.5  # seconds between two looks at the jobs
+SHOWN = 12  # last lines of a failed job's output
 
 
 def visible_gpus() -> list[str]:
@@ -33,169 +32,153 @@ def visible_gpus() -> list[str]:
 
 @dataclass
 class Child:
-    """A run in training."""
+    """A job in training."""
 
-    run: Run
+    job: Job
     process: subprocess.Popen[bytes]
     began: float
     output_before: int
 
     def output(self) -> str:
         """What it has printed."""
-        with open(self.run.folder / "output.txt", "rb") as file:
+        with open(self.job.folder.output, "rb") as file:
             file.seek(self.output_before)
             return file.read().decode(errors="replace")
 
 
-class Scheduler:
-    """Trains runs, several at a time, each in a process of its own.
+class Launcher:
+    """Trains jobs, several at a time, each in a process of its own.
 
     Args:
-        runs: all of them, finished or not; what one needs is among them.
+        jobs: all of them, finished or not; what one needs is among them.
         plugins: for main.py.
-        jobs: how many at a time.
-        gpus: names for CUDA_VISIBLE_DEVICES, dealt out to the jobs in turn. Where there are none, the CPU's cores are
+        places: how many at a time.
+        gpus: names for CUDA_VISIBLE_DEVICES, given to the places in turn. Where there are none, the CPU's cores are
             shared out, unless OMP_NUM_THREADS says how many each may use.
     """
 
-    def __init__(self, runs: Sequence[Run], plugins: Sequence[str], jobs: int, gpus: Sequence[str]) -> None:
-        self.runs, self.plugins, self.jobs, self.gpus = list(runs), list(plugins), jobs, list(gpus)
-        self.pending = list(runs)
-        self.children: dict[int, Child] = {}
-        self.elsewhere: list[Run] = []
-        self.finished: set[str] = set()
-        self.failed: dict[str, str] = {}
-        self.epochs: dict[str, int] = {}
+    def __init__(self, jobs: Sequence[Job], plugins: Sequence[str], places: int, gpus: Sequence[str]) -> None:
+        self.jobs, self.plugins, self.places, self.gpus = jobs, plugins, places, gpus
+        self.failed: dict[str, str] = {}  # label -> why
+        self._pending = {job.label: job for job in jobs}
+        self._children: dict[int, Child] = {}
+        self._elsewhere: list[Job] = []
+        self._finished: set[str] = set()
+        self._epochs: dict[str, int] = {}
 
     def run(self) -> int:
         """Trains until nothing is left to do.
 
         Returns:
-            0; 1 where a run failed; 130 or 143 where a signal came, after the children have saved.
+            0; 1 where a job failed; 130 or 143 where a signal came, after the children have saved.
         """
-        for run in list(self.pending):
-            if run.status() == "finished":
-                self.finish(run)
-        for run in self.runs:
-            self.epochs[run.label] = run.epochs()
-        total, done = sum(run.config.num_epoch for run in self.runs), sum(self.epochs.values())
+        for job in self.jobs:
+            self._epochs[job.label] = job.epochs()
+            if job.status() == "finished":
+                self._finish(job)
+        total, done = sum(job.config.num_epoch for job in self.jobs), sum(self._epochs.values())
         with StopSignals() as signals, tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
             try:
-                while (self.pending or self.children) and signals.received is None:
-                    self.settle()
-                    self.start()
-                    self.show(bar)
-                    if self.pending or self.children:
+                while (self._pending or self._children) and signals.received is None:
+                    self._settle()
+                    self._start()
+                    self._show(bar)
+                    if self._pending or self._children:
                         time.sleep(POLL)
             finally:
-                self.stop()
-            if signals.received is not None and (self.pending or self.children):
+                self._stop()
+            if signals.received is not None and (self._pending or self._children):
                 return 128 + signals.received
         return 1 if self.failed else 0
 
-    def start(self) -> None:
-        """Fills the free places with runs that are missing or cut off, and looks at those that run elsewhere."""
-        self.elsewhere = []
-        for run in list(self.pending):
-            if run.needs in self.failed:
-                self.pending.remove(run)
-                self.failed[run.label] = f"needs {run.needs}"
-                log.error("%s  skipped: it needs the weights of %s", run.label, run.needs)
+    def _start(self) -> None:
+        """Fills the free places with jobs that are missing or cut off, and looks at those that run elsewhere."""
+        self._elsewhere = []
+        for job in list(self._pending.values()):
+            if job.needs in self.failed:
+                del self._pending[job.label]
+                self.failed[job.label] = f"needs {job.needs}"
+                log.error("%s  skipped: it needs the weights of %s", job.label, job.needs)
                 continue
-            free = [place for place in range(self.jobs) if place not in self.children]
-            if not free or (run.needs is not None and run.needs not in self.finished):
+            free = [place for place in range(self.places) if place not in self._children]
+            if not free or (job.needs is not None and job.needs not in self._finished):
                 continue
-            status = run.status()
+            status = job.status()
             if status == "running elsewhere":
-                self.elsewhere.append(run)
+                self._elsewhere.append(job)
             elif status == "finished":
-                self.finish(run)
-                log.info("%s  %s  (trained elsewhere)", run.label, headline(run))
+                self._finish(job)
+                log.info("%s  %s  (trained elsewhere)", job.label, headline(job))
             else:
-                self.pending.remove(run)
-                self.children[free[0]] = self.spawn(run, free[0])
+                del self._pending[job.label]
+                self._children[free[0]] = self._spawn(job, free[0])
 
-    def spawn(self, run: Run, place: int) -> Child:
-        """Starts one run, in a session of its own: the terminal's Ctrl-C is the sweep's."""
+    def _spawn(self, job: Job, place: int) -> Child:
+        """Starts one job, in a session of its own: the terminal's Ctrl-C is for the sweep."""
         environment = dict(os.environ)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
         else:
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.jobs)))
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with open(run.folder / "output.txt", "ab") as output:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.places)))
+        job.folder.path.mkdir(parents=True, exist_ok=True)
+        with open(job.folder.output, "ab") as output:
             before = output.tell()
             process = subprocess.Popen(
-                run.command(self.plugins),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-            return Child(run, process, time.monotonic(), before)
+                job.command(self.plugins), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+        return Child(job, process, time.monotonic(), before)
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Reports children that have ended."""
-        for place, child in list(self.children.items()):
-            code, run = child.process.poll(), child.run
+        for place, child in list(self._children.items()):
+            code, job = child.process.poll(), child.job
             if code is None:
                 continue
-            del self.children[place]
-            if code == 0 and run.is_complete():
-                self.finish(run)
-                log.info("%s  %s  %s", run.label, headline(run), duration(time.monotonic() - child.began))
-                continue
-            output = child.output()
+            del self._children[place]
             if code == BUSY:  # another sweep was quicker
-                self.pending.append(run)
-                continue
-            lost = "its scores or last figures are lost; delete its folder and those of runs that came from its weights"
-            self.failed[run.label] = f"exit code {code}" if code else lost
-            last = "\n".join(f"    {line}" for line in output.splitlines()[-SHOWN:])
-            log.error(
-                "%s  failed: %s; %s ends with\n%s",
-                run.label,
-                self.failed[run.label],
-                run.folder / "output.txt",
-                last,
-            )
+                self._pending[job.label] = job
+            elif code == 0 and job.is_complete():
+                self._finish(job)
+                log.info("%s  %s  %s", job.label, headline(job), duration(time.monotonic() - child.began))
+            else:
+                lost = "its scores or last metrics are lost; delete its folder and those of runs that use its weights"
+                self.failed[job.label] = reason = f"exit code {code}" if code else lost
+                last = "\n".join(f"    {line}" for line in child.output().splitlines()[-SHOWN:])
+                log.error("%s  failed: %s; %s ends with\n%s", job.label, reason, job.folder.output, last)
 
-    def finish(self, run: Run) -> None:
-        """Notes that a run is finished."""
-        if run in self.pending:
-            self.pending.remove(run)
-        self.finished.add(run.label)
+    def _finish(self, job: Job) -> None:
+        """Notes that a job is finished."""
+        self._pending.pop(job.label, None)
+        self._finished.add(job.label)
+        self._epochs[job.label] = job.config.num_epoch
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Has the children save and end, and waits for them."""
-        for child in self.children.values():
+        for child in self._children.values():
             child.process.terminate()
-        for place, child in list(self.children.items()):
-            if child.process.wait() == 0 and child.run.is_complete():
-                self.finish(child.run)
-                del self.children[place]
+        for place, child in list(self._children.items()):
+            if child.process.wait() == 0 and child.job.is_complete():
+                self._finish(child.job)
+                del self._children[place]
 
-    def show(self, bar: tqdm) -> None:
+    def _show(self, bar: tqdm) -> None:
         """Brings the bar up to date."""
-        active = [child.run for child in self.children.values()]
-        for run in [*active, *self.elsewhere]:
-            self.epochs[run.label] = run.epochs()
-        for run in self.runs:
-            if run.label in self.finished:
-                self.epochs[run.label] = run.config.num_epoch
-        bar.n = sum(self.epochs.values())
-        names = ", ".join([run.label for run in active] + [f"{run.label} (elsewhere)" for run in self.elsewhere])
-        bar.set_postfix_str(f"{len(self.finished)} finished, {len(self.failed)} failed; {names}")
+        active = [child.job for child in self._children.values()]
+        for job in [*active, *self._elsewhere]:
+            self._epochs[job.label] = job.epochs()
+        bar.n = sum(self._epochs.values())
+        names = ", ".join([job.label for job in active] + [f"{job.label} (elsewhere)" for job in self._elsewhere])
+        bar.set_postfix_str(f"{len(self._finished)} finished, {len(self.failed)} failed; {names}")
 
 
-def headline(run: Run) -> str:
-    """The figures of a finished run's last epoch."""
-    lines = RunFolder(run.folder).read_metrics()
+def headline(job: Job) -> str:
+    """The last epoch's accuracies of a finished job."""
+    lines = job.folder.read_metrics()
     if not lines or "top1" not in lines[-1]:
         return "finished"
-    return "top-1 {top1:5.1f} %  mean class {mean_class_accuracy:5.1f} %".format(
-        **{name: 100 * lines[-1][name] for name in ("top1", "mean_class_accuracy")}
+    return "top-1 {:5.1f} %  mean class {:5.1f} %".format(
+        *(100 * lines[-1][name] for name in ("top1", "mean_class_accuracy"))
     )
 
 

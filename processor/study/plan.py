@@ -1,35 +1,36 @@
-"""What a sweep consists of: many runs over one recipe, each with its config, and how far each is."""
+"""What a sweep consists of: many jobs over one recipe, each with its config, and how far each is."""
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..checkpoint import file_checksum
-from ..config import Config, ConfigError, load_config, nearest, read_yaml
+from ..config import Config, explained, load_config, nearest, read_yaml
+from ..errors import ConfigError
 from ..run_folder import RunFolder
 
 MAIN = Path(__file__).parents[2] / "main.py"
 NAME = re.compile(r"\w[\w.+=-]*")
 OF_THE_SWEEP = ("config", "phase", "work_dir", "seed", "resume", "overwrite", "plugins", "print_log")
 
-Status = Literal["finished", "running elsewhere", "cut off", "missing"]
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class Variant(BaseModel):
     """One entry of ``runs``: what differs from the recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    config: list[str] = []
+    config: Paths = []
     set: dict[str, Any] = {}
     weights_from: str | None = None
 
@@ -38,27 +39,17 @@ class Variant(BaseModel):
     def _path_alone(cls, value: Any) -> Any:
         return {"config": value} if isinstance(value, (str, list)) else {} if value is None else value
 
-    @field_validator("config", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
 
 class Sweep(BaseModel):
     """A sweep's YAML file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     work_dir: str
-    config: list[str] = Field(min_length=1, description="the recipe that all runs share")
+    config: Paths = Field(min_length=1, description="the recipe that all runs share")
     seeds: list[int] = Field([1], min_length=1)
     set: dict[str, Any] = {}
     grid: dict[str, dict[str, Any]] = {}
     runs: dict[str, Variant] = Field(min_length=1, description="name: what differs")
-
-    @field_validator("config", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
     @field_validator("seeds")
     @classmethod
@@ -77,19 +68,28 @@ class Sweep(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run: ``name`` is [grid entry/]run, ``label`` is that and the seed; ``needs`` is a label."""
+class Job:
+    """One run to be trained.
+
+    Attributes:
+        name: [grid entry/]run.
+        label: name and seed.
+        folder: of the run.
+        paths, overrides: of its config.
+        config: as they give it.
+        needs: the label of the job with whose weights it starts, or None.
+    """
 
     name: str
     label: str
-    folder: Path
+    folder: RunFolder
     paths: list[str]
     overrides: dict[str, Any]
     config: Config
     needs: str | None
 
     def command(self, plugins: Iterable[str]) -> list[str]:
-        """main.py with this run's config."""
+        """main.py with this job's config."""
         words = [sys.executable, str(MAIN), "--config", *self.paths, "--work_dir", str(self.folder)]
         words += ["--seed", str(self.config.seed), "--print_log", "false"]
         for plugin in plugins:
@@ -98,51 +98,32 @@ class Run:
         return [*words, "--set", *(f"{key}={as_word(value)}" for key, value in rest.items())]
 
     def epochs(self) -> int:
-        """How many epochs its metrics.jsonl tells of."""
-        lines = RunFolder(self.folder).read_metrics()
+        """How many epochs are in its metrics.jsonl."""
+        lines = self.folder.read_metrics()
         return lines[-1]["epoch"] + 1 if lines else 0
 
-    def status(self) -> Status:
-        """How far it is. A run in training is not finished, whatever its folder holds."""
-        if RunFolder(self.folder).is_busy():
+    def status(self) -> str:
+        """finished, running elsewhere, cut off or missing. While a run trains it is not finished, whatever it has."""
+        if self.folder.is_busy():
             return "running elsewhere"
         if self.is_complete():
-            return "finished" if not self.differs() else "missing"
-        return "cut off" if (self.folder / "last.pt").is_file() else "missing"
+            return "missing" if self.folder.other_keys(self.config) else "finished"
+        return "cut off" if self.folder.last.is_file() else "missing"
 
     def is_complete(self) -> bool:
-        """Does its folder hold the last epoch's figures and scores?"""
-        lines = RunFolder(self.folder).read_metrics()
-        last = bool(lines) and lines[-1]["epoch"] == self.config.num_epoch - 1
-        return last and (self.folder / "scores_test.npz").is_file()
+        """Does its folder hold the metrics and scores of the last epoch?"""
+        return self.folder.is_complete(self.config.num_epoch)
 
-    def differs(self) -> list[str]:
-        """Identity keys in which the run that its folder holds is another one."""
-        path = self.folder / "config.yaml"
-        if not path.is_file():
-            return []
-        mine = yaml.safe_load(yaml.safe_dump(self.config.identity()))
-        theirs = {**{key: Config.model_fields[key].get_default() for key in mine}, **read_yaml(path)}
-        return [key for key in mine if mine[key] != theirs[key]]
-
-    def is_stale(self, first: Run) -> bool:
-        """Did it begin with other weights than those that ``first`` has, or is to train anew?"""
-        weights, environment = first.folder / "last.pt", self.folder / "environment.json"
-        if not weights.is_file():
+    def is_stale(self, first: Job) -> bool:
+        """Did it start from other weights than those that ``first`` has, or will ``first`` be trained again?"""
+        if not first.folder.last.is_file():
             return not first.is_complete()  # finished runs are kept without their weights too
-        if not environment.is_file():
-            return False
-        try:
-            began_with = json.loads(environment.read_text(encoding="utf-8")).get("weights_checksum")
-        except (ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{environment} is damaged ({error}); delete its folder to train this run anew"
-            ) from error
-        return began_with is not None and began_with != file_checksum(weights)
+        began_with = self.folder.weights_checksum()
+        return began_with is not None and began_with != file_checksum(first.folder.last)
 
 
 def as_word(value: Any) -> str:
-    """A value as one word that :func:`processor.config.parse_value` reads back."""
+    """A value as one word of the command line, which main.py reads back."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("...\n").rstrip("\n")
 
@@ -160,25 +141,21 @@ def read_sweep(path: Path) -> Sweep:
     try:
         sweep = Sweep(**values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, problem) for problem in error.errors())) from error
-    for where, keys in _settings(sweep):
-        for key in keys:
-            if key.partition(".")[0] in OF_THE_SWEEP:
-                raise ConfigError(f"{path}: {where}.{key}: the sweep itself sets {', '.join(OF_THE_SWEEP)}")
+        raise explained(str(path), error, Sweep, Variant) from error
+    _check_settings(f"{path}: set.", sweep.set)
+    for name, keys in sweep.grid.items():
+        _check_settings(f"{path}: grid.{name}.", keys)
     for name, run in sweep.runs.items():
+        _check_settings(f"{path}: runs.{name}.set.", run.set)
         chain = [name]
-        while run.weights_from is not None:
-            if run.weights_from not in sweep.runs:
-                known = [other for other in sweep.runs if other != chain[-1]]
-                raise ConfigError(
-                    f"{path}: runs.{chain[-1]}.weights_from: no run {run.weights_from}"
-                    f"{nearest(run.weights_from, known)}"
-                )
-            if run.weights_from in chain:
-                circle = " <- ".join([*chain, run.weights_from])
-                raise ConfigError(f"{path}: runs.{name}.weights_from: the runs wait for each other: {circle}")
-            chain.append(run.weights_from)
-            run = sweep.runs[run.weights_from]
+        while (needs := sweep.runs[chain[-1]].weights_from) is not None:
+            place = f"{path}: runs.{chain[-1]}.weights_from"
+            if needs not in sweep.runs:
+                others = [other for other in sweep.runs if other != chain[-1]]
+                raise ConfigError(f"{place}: no run {needs}{nearest(needs, others)}")
+            if needs in chain:
+                raise ConfigError(f"{place}: the runs wait for each other: {' <- '.join([*chain, needs])}")
+            chain.append(needs)
     return sweep
 
 
@@ -188,8 +165,8 @@ def plan(
     only: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
-) -> list[Run]:
-    """All runs of a sweep, or those chosen and the ones that they need; every config is loaded.
+) -> list[Job]:
+    """All jobs of a sweep, or the chosen ones and those that they need; every config is loaded.
 
     Args:
         path: the sweep's YAML file.
@@ -201,28 +178,28 @@ def plan(
     Raises:
         ConfigError: a mistake in the sweep or in any of its runs, or a folder that holds another run.
     """
-    sweep = read_sweep(path)
-    refused = [key for key in overrides or {} if key.partition(".")[0] in OF_THE_SWEEP]
-    if refused:
-        raise ConfigError(f"--set {refused[0]}: the sweep itself sets {', '.join(OF_THE_SWEEP)}")
+    sweep, overrides = read_sweep(path), overrides or {}
+    _check_settings("--set ", overrides)
     chosen = choose(sweep, only)
-    runs = []
-    for seed in dict.fromkeys(seeds or sweep.seeds):
-        for grid, name in chosen:
-            runs.append(_run(path, sweep, grid, name, seed, overrides or {}, plugins))
-    by_label, wrong = {run.label: run for run in runs}, []
-    for run in runs:
-        if _holds_something(run.folder):
-            if keys := run.differs():
-                wrong.append(f"{run.label} (other {', '.join(keys)})")
-            elif run.needs is not None and run.is_stale(by_label[run.needs]):
-                wrong.append(f"{run.label} (its first stage, {run.needs}, is another one or is missing)")
+    jobs = [
+        _job(path, sweep, grid, name, seed, overrides, plugins)
+        for seed in dict.fromkeys(seeds or sweep.seeds)
+        for grid, name in chosen
+    ]
+    by_label, wrong = {job.label: job for job in jobs}, []
+    for job in jobs:
+        if not (job.folder.last.is_file() or job.folder.scores().is_file()):
+            continue  # what ended before its first checkpoint is in nobody's way
+        if keys := job.folder.other_keys(job.config):
+            wrong.append(f"{job.label} (other {', '.join(keys)})")
+        elif job.needs is not None and job.is_stale(by_label[job.needs]):
+            wrong.append(f"{job.label} (its first stage, {job.needs}, is another one or is missing)")
     if wrong:
         raise ConfigError(
             f"{path}: {sweep.work_dir} holds other runs: {'; '.join(wrong)}. Give the sweep another "
             "work_dir, or delete their folders"
         )
-    return runs
+    return jobs
 
 
 def choose(sweep: Sweep, only: Sequence[str]) -> list[tuple[str, str]]:
@@ -237,9 +214,9 @@ def choose(sweep: Sweep, only: Sequence[str]) -> list[tuple[str, str]]:
     wanted = set() if only else set(every)
     for pattern in only:
         found = {
-            (grid, name)
-            for grid, name in every
-            if grid == pattern or any(fnmatchcase(word, pattern) for word in (name, _join(grid, name)))
+            one
+            for one in every
+            if one[0] == pattern or any(fnmatchcase(word, pattern) for word in (one[1], _join(*one)))
         }
         if not found:
             raise ConfigError(f"--only {pattern}: no run matches; there are {', '.join(_join(*one) for one in every)}")
@@ -251,10 +228,22 @@ def choose(sweep: Sweep, only: Sequence[str]) -> list[tuple[str, str]]:
     return [one for one in every if one in wanted]
 
 
-def _run(
+def table_commands(jobs: Sequence[Job]) -> list[str]:
+    """The commands that compare the runs, one for each grid entry; on the validation set, where there is one."""
+    first: dict[Path, Job] = {}
+    for job in jobs:
+        first.setdefault(job.folder.path.parents[1], job)
+    return [
+        f"python -m tools.table {shlex.quote(str(folder))} --baseline {job.folder.path.parent.name}"
+        + (" --split val" if job.config.validates else "")
+        for folder, job in first.items()
+    ]
+
+
+def _job(
     path: Path, sweep: Sweep, grid: str, name: str, seed: int, last: Mapping[str, Any], plugins: Sequence[str]
-) -> Run:
-    """One run with its config."""
+) -> Job:
+    """One job with its config."""
     variant, full = sweep.runs[name], _join(grid, name)
     settings: dict[str, Any] = {}
     for layer in (sweep.set, sweep.grid.get(grid, {}), variant.set, last):
@@ -266,9 +255,9 @@ def _run(
         if "weights" in settings:
             raise ConfigError(f"{path}: {full}: weights are set, and weights_from as well; leave one out")
         needs = f"{_join(grid, variant.weights_from)}/seed_{seed}"
-        settings["weights"] = str(Path(sweep.work_dir, needs, "last.pt"))
+        settings["weights"] = str(RunFolder(Path(sweep.work_dir, needs)).last)
     label = f"{full}/seed_{seed}"
-    folder, paths = Path(sweep.work_dir, label), [*sweep.config, *variant.config]
+    folder, paths = RunFolder(Path(sweep.work_dir, label)), [*sweep.config, *variant.config]
     settings |= {"phase": "train", "resume": "auto", "overwrite": False}
     settings |= {"work_dir": str(folder), "seed": seed, "print_log": False}
     try:
@@ -277,31 +266,14 @@ def _run(
         raise ConfigError(f"{path}: run {full}: {error}") from error
     if not config.save_score:
         raise ConfigError(f"{path}: run {full}: save_score is false, but a sweep's runs are compared by their scores")
-    return Run(full, label, folder, paths, settings, config, needs)
+    return Job(full, label, folder, paths, settings, config, needs)
 
 
-def _settings(sweep: Sweep) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every place that sets keys of runs."""
-    yield "set", sweep.set
-    yield from ((f"grid.{name}", keys) for name, keys in sweep.grid.items())
-    yield from ((f"runs.{name}.set", run.set) for name, run in sweep.runs.items())
-
-
-def _holds_something(folder: Path) -> bool:
-    """Is there what another config could spoil? What ended before its first checkpoint is not."""
-    return (folder / "last.pt").is_file() or (folder / "scores_test.npz").is_file()
+def _check_settings(where: str, keys: Iterable[str]) -> None:
+    for key in keys:
+        if key.partition(".")[0] in OF_THE_SWEEP:
+            raise ConfigError(f"{where}{key}: the sweep itself sets {', '.join(OF_THE_SWEEP)}")
 
 
 def _join(grid: str, name: str) -> str:
     return f"{grid}/{name}" if grid else name
-
-
-def _explain(path: Path, problem: Any) -> str:
-    """One pydantic error as a sentence."""
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = (Variant if len(problem["loc"]) > 1 else Sweep).model_fields
-        return f"{path}: unknown key {key}{nearest(str(problem['loc'][-1]), known)}"
-    if problem["type"] == "missing":
-        return f"{path}: key {key} is missing: {Sweep.model_fields[key].description}"
-    return f"{path}: {key}: {problem['msg']}; got {problem['input']!r}"

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from ..config import NOT_IDENTITY, Config
-from ..run_folder import read_metrics
+from ..config import NOT_IDENTITY, Config, read_yaml
+from ..run_folder import RunFolder
 from ..scores import ScoreFile, read_scores
-from .archive import Folder, run_folders
+from .archive import find_runs
 from .ensemble import join
 
 
@@ -72,30 +71,24 @@ def read_experiment(paths: Iterable[Path], split: str = "test", best_test_epoch:
         ValueError: a path holds no run, none has scores of the split, a file cannot be read, the runs are of different
             experiments, or runs of one method have the same seed or differ in another setting.
     """
-    folders: dict[Path, Folder] = {}
-    for path in paths:
-        found = run_folders(path)
-        if not found:
-            raise ValueError(
-                f"{path} holds no run; name a run's folder (with its config.yaml), or a folder or .zip archive of runs"
-            )
-        folders |= {Path(str(folder)): folder for folder in found}
-    file = f"scores_{split}.npz"
-    scored = [place for place, folder in folders.items() if (folder / file).is_file()]
+    found = {place: folder for path in paths for place, folder in find_runs(path).items()}
+    scored = {place: folder for place, folder in found.items() if folder.scores(split).is_file()}
     if not scored:
         where = "; scores of a validation split need val_subjects or val_fraction" if split == "val" else ""
-        raise ValueError(f"none of the runs has {file}; a run writes it at its end{where}")
-    runs, samples = [], read_scores(folders[scored[0]], split)
-    for place in scored:
-        run, samples = _read_run(folders[place], samples, split, best_test_epoch)
+        raise ValueError(f"none of the runs has {RunFolder('').scores(split)}; a run writes it at its end{where}")
+    runs, samples = [], read_scores(next(iter(scored.values())).scores(split))
+    for place, folder in scored.items():
+        run, samples = _read_run(place, folder, samples, split, best_test_epoch)
         runs.append(run)
     epoch = "best_test_epoch (published protocol)" if best_test_epoch else "last epoch"
-    return Experiment(_by_method(runs), samples, split, epoch, [place for place in folders if place not in scored])
+    return Experiment(_by_method(runs), samples, split, epoch, [place for place in found if place not in scored])
 
 
-def _read_run(folder: Folder, samples: ScoreFile, split: str, best_test_epoch: bool) -> tuple[Run, ScoreFile]:
+def _read_run(
+    place: Path, folder: RunFolder, samples: ScoreFile, split: str, best_test_epoch: bool
+) -> tuple[Run, ScoreFile]:
     """A run with its samples in the order of ``samples``, and ``samples`` with what the run knows of them."""
-    scores = read_scores(folder, split)
+    scores = read_scores(folder.scores(split))
     for what, ours, theirs in (
         ("training counts", samples.class_counts, scores.class_counts),
         ("groups (many, few)", (samples.many, samples.few), (scores.many, scores.few)),
@@ -109,43 +102,39 @@ def _read_run(folder: Folder, samples: ScoreFile, split: str, best_test_epoch: b
     assert scores.labels is not None
     seed, settings = _read_settings(folder)
     metrics = _best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else scores.metrics()
-    return Run(Path(str(folder)), seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
+    return Run(place, seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
 
 
-def _read_settings(folder: Folder) -> tuple[int, dict[str, Any]]:
+def _read_settings(folder: RunFolder) -> tuple[int, dict[str, Any]]:
     """The seed of a run, and all other settings that change what it computes.
 
     A key that an older config.yaml lacks has its default. ``weights`` names a checkpoint, which is another for each
     seed.
     """
-    path = folder / "config.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not isinstance(values.get("seed"), int):
-        raise ValueError(f"{path} names no seed; it is not the config.yaml of a run")
+    values = read_yaml(folder.config)
+    if not isinstance(values.get("seed"), int):
+        raise ValueError(f"{folder.config} names no seed; it is not the config.yaml of a run")
     settings = {**Config.model_validate({"feeder": ""}).model_dump(), **values}
     left_out = NOT_IDENTITY | {"seed", "weights"}
     return values["seed"], {key: value for key, value in settings.items() if key not in left_out}
 
 
-def _best_test_epoch(folder: Folder, num_epoch: int) -> dict[str, Any]:
+def _best_test_epoch(folder: RunFolder, num_epoch: int) -> dict[str, Any]:
     """The line of metrics.jsonl with the highest top-1 on the test set, the first of equals."""
-    every = read_metrics(folder)
+    every = folder.read_metrics()
     lines = [line for line in every if "top1" in line]
     if not lines:
         raise ValueError(f"{folder} has no evaluated epoch in metrics.jsonl; leave out --best-test-epoch")
     if every[-1]["epoch"] != num_epoch - 1:
         raise ValueError(
-            f"{folder / 'metrics.jsonl'} cannot be read beyond epoch {every[-1]['epoch']}, the last one is "
+            f"{folder.metrics} cannot be read beyond epoch {every[-1]['epoch']}, the last one is "
             f"{num_epoch - 1}: the best is not known; leave out --best-test-epoch or this run"
         )
     return max(lines, key=lambda line: line["top1"])
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Method -> its runs by seed; the name is the folder, from where the methods' folders part."""
+    """Method -> its runs by seed; the name is its folder, below the one that all methods share."""
     places: dict[Path, list[Run]] = {}
     for run in runs:
         is_seed = re.fullmatch(r"seed_\d+", run.folder.name)
@@ -155,9 +144,8 @@ def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for place, members in places.items():
         first, by_seed = members[0], dict[int, Run]()
         for run in members:
-            keys = sorted(first.settings.keys() | run.settings.keys())
-            other = [key for key in keys if first.settings.get(key) != run.settings.get(key)]
-            if other:
+            keys = first.settings.keys() | run.settings.keys()
+            if other := sorted(key for key in keys if first.settings.get(key) != run.settings.get(key)):
                 raise ValueError(
                     f"{first.folder} and {run.folder} are not one method: they differ in {', '.join(other)}; put them "
                     "in folders of their own"

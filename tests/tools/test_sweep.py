@@ -20,12 +20,13 @@ import yaml
 
 from processor import command_line
 from processor.checkpoint import file_checksum
-from processor.config import ConfigError, load_config
+from processor.config import load_config
+from processor.errors import BUSY, ConfigError
 from processor.run_folder import RunFolder
 from processor.study import launch
 from processor.study import plan as planning
-from processor.study.launch import Scheduler, duration, visible_gpus
-from processor.study.plan import as_word, plan
+from processor.study.launch import Launcher, duration, visible_gpus
+from processor.study.plan import as_word, plan, table_commands
 from tests.conftest import ROOT, tiny_config
 from tools import sweep
 
@@ -58,7 +59,7 @@ if kind == "slow":
     time.sleep(100)
 if kind == "raced" and not (folder / "raced").exists():
     (folder / "raced").touch()
-    sys.exit(75)
+    sys.exit(int(os.environ["BUSY"]))
 time.sleep(0.2)
 with open(folder / "metrics.jsonl", "w") as file:
     for epoch in range(2):
@@ -92,6 +93,7 @@ def events(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "MAIN", script)
     monkeypatch.setattr(launch, "POLL", 0.02)
     monkeypatch.setenv("EVENTS", str(path))
+    monkeypatch.setenv("BUSY", str(BUSY))
 
     def read(what: str | None = None) -> list:
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
@@ -107,9 +109,9 @@ def test_every_sweep_of_the_repository_loads():
     files = sorted((ROOT / "config" / "sweeps").glob("*.yaml"))
     assert files
     for file in files:
-        runs = plan(file.relative_to(ROOT))
-        assert len({run.folder for run in runs}) == len(runs) > 1
-        assert all(run.folder.is_relative_to(Path("work_dir", "sweeps", file.stem)) for run in runs)
+        jobs = plan(file.relative_to(ROOT))
+        assert len({job.folder.path for job in jobs}) == len(jobs) > 1
+        assert all(job.folder.path.is_relative_to(Path("work_dir", "sweeps", file.stem)) for job in jobs)
 
 
 def test_precedence(tmp_path, write):
@@ -123,25 +125,25 @@ def test_precedence(tmp_path, write):
         runs={"first": {"config": str(file), "set": dict.fromkeys(keys[3:], 0.4)}, "plain": {}},
         seeds=[3, 1],
     )
-    runs = {run.label: run for run in plan(path, overrides={"ema": 0.5, "groups": {"many": 70}})}
+    jobs = {job.label: job for job in plan(path, overrides={"ema": 0.5, "groups": {"many": 70}})}
     names = [f"{grid}/{name}/seed_{seed}" for seed in (3, 1) for grid in "ab" for name in ("first", "plain")]
-    assert list(runs) == names
-    run = runs["a/first/seed_3"]
-    assert [getattr(run.config, key) for key in keys] == [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert (run.config.seed, run.folder) == (3, tmp_path / "sweep" / "a" / "first" / "seed_3")
-    assert runs["b/plain/seed_1"].config.groups.model_dump() == {"many": 70, "few": 20}, "a later dict is the whole"
+    assert list(jobs) == names
+    job = jobs["a/first/seed_3"]
+    assert [getattr(job.config, key) for key in keys] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert (job.config.seed, job.folder.path) == (3, tmp_path / "sweep" / "a" / "first" / "seed_3")
+    assert jobs["b/plain/seed_1"].config.groups.model_dump() == {"many": 70, "few": 20}, "a later dict is the whole"
     assert plan(path)[2].config.groups.model_dump() == {"many": 60, "few": 3}
-    assert runs["a/plain/seed_1"].config.weight_decay == load_config(str(tmp_path / "recipe.yaml")).weight_decay
+    assert jobs["a/plain/seed_1"].config.weight_decay == load_config(str(tmp_path / "recipe.yaml")).weight_decay
 
 
 def test_the_command_line_says_the_same(write):
     """Values survive as words: main.py resolves the config that was checked."""
     odd = {"base_lr": 1e-5, "train_feeder_args.n_max": 9, "model_args": {"base_channel": 4}, "step": [3, 5]}
     odd |= {"layout": None, "ignore_weights": ["null", "a: b", "1", "é # c", "-x", ""], "nesterov": False}
-    (run,) = plan(write(set=odd), plugins=["tests"])
-    arguments = command_line.parser().parse_args(run.command(["tests"])[2:])
+    (job,) = plan(write(set=odd), plugins=["tests"])
+    arguments = command_line.parser().parse_args(job.command(["tests"])[2:])
     config = load_config(arguments.config, command_line.overrides(arguments), arguments.plugin)
-    assert config == run.config
+    assert config == job.config
     assert config.ignore_weights == odd["ignore_weights"]
     for value in (1e-5, "x\ny\n", "", None, [1, {"a": "yes"}], "2024-01-01", "word " * 50):
         assert yaml.safe_load(as_word(value)) == value
@@ -156,6 +158,7 @@ CIRCLE = {"a": {"weights_from": "b"}, "b": {"weights_from": "a"}}
         ({"seed": [1]}, "unknown key seed; did you mean seeds?"),
         ({"runs": {"a": {"sett": {}}}}, "unknown key runs.a.sett; did you mean set?"),
         ({"runs": {}}, "runs: "),
+        ({"runs": None}, "runs: "),
         ({"runs": {"../a": {}}}, "name '../a' must be a plain folder name"),
         ({"grid": {".": {}}}, "name '.' must be a plain folder name"),
         ({"seeds": [1, 1]}, "seeds: "),
@@ -202,35 +205,35 @@ def test_only_and_seeds(write):
     )
 
     def labels(*only, seeds=(7,)):
-        return [run.label.removesuffix("/seed_7") for run in plan(path, seeds, only)]
+        return [job.label.removesuffix("/seed_7") for job in plan(path, seeds, only)]
 
     assert labels("g10") == ["g10/ce", "g10/tau", "g10/mix", "g10/mix_2"]
     assert labels("mix*") == ["g10/mix", "g10/mix_2", "g50/mix", "g50/mix_2"]
     assert labels("g50/mix", "g10/m*2") == ["g10/mix_2", "g50/mix"]
     assert labels("g50/tau") == ["g50/ce", "g50/tau"], "what it needs comes along"
     assert labels("ce", seeds=(7, 7, 4)) == ["g10/ce", "g50/ce", "g10/ce/seed_4", "g50/ce/seed_4"]
-    (tau,) = (run for run in plan(path, [7], ["g50/tau"]) if run.needs)
-    assert tau.config.weights == str(tau.folder.parents[1] / "ce" / "seed_7" / "last.pt")
+    (tau,) = (job for job in plan(path, [7], ["g50/tau"]) if job.needs)
+    assert tau.config.weights == str(tau.folder.path.parents[1] / "ce" / "seed_7" / "last.pt")
 
 
 def test_status(write):
     """Finished: the scores and the line of the last epoch are there; without epochs that is epoch -1."""
-    (run,) = plan(write())
-    run.folder.mkdir(parents=True)
-    assert run.status() == "missing"
-    (run.folder / "last.pt").touch()
-    assert (run.status(), run.epochs()) == ("cut off", 0)
-    (run.folder / "scores_test.npz").touch()
-    (run.folder / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo')
-    assert (run.status(), run.epochs()) == ("cut off", 1)
-    (run.folder / "metrics.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n')
-    assert (run.status(), run.epochs()) == ("finished", 2)
-    (run.folder / "scores_test.npz").unlink()
-    assert run.status() == "cut off"
-    (run.folder / "scores_test.npz").touch()
-    (run.folder / "metrics.jsonl").write_text('{"epoch": -1}\n')
-    assert run.status() == "cut off"
-    none = dataclasses.replace(run, config=run.config.model_copy(update={"num_epoch": 0}))
+    (job,) = plan(write())
+    job.folder.path.mkdir(parents=True)
+    assert job.status() == "missing"
+    job.folder.last.touch()
+    assert (job.status(), job.epochs()) == ("cut off", 0)
+    job.folder.scores().touch()
+    job.folder.metrics.write_text('{"epoch": 0}\n{"epo')
+    assert (job.status(), job.epochs()) == ("cut off", 1)
+    job.folder.metrics.write_text('{"epoch": 0}\n{"epoch": 1}\n')
+    assert (job.status(), job.epochs()) == ("finished", 2)
+    job.folder.scores().unlink()
+    assert job.status() == "cut off"
+    job.folder.scores().touch()
+    job.folder.metrics.write_text('{"epoch": -1}\n')
+    assert job.status() == "cut off"
+    none = dataclasses.replace(job, config=job.config.model_copy(update={"num_epoch": 0}))
     assert (none.status(), none.epochs()) == ("finished", 0)
 
 
@@ -270,11 +273,11 @@ def test_trains_what_is_missing_once(write, events, capsys, monkeypatch):
 def test_what_is_chosen_on_validation_is_printed_with_it(write):
     """Else the command that the sweep prints would choose a recipe on the test set."""
     path = write(set={"val_feeder_args.num_test": 2})
-    assert sweep.table_commands(plan(path))[0].endswith("--baseline first --split val")
-    assert sweep.table_commands(plan(write()))[0].endswith("--baseline first")
+    assert table_commands(plan(path))[0].endswith("--baseline first --split val")
+    assert table_commands(plan(write()))[0].endswith("--baseline first")
 
 
-def test_a_method_that_is_no_word(write):
+def test_a_method_that_is_not_a_word(write):
     """A list where a name is wanted: a sentence, no traceback."""
     for key in ("mixing", "loss"):
         with pytest.raises(ConfigError, match=rf"{key}"):
@@ -282,8 +285,8 @@ def test_a_method_that_is_no_word(write):
 
 
 def test_jobs_share_the_gpus(write, events):
-    runs = plan(write(runs={name: {} for name in "abc"}))
-    assert Scheduler(runs, [], 3, ["4", "6"]).run() == 0
+    jobs = plan(write(runs={name: {} for name in "abc"}))
+    assert Launcher(jobs, [], 3, ["4", "6"]).run() == 0
     begun = [line["CUDA_VISIBLE_DEVICES"] for line in events() if line["what"] == "begin"]
     assert sorted(begun) == ["4", "4", "6"]
 
@@ -304,7 +307,7 @@ def test_runs_do_not_share_what_they_change(write):
     shared = {"n_max": 20, "imbalance": 5}
     path = write(set={"train_feeder_args": shared}, runs={"a": {}, "b": {"set": {"train_feeder_args.imbalance": 2}}})
     a, b = plan(path, [1])
-    assert [run.config.train_feeder_args["imbalance"] for run in (a, b)] == [5, 2]
+    assert [job.config.train_feeder_args["imbalance"] for job in (a, b)] == [5, 2]
     assert a.overrides["train_feeder_args"] == shared
 
 
@@ -423,7 +426,7 @@ def test_a_second_stage_of_another_first_stage(write, events, capsys):
     (first / "last.pt").unlink()
     assert not refused(), "published runs come without their weights"
     (first / "scores_test.npz").unlink()
-    assert refused(), "the first is to be trained anew"
+    assert refused(), "the first is to be trained again"
     for file in second.iterdir():
         file.unlink()
     assert not refused()
@@ -432,7 +435,7 @@ def test_a_second_stage_of_another_first_stage(write, events, capsys):
 # --- the real thing --------------------------------------------------------------------------------------------------
 
 
-def figures(folder: Path) -> list:
+def metrics(folder: Path) -> list:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "samples_per_s"} for line in lines]
 
@@ -452,7 +455,7 @@ def test_killed_and_resumed(write, tmp_path, monkeypatch, capsys):
     words = [str(path), "--jobs", "1", "--plugin", "tests"]
     first, second = (tmp_path / "sweep" / name / "seed_1" for name in ("first", "second"))
     with subprocess.Popen([sys.executable, "-m", "tools.sweep", *words], cwd=ROOT, stdout=subprocess.DEVNULL) as killed:
-        while not (second / "metrics.jsonl").is_file() or len(figures(second)) < 3:
+        while not (second / "metrics.jsonl").is_file() or len(metrics(second)) < 3:
             assert killed.poll() is None
             time.sleep(0.02)
         (child,) = children_of(killed.pid)
@@ -465,19 +468,19 @@ def test_killed_and_resumed(write, tmp_path, monkeypatch, capsys):
     while sweep.main([*words, "--dry-run"]) == 0 and "running" in capsys.readouterr().out:
         time.sleep(0.02)
     before = {file: file.stat().st_mtime_ns for file in first.iterdir()}
-    assert 3 <= len(figures(second)) < 15
+    assert 3 <= len(metrics(second)) < 15
     assert sweep.main(words) == 0
     assert {file: file.stat().st_mtime_ns for file in first.iterdir()} == before
     assert "going on in epoch" in (second / "log.txt").read_text()
 
     unbroken = [*plan(path, plugins=["tests"])[1].command(["tests"]), "--work_dir", str(tmp_path / "unbroken")]
     subprocess.run(unbroken, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)  # with as many threads
-    assert figures(second) == figures(tmp_path / "unbroken")
+    assert metrics(second) == metrics(tmp_path / "unbroken")
     with pytest.raises(ConfigError, match=r"first/seed_1 \(other base_lr\); second/seed_1 \(other base_lr\)"):
         plan(path, overrides={"base_lr": 0.5}, plugins=["tests"])
     (first / "scores_test.npz").unlink()
     assert sweep.main([*words, "--only", "first"]) == 1
     assert (
-        "first/seed_1  failed: its scores or last figures are lost; delete its folder and those of runs that came from"
+        "first/seed_1  failed: its scores or last metrics are lost; delete its folder and those of runs"
         in capsys.readouterr().out
     )
