@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ..checkpoint import file_checksum
 from ..config import Config, explained, load_config, nearest, read_yaml
 from ..errors import ConfigError
+from ..methods import METHODS
 from ..run_folder import RunFolder
 
 MAIN = Path(__file__).parents[2] / "main.py"
@@ -24,6 +25,7 @@ NAME = re.compile(r"\w[\w.+=-]*")
 OF_THE_SWEEP = ("config", "phase", "work_dir", "seed", "resume", "overwrite", "plugins", "print_log")
 
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Methods = Annotated[list[str], BeforeValidator(lambda value: list(METHODS) if value == "all" else value)]
 
 
 class Variant(BaseModel):
@@ -41,7 +43,7 @@ class Variant(BaseModel):
 
 
 class Sweep(BaseModel):
-    """A sweep's YAML file."""
+    """A sweep's YAML file. ``methods`` become the first entries of ``runs``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     work_dir: str
@@ -49,7 +51,8 @@ class Sweep(BaseModel):
     seeds: list[int] = Field([1], min_length=1)
     set: dict[str, Any] = {}
     grid: dict[str, dict[str, Any]] = {}
-    runs: dict[str, Variant] = Field(min_length=1, description="name: what differs")
+    methods: Methods = Field([], description="names of processor/methods.py, or all")
+    runs: dict[str, Variant] = Field({}, min_length=1, validate_default=True, description="name: what differs")
 
     @field_validator("seeds")
     @classmethod
@@ -57,6 +60,24 @@ class Sweep(BaseModel):
         if len(set(value)) != len(value) or min(value) < 0:
             raise ValueError("must be different numbers from 0")
         return value
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in METHODS:
+                raise ValueError(f"no method {name}{nearest(name, METHODS)}")
+        return value
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _of_methods(cls, value: Any, before: Any) -> Any:
+        chosen = before.data.get("methods", [])
+        found = {
+            name: {"config": f"config/methods/{name}.yaml", "weights_from": METHODS[name].starts_from}
+            for name in chosen
+        }
+        return {**found, **value} if isinstance(value, dict) else value
 
     @field_validator("grid", "runs")
     @classmethod

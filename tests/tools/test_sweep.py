@@ -22,6 +22,7 @@ from processor import command_line
 from processor.checkpoint import file_checksum
 from processor.config import load_config
 from processor.errors import BUSY, ConfigError
+from processor.methods import METHODS
 from processor.run_folder import RunFolder
 from processor.study import launch
 from processor.study import plan as planning
@@ -114,6 +115,38 @@ def test_every_sweep_of_the_repository_loads():
         assert all(job.folder.path.is_relative_to(Path("work_dir", "sweeps", file.stem)) for job in jobs)
 
 
+@pytest.mark.parametrize("name", ["demo", "ntu60_xsub_lt", "nw_ucla_lt", "nw_ucla_lt_lite"])
+def test_all_methods(name):
+    """The rows of METHODS in their order; a second stage has the weights of its first stage."""
+    path = Path("config", "sweeps", f"{name}.yaml")
+    sweep = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    wanted = {}
+    for grid, settings in sweep.get("grid", {"": {}}).items():
+        for method, row in METHODS.items():
+            folder = f"work_dir/sweeps/{name}/{grid}/".replace("//", "/")
+            own = {**settings, "seed": 2, "work_dir": f"{folder}{method}/seed_2", "print_log": False}
+            if row.starts_from is not None:
+                own["weights"] = f"{folder}{row.starts_from}/seed_2/last.pt"
+            wanted[f"{grid}/{method}/seed_2".strip("/")] = load_config(
+                [sweep["config"], f"config/methods/{method}.yaml"], own
+            )
+    jobs = plan(path, seeds=[2])
+    assert {job.label: job.config for job in jobs} == wanted
+    assert [job.label for job in jobs] == list(wanted)
+    assert all((job.needs is None) == (job.config.weights is None) for job in jobs)
+
+
+def test_some_methods(write):
+    """A list of methods comes before the other runs."""
+    jobs = plan(write(methods=["post_hoc", "cross_entropy"], runs={"longer": {"set": {"num_epoch": 3}}}))
+    assert [job.name for job in jobs] == ["post_hoc", "cross_entropy", "longer"]
+    assert jobs[0].needs == "cross_entropy/seed_1"
+    assert jobs[0].config.post_hoc_tau == 1
+    replaced = plan(write(methods=["focal", "ldam"], runs={"focal": {"set": {"base_lr": 0.5}}}))
+    assert [(job.name, job.config.loss) for job in replaced] == [("focal", "logit_adjustment"), ("ldam", "ldam")]
+    assert replaced[0].config.base_lr == 0.5, "an entry of runs takes the place of a method"
+
+
 def test_precedence(tmp_path, write):
     """Recipe < the run's file < set < grid < the run's set < command line; each step is seen in one key."""
     file = tmp_path / "method.yaml"
@@ -159,6 +192,10 @@ CIRCLE = {"a": {"weights_from": "b"}, "b": {"weights_from": "a"}}
         ({"runs": {"a": {"sett": {}}}}, "unknown key runs.a.sett; did you mean set?"),
         ({"runs": {}}, "runs: "),
         ({"runs": None}, "runs: "),
+        ({"methods": ["foal"]}, "no method foal; did you mean focal?"),
+        ({"methods": "focal"}, "methods: "),
+        ({"methods": [{}]}, "methods.0: "),
+        ({"methods": ["post_hoc"]}, "runs.post_hoc.weights_from: no run cross_entropy"),
         ({"runs": {"../a": {}}}, "name '../a' must be a plain folder name"),
         ({"grid": {".": {}}}, "name '.' must be a plain folder name"),
         ({"seeds": [1, 1]}, "seeds: "),
