@@ -113,8 +113,7 @@ class Job:
         """main.py with this job's config."""
         words = [sys.executable, str(MAIN), "--config", *self.paths, "--work_dir", str(self.folder)]
         words += ["--seed", str(self.config.seed), "--print_log", "false"]
-        for plugin in plugins:
-            words += ["--plugin", plugin]
+        words += [word for plugin in plugins for word in ("--plugin", plugin)]
         rest = {key: value for key, value in self.overrides.items() if key not in ("work_dir", "seed", "print_log")}
         return [*words, "--set", *(f"{key}={as_word(value)}" for key, value in rest.items())]
 
@@ -147,9 +146,6 @@ def as_word(value: Any) -> str:
     """A value as one word of the command line, which main.py reads back."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("...\n").rstrip("\n")
-
-
-# --- reading and planning ---------------------------------------------------------------------------------------------
 
 
 def read_sweep(path: Path) -> Sweep:
