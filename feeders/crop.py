@@ -15,15 +15,7 @@ from torch import Tensor
 
 from .feeder import Draws, StoreFeeder
 from .store import DataError
-from .transforms import (
-    centre_crop,
-    neighbouring_frames,
-    random_crop,
-    rotate,
-    rotation_matrices,
-    to_device,
-    to_stream,
-)
+from .transforms import centre_crop, neighbouring_frames, random_crop, rotate, rotation_matrices, to_device, to_stream
 
 TEST_CROP = 0.95
 ROTATION = 0.3  # radians, the largest angle about each axis
@@ -92,10 +84,9 @@ class CropFeeder(StoreFeeder[CropDraws]):
         at_once = CACHED if device.type == "cpu" else len(members)
         for some in (slice(first, first + at_once) for first in range(0, len(members), at_once)):
             near, far = self.read(members[some], frames[some], device).chunk(2, dim=2)
-            if matrices is None:
-                torch.lerp(near, far, far_weight[some], out=x[some])
-            else:
-                between = torch.lerp(near, far, far_weight[some], out=torch.empty_like(x[some]))
+            between = x[some] if matrices is None else torch.empty_like(x[some])
+            torch.lerp(near, far, far_weight[some], out=between)
+            if matrices is not None:
                 rotate(between, matrices[some], out=x[some])
         return x
 

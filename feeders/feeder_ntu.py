@@ -37,9 +37,7 @@ class Feeder(CropFeeder):
         split: ``train``, ``test``, or ``val``: the held-out subjects' part of the training set.
         protocol: ntu60_xsub, ntu60_xview, ntu120_xsub or ntu120_xset; for an ``.npz`` file by default from its name.
         stream: joint, bone, joint_motion or bone_motion; by default what ``bone`` and ``vel`` say.
-        window_size: T.
-        p_interval: share of a sequence that is cropped, ``[0.5, 1]`` in training and ``[0.95]`` at test time.
-        random_rot: rotate in training, within 0.3 rad about x, y and z.
+        window_size, repeat: see StoreFeeder. p_interval, random_rot: see CropFeeder.
         split_path: list of the training sequences to use, one name a line, such as BRL's long-tailed lists.
         val_subjects: training subjects that are held out for ``split: val``, with all their sequences, whatever the
             list.
@@ -54,7 +52,6 @@ class Feeder(CropFeeder):
         normalization: subtract the training set's mean of each joint and coordinate, divide by its standard deviation.
         debug: only the first 100 sequences.
         use_mmap: false reads all frames into memory.
-        repeat: how often an epoch shows every sequence.
         on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
         cache_dir: where the store of an ``.npz`` file lies; by default beside it.
         bone, vel: the official way to name the stream.

@@ -84,9 +84,12 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
 
     def view(self, members: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
         """x (N, C, T, V, M) of stored sequences; without draws (N * Q, C, T, V, M), the Q clips of each in turn."""
-        clips = self.num_clips if draws is None else 1
-        frames = self.sample(members, draws).reshape(len(members) * clips, self.window_size)
-        members = members.repeat(clips)
+        lengths = self.store.lengths[members]
+        if draws is None:
+            clips = [test_clips(int(length), self.window_size, self.num_clips) for length in lengths]
+            frames, members = np.concatenate(clips), members.repeat(self.num_clips)
+        else:
+            frames = training_clips(lengths, self.window_size, draws.frames.double().numpy())
         if not self.stream.endswith("motion"):
             return pose_stream(self.poses(members, frames, device, draws), None, self.layout, self.stream)
         last = self.store.lengths[members][:, None] - 1
@@ -94,13 +97,6 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         now, following = self.poses(members, both, device, draws).chunk(2, dim=2)
         moving = to_device(frames < last, device)
         return pose_stream(now, following, self.layout, self.stream) * moving[:, None, :, None, None]
-
-    def sample(self, members: np.ndarray, draws: PoseDraws | None) -> np.ndarray:
-        """Which frames are shown of stored sequences: (N, T), or (N, Q, T) without draws."""
-        lengths = self.store.lengths[members]
-        if draws is not None:
-            return training_clips(lengths, self.window_size, draws.frames.double().numpy())
-        return np.stack([test_clips(int(length), self.window_size, self.num_clips) for length in lengths])
 
     def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
         """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: -1 .. 1 over the image, augmented."""

@@ -59,15 +59,13 @@ class Feeder(StoreFeeder[ViewDraws]):
     Args:
         data_path: the folder ``all_sqe`` with its JSON files.
         split: ``train`` (views 1 and 2), ``test`` (view 3), or ``val``: views 1 and 2 of ``val_subjects``.
-        stream: joint, bone, joint_motion or bone_motion.
+        stream, repeat, on_bad_sample: see StoreFeeder.
         window_size: T; in training frames are drawn uniformly and sorted, elsewhere they are evenly spaced.
-        repeat: how often an epoch shows every sequence.
         long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; null: no cut.
         val_subjects: subjects that are held out of training for ``split: val``.
         val_fraction: instead, the share (0 .. 1) of subjects to hold out; always the same ones.
         random_rot: in training turn by whole degrees, uniform in -60 .. 60, about x and y. (CTR-GCN also scales at
             random; the scaling to -1 .. 1 cancels that.)
-        on_bad_sample: error or skip, see StoreFeeder.
         cache_dir: where the packed store lies; by default beside ``data_path``.
 
     Raises:

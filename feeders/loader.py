@@ -111,7 +111,6 @@ class Loader:
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.ids = ids
         self.class_names = class_names
-        self.repeat = repeat
         self.seed = seed
         self.device = device
         self.dtype = dtype

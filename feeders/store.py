@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -154,12 +155,7 @@ class SkeletonStore:
 
     @classmethod
     def build(
-        cls,
-        folders: Sequence[Path],
-        name: str,
-        fingerprint: str,
-        read: Callable[[], Iterable[Sample]],
-        **meta: Any,
+        cls, folders: Sequence[Path], name: str, fingerprint: str, read: Callable[[], Iterable[Sample]], **meta: Any
     ) -> SkeletonStore:
         """Opens the store ``name`` of this fingerprint, or packs it in the first folder that can be written.
 
@@ -225,15 +221,10 @@ class StoreWriter:
         """Reads what is whole of an earlier run, and cuts off the rest."""
         self.journal.seek(0)
         whole = 0
-        for line in self.journal:
-            try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                entry = None
-            if entry is None:
-                break
-            self.entries.append(entry)
-            whole += len(line)
+        with contextlib.suppress(ValueError):
+            for line in itertools.takewhile(lambda line: line.endswith(b"\n"), self.journal):
+                self.entries.append(json.loads(line))
+                whole += len(line)
         start, known = 0, sum(entry["length"] for entry in self.entries)
         if known:
             try:
@@ -303,19 +294,16 @@ class StoreWriter:
         _write_header(self.file, self.dtype, (sum(lengths), *self.shape))
         self.file.flush()
         os.fsync(self.file.fileno())
-        offsets = np.cumsum([0, *lengths], dtype=np.int64)
         digest = hashlib.blake2b(digest_size=16)
         for entry in entries:  # in the order of the frames; the file stands at the first one
             known = "".join(f"/{key}={value}" for key, value in sorted(entry["columns"].items()))
             digest.update(f"{entry['id']}/{entry['label']}/{entry['length']}{known}\n".encode())
             digest.update(self.file.read(entry["length"] * self._frame_bytes))
-        np.save(self.folder / "offsets.npy", offsets)
+        np.save(self.folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
         np.save(self.folder / "labels.npy", np.array([entry["label"] for entry in entries], dtype=np.int64))
         np.save(self.folder / "ids.npy", np.array([entry["id"] for entry in entries]))
-        keys = entries[0]["columns"]
-        columns: dict[str, Any] = {
-            key: np.array([entry["columns"][key] for entry in entries], dtype=np.int64) for key in keys
-        }
+        rows = [entry["columns"] for entry in entries]
+        columns: dict[str, Any] = {key: np.array([row[key] for row in rows], dtype=np.int64) for key in rows[0]}
         np.savez(self.folder / "columns.npz", **columns)
         values = {"format": FORMAT, "name": name, "checksum": digest.hexdigest(), **meta}
         values["problems"] = {} if drop_problems else problems

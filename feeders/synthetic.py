@@ -91,16 +91,13 @@ class Feeder(CropFeeder):
 
     Args:
         split: train (long-tailed), val or test (balanced, other people).
-        stream: joint, bone, joint_motion or bone_motion.
-        window_size: T.
+        stream, window_size, min_crop, repeat: see StoreFeeder and CropFeeder.
         n_max: training samples of the most frequent action.
         imbalance: n_max / training samples of the rarest action.
         num_test: samples of every action in the other splits.
         seed: of the set.
         distraction: 0 .. 1, how much other body parts move, see :func:`feeders.body.joint_angles`. The same people do
             the same actions as without, seen from elsewhere.
-        min_crop: a training crop has at least so many frames, where the sequence has them.
-        repeat: how often an epoch shows every sequence.
         cache_dir: where the packed store lies; by default work_dir/cache.
 
     Raises:

@@ -62,13 +62,8 @@ def training_clips(num_frames: np.ndarray, length: int, draws: np.ndarray) -> np
 def _clip(
     num_frames: np.ndarray, length: int, start: np.ndarray, skipped: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
-    """(N, T) frames from what was drawn.
-
-    Args:
-        start: (N,) of short sequences.
-        skipped: (N, T + 1) bool, the steps before which longer sequences skip a frame.
-        places: (N, T) within the parts of long sequences.
-    """
+    """(N, T) frames, from the starts (N,) of short sequences, the steps (N, T + 1) before which longer ones skip a
+    frame, and the places (N, T) within the parts of long ones."""
     steps = np.arange(length)
     short = start[:, None] + steps
     longer = steps + skipped.cumsum(axis=1)[:, :-1]

@@ -113,15 +113,13 @@ def _look(place: Path) -> Iterator[Source]:
     elif place.suffix == ".zip":
         try:
             with zipfile.ZipFile(place) as archive:
-                members = archive.infolist()
+                parts = archive.infolist()
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise DataError(f"archive {place} cannot be opened ({error}); download it again") from error
-        for member in members:
-            if not member.is_dir():
-                packed = Packed(
-                    member.header_offset, member.compress_size, member.file_size, member.CRC, member.compress_type
-                )
-                yield Source(str(place), f"{member.file_size}-{member.CRC}", member.filename, packed)
+        for part in parts:
+            if not part.is_dir():
+                packed = Packed(part.header_offset, part.compress_size, part.file_size, part.CRC, part.compress_type)
+                yield Source(str(place), f"{part.file_size}-{part.CRC}", part.filename, packed)
     else:
         status = place.stat()
         yield Source(str(place), f"{status.st_size}-{status.st_mtime_ns}")
