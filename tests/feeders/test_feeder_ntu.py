@@ -25,7 +25,7 @@ NAMES = ntu_names(setups=(1, 2, 17, 18), subjects=(1, 2, 3), actions=(1, 2, 60))
 
 
 def clock(length, actors=1, rate=1.0):
-    """(length, actors, 25, 3): x tells the frame, y the joint, z the actor; nothing is 0."""
+    """(length, actors, 25, 3): x is the frame, y the joint, z the actor, all from 1."""
     frames = np.zeros((length, actors, 25, 3))
     frames[..., 0] = (np.arange(length) * rate + 1)[:, None, None]
     frames[..., 1] = np.arange(25) + 1
@@ -57,7 +57,7 @@ def draws_of(feeder, rows, seed=0):
 
 
 def shown(feeder, draws=None):
-    """(N, T) what the clocks show, counted from 0; -1 where there is no one."""
+    """(N, T) frames that the clocks show, counted from 0; -1 where there is no actor."""
     return feeder.batch(np.arange(len(feeder)), draws=draws)[:, 0, :, 0, 0].numpy() - 1
 
 
@@ -95,7 +95,7 @@ def test_test_view(ntu120):
 
 
 def test_second_actor(ntu120):
-    """Of a sequence with one: 0 for NTU 60, a copy of the first for NTU 120, in every stream and view."""
+    """In a sequence with one actor: 0 for NTU 60, a copy of the first for NTU 120, in every stream and view."""
     for stream in ("joint", "bone_motion"):
         for protocol in ("ntu60_xsub", "ntu120_xsub"):
             feeder = Feeder(ntu120, "train", protocol, stream, random_rot=True, random_move=True)
@@ -140,7 +140,7 @@ def test_bad_shares(ntu120, shares):
 
 
 def test_random_choose(tmp_path):
-    """64 frames in a row of what has more, at their own speed; all of what has fewer."""
+    """64 consecutive frames of longer sequences, at their own speed; all frames of shorter ones."""
     feeder = clocks(tmp_path, [200, 64, 40], random_choose=True)
     starts = set()
     for seed in range(20):
@@ -158,7 +158,7 @@ def test_random_choose(tmp_path):
 
 @pytest.mark.parametrize("random_choose", [False, True])
 def test_random_shift(tmp_path, random_choose):
-    """What is shorter than 64 frames stands somewhere among zeros, at its own speed; the rest is as without."""
+    """Fewer than 64 frames lie somewhere among zeros, at their own speed; longer sequences are as without."""
     feeder = clocks(tmp_path, [200, 40, 1], random_shift=True, random_choose=random_choose)
     plain = Feeder(str(feeder.store.path), protocol="ntu60_xsub", random_choose=random_choose)
     places = set()
@@ -173,7 +173,7 @@ def test_random_shift(tmp_path, random_choose):
             np.testing.assert_allclose(times[row], wanted, atol=1e-4)
             places.add((row, place))
     assert len(places) > 20
-    np.testing.assert_array_equal(shown(feeder), shown(plain)), "not at test time"
+    np.testing.assert_array_equal(shown(feeder), shown(plain), "not without draws")
     bones = Feeder(str(feeder.store.path), protocol="ntu60_xsub", random_shift=True, stream="bone")
     empty = shown(feeder, draws)[1] == -1
     assert not bones.batch(np.array([1]), draws=draws.map(lambda numbers: numbers[1:2]))[0, :, empty].any()
@@ -188,8 +188,8 @@ def test_random_rot(tmp_path):
     torch.testing.assert_close(turned, rotate(straight, rotation_matrices(angles)), rtol=0, atol=1e-4)
     assert (turned - straight).abs().max() > 1
     torch.testing.assert_close(turned.norm(dim=1), straight.norm(dim=1), rtol=1e-5, atol=1e-4)
-    assert torch.equal(feeder.batch(np.arange(2)), plain.batch(np.arange(2))), "not at test time"
-    assert not clocks(tmp_path / "d", [9]).random_rot, "off unless asked for, as in CTR-GCN"
+    assert torch.equal(feeder.batch(np.arange(2)), plain.batch(np.arange(2))), "not without draws"
+    assert not clocks(tmp_path / "d", [9]).random_rot, "off by default, as in CTR-GCN"
 
 
 def test_random_move(tmp_path):
@@ -200,11 +200,11 @@ def test_random_move(tmp_path):
     moved, straight = feeder.batch(np.arange(2), draws=draws), plain.batch(np.arange(2), draws=draws)
     torch.testing.assert_close(moved, move(straight, draws.move))
     assert not torch.equal(moved, straight)
-    assert torch.equal(feeder.batch(np.arange(2)), plain.batch(np.arange(2))), "not at test time"
+    assert torch.equal(feeder.batch(np.arange(2)), plain.batch(np.arange(2))), "not without draws"
 
 
 def test_move():
-    """In the middle of its range nothing moves; each number does one thing, linear in time."""
+    """The middle of all ranges moves nothing; each number changes one thing, linearly in time."""
     x = torch.zeros(1, 3, 5, 1, 1)
     x[:, 0], x[:, 2] = 1, 7
     still = torch.full((1, 8), 0.5)
@@ -224,7 +224,7 @@ def test_move():
 
 
 def test_draws_belong_to_places(ntu120):
-    """A slice of the batch with its slice of the draws is what the whole batch has there."""
+    """A slice of the rows with its slice of the draws gives that slice of the batch."""
     feeder = Feeder(
         ntu120, "train", "ntu120_xsub", random_rot=True, random_choose=True, random_shift=True, random_move=True
     )
@@ -238,7 +238,7 @@ def test_draws_belong_to_places(ntu120):
 
 @pytest.mark.parametrize("protocol", ["ntu60_xsub", "ntu120_xsub"])
 def test_normalization(ntu120, protocol):
-    """Every joint and coordinate by its mean and deviation over the training set's frames and actors."""
+    """By mean and deviation of each joint and coordinate, over the training set's frames and actors."""
     plain, feeder, tested = (
         Feeder(ntu120, split, protocol, normalization=normal)
         for split, normal in (("train", False), ("train", True), ("test", True))
@@ -273,7 +273,7 @@ def test_debug(ntu120, tmp_path):
     feeder = clocks(tmp_path, [2] * 120, debug=True)
     assert len(feeder) == 100
     assert feeder.ids == [f"S001C001P001R{number:03d}A001" for number in range(1, 101)]
-    assert len(Feeder(ntu120, "test", "ntu60_xsub", debug=True)) == 27, "all, where there are fewer"
+    assert len(Feeder(ntu120, "test", "ntu60_xsub", debug=True)) == 27, "all of fewer than 100"
 
 
 def test_use_mmap(ntu120):
@@ -301,7 +301,7 @@ def test_bone_and_vel_name_the_stream(ntu120, bone, vel, stream):
     assert old.stream == new.stream == stream
     assert torch.equal(old.batch(np.arange(5)), new.batch(np.arange(5)))
     assert torch.equal(old.batch(np.arange(5)), to_stream(joints, LAYOUT, stream))
-    assert Feeder(ntu120, "train", "ntu60_xsub", stream, bone=bone, vel=vel).stream == stream, "twice the same"
+    assert Feeder(ntu120, "train", "ntu60_xsub", stream, bone=bone, vel=vel).stream == stream, "both may say the same"
     for other in {"joint", "bone", "joint_motion", "bone_motion"} - {stream}:
         if bone or vel:
             with pytest.raises(DataError, match=f"stream is {other}, but bone and vel say {stream}; give one of them"):
@@ -434,7 +434,7 @@ def plan_of(tail, monkeypatch=None, rank=0, processes=1, batch_size=8, seed=1, *
 
 
 def test_over_sampling(tail):
-    """Every class as often as the largest, and every sequence as often as its class allows, give or take one."""
+    """Classes are equally frequent, and so are the sequences of a class, up to one."""
     feeder, batches = plan_of(tail, batch_size=81)
     assert batches.samples_per_epoch == 3 * 27
     assert batches.steps == 1
@@ -444,7 +444,7 @@ def test_over_sampling(tail):
     assert sorted(set(times[feeder.labels == 0])) == [1]
     assert sorted(set(times[feeder.labels == 1])) == [3]
     assert batches.class_counts[0] == 27
-    assert batches.class_counts[59] == 1, "the prior is that of the list"
+    assert batches.class_counts[59] == 1, "the class counts are those of the list"
     feeder, batches = plan_of(tail, batch_size=81, repeat=2)
     assert torch.bincount(batches.plan(0).flatten(), minlength=37)[feeder.labels == 59].item() == 54
 
@@ -461,7 +461,7 @@ def test_over_sampling_of_a_class_that_does_not_divide(tmp_path):
 
 
 def test_class_balanced(tail):
-    """As many as there are, each drawn by class first: a third each, and all alike within a class."""
+    """As many as there are; each of three classes has a third, shared equally by its sequences."""
     feeder, batches = plan_of(tail, class_balance=True, batch_size=37)
     assert batches.samples_per_epoch == 37
     rows = torch.cat([batches.plan(epoch).flatten() for epoch in range(300)])
@@ -523,7 +523,7 @@ def test_names_from_their_list(npz, ntu120, tmp_path):
 
 @pytest.mark.parametrize("absent", [None, "absent.txt"])
 def test_names_rebuilt_from_all(npz, ntu120, tmp_path, caplog, absent):
-    """In any order: the subject-major one comes of the numbers."""
+    """Names in any order; the published order follows from their numbers."""
     path = listed(tmp_path / "names.txt", np.random.default_rng(0).permutation(NAMES))
     train_id_path = absent and str(tmp_path / absent)
     with caplog.at_level(logging.INFO):

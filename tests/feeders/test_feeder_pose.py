@@ -70,7 +70,7 @@ def test_against_a_plain_pipeline(pickled, stream):
         plain(train.store.sequence(member), clip, stream) for member, clip in zip(train.members, frames, strict=True)
     ]
     np.testing.assert_allclose(train.batch(np.arange(8), draws=draws).numpy(), np.stack(wanted), atol=1e-6)
-    assert train.batch(np.arange(8)).shape[0] == 8, "the training set is seen in one clip"
+    assert train.batch(np.arange(8)).shape[0] == 8, "one clip of the training set"
 
 
 def test_flip(pickled):
@@ -88,7 +88,7 @@ def test_flip(pickled):
     nose = COCO.joint("nose")
     assert torch.equal(x[flipped][:, 0, :, nose], -straight[flipped][:, 0, :, nose])
     test = Feeder(ann_file=pickled, split="val", flip=1.0)
-    assert torch.equal(test.batch([0]), Feeder(ann_file=pickled, split="val").batch([0])), "not at test time"
+    assert torch.equal(test.batch([0]), Feeder(ann_file=pickled, split="val").batch([0])), "not without draws"
 
 
 def test_turn_and_scale(pickled):
@@ -186,7 +186,7 @@ class Spy(torch.nn.Module):
 
 
 def test_absent_parts_are_replaced_in_all_frames():
-    """100 frames and 17 joints: the baseline stands in for absent parts to the last frame, on the layout's joints."""
+    """100 frames and 17 joints: the baseline replaces absent parts up to the last frame, on the layout's joints."""
     x, baseline = torch.rand(1, 3, 100, 17, 2), torch.full((3, 100, 17, 2), 7.0)
     spy = Spy()
     exact_contributions(spy, x, torch.tensor([0]), baseline, COCO, [(0, 1)])

@@ -181,7 +181,7 @@ def test_ucla_real(ucla, tmp_path):
 
 
 def test_ucla_frames_of_the_test_view_are_linspace(tmp_path):
-    """The 52 frames of a one-way movement tell which frames were taken, for every length up to 201."""
+    """A steady movement shows which 52 frames were chosen, for lengths up to 201."""
     folder = write_ucla(tmp_path / "all_sqe")
     for length in (1, 2, 51, 52, 53, 201):
         frames = [[[t, t, t]] * 19 + [[-t, 0, 1]] for t in range(length)]
@@ -215,7 +215,7 @@ def test_synthetic_counts_and_parts(tmp_path):
 
 
 def test_synthetic_bodies_move_their_parts():
-    """The carrying parts move more than all others, and bones keep their length."""
+    """The parts that carry an action move more than all others, and bones keep their length."""
     for action in ACTIONS:
         energy = np.zeros(LAYOUT.num_parts)
         for seed in range(3):
@@ -242,7 +242,7 @@ def test_synthetic_sets_nest(tmp_path):
 
 
 def test_synthetic_distraction_moves_other_parts_alone():
-    """The action stays as it is; what is added is of parts that do not carry it, and grows with the distraction."""
+    """The action does not change; other parts move, the more the larger the distraction."""
     for number, action in enumerate(ACTIONS):
         clean, half, full = (joint_angles(action, 60, np.random.default_rng(number), by) for by in (0.0, 0.5, 1.0))
         moved = np.abs(full - clean).max((0, 2)) > 0

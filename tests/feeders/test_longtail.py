@@ -60,12 +60,14 @@ def test_empty_classes():
 
 
 def test_one_generator_for_all_classes():
-    """A class that gives nothing still moves the generator on; another seed gives another subset."""
+    """A class of which nothing is kept still advances the generator; another seed gives another subset."""
     labels = np.repeat([0, 1], 50)
     both, second = (long_tailed_subset(labels, counts, allow_fewer=True) for counts in ([10, 10], [0, 10]))
     assert both[10:].tolist() == second.tolist()
     assert long_tailed_subset(labels, [10, 10], seed=1).tolist() != both.tolist()
-    assert long_tailed_subset(labels, [30, 30])[:10].tolist() == both[:10].tolist(), "larger ones begin alike"
+    assert long_tailed_subset(labels, [30, 30])[:10].tolist() == both[:10].tolist(), (
+        "larger subsets begin with the same rows"
+    )
 
 
 def test_held_out_subjects():
@@ -85,7 +87,7 @@ def test_held_out_subjects():
 
 
 def test_names_and_missing(ntu_lt):
-    """The published names are all that there may be, less those on NTU's own lists."""
+    """The published names are all possible names without those on NTU's lists of missing skeletons."""
     for dataset, number, missing in (("ntu60", 56578, 302), ("ntu120", 113945, 535)):
         names, absent = (read_list(ntu_lt / f"{dataset}_{kind}.txt") for kind in ("names", "missing"))
         assert (len(names), len(absent)) == (number, missing)
@@ -95,7 +97,7 @@ def test_names_and_missing(ntu_lt):
 
 @pytest.mark.parametrize("split", ["xsub", "xset"])
 def test_training_sets_in_order(ntu_lt, split):
-    """The sets that the lists were cut from: XSub by subject, XSet by name, as METHOD 7 has it."""
+    """The sets that the lists were selected from: XSub ordered by subject, XSet by name."""
     names = read_list(ntu_lt / "ntu120_names.txt")
     rows = PROTOCOLS[f"ntu120_{split}"].rows(parse_names(names), train=True)
     ours, published = [names[row] for row in rows], read_list(ntu_lt / f"NTU120_{split}_train.txt")
@@ -106,7 +108,7 @@ def test_training_sets_in_order(ntu_lt, split):
 @pytest.mark.parametrize("split", ["xsub", "xset"])
 @pytest.mark.parametrize("imbalance", [10, 50, 100])
 def test_ntu120_lists_come_out_exactly(ntu_lt, tmp_path, capsys, split, imbalance):
-    """From the names alone, to the byte but for the last line's end."""
+    """From the names alone, equal to the last byte but for the final line end."""
     names = str(ntu_lt / "ntu120_names.txt")
     words = ["--names", names, "--split", split, "--imbalance", str(imbalance), "--out", str(tmp_path)]
     assert make_longtail.main(words) == 0
@@ -201,7 +203,7 @@ def test_shot_groups(capsys):
     ],
 )
 def test_file_names(store, tmp_path, changes, words, name):
-    """They tell lists apart; one of the protocol's n_max and seed has the published name."""
+    """Different lists have different names; the protocol's n_max and seed give the published name."""
     assert make(store, tmp_path, *words, **changes) == 0
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -240,7 +242,7 @@ def test_never_over_another_list(store, tmp_path, capsys):
     fails(capsys, make(store, tmp_path), f"{path}")
     assert make(store, tmp_path, "--overwrite") == 0
     written = path.read_text()
-    assert make(store, tmp_path) == 0, "the same list again is no other list"
+    assert make(store, tmp_path) == 0, "the same list may be written again"
     assert path.read_text() == written
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -278,7 +280,7 @@ def test_bad_names(tmp_path, capsys):
 
 
 def test_ntu60_out_of_an_ntu120_store(tmp_path):
-    """The set-ups from 18 on are left out; names alone are NTU 120's unless said otherwise."""
+    """Set-ups from 18 on are left out; without --dataset, names are those of NTU 120."""
     names = [*NAMES, *ntu_names(setups=(18,), cameras=(2, 3), subjects=(1,), actions=range(61, 121))]
     path = tmp_path / "names.txt"
     path.write_text("\n".join(names))

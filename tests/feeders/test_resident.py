@@ -65,7 +65,7 @@ NAMES = ("ntu", "ntu with options", "ntu in memory", "ucla", "pose", "synthetic"
 @pytest.mark.parametrize("wanted", [False, "auto", True])
 @pytest.mark.parametrize("name", NAMES)
 def test_same_batches(sources, name, wanted, device, monkeypatch):
-    monkeypatch.setattr(resident, "PACKED_AT_ONCE", 2**14)  # several portions
+    monkeypatch.setattr(resident, "PACKED_AT_ONCE", 2**14)  # several pieces
     place = torch.device(device)
     for split in ("train", "test"):
         for stream in ("joint", "bone_motion"):
@@ -198,7 +198,7 @@ def test_a_run_is_the_same_run(write_config, tmp_path):
 
 
 def numbered(number: int, made: list[int], fail_at: int = -1):
-    """Batches 0 .. number - 1; ``made`` grows as they are asked for."""
+    """Batches 0 .. number - 1; ``made`` grows as they are made."""
     for place in range(number):
         if place == fail_at:
             raise DataError(f"batch {place} is cut off")
@@ -228,7 +228,7 @@ def test_prefetch_works_while_the_caller_does():
 
     ahead = prefetch(batches(), CPU)
     next(ahead)
-    assert second.wait(10), "the second batch is made without being asked for"
+    assert second.wait(10), "the second batch is made before the caller wants it"
     ahead.close()
 
 

@@ -47,7 +47,7 @@ def test_arrays(name, stores, golden):
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("name", ARRAYS)
 def test_batches(name, stream, stores, golden_path, tmp_path):
-    """The store and the published arrays: the same samples in the same order, test view and training view."""
+    """The store and the published arrays: the same samples in the same order, with and without draws."""
     protocol = ARRAYS[name]
     expected = str(golden_path(f"ntu_raw_expected_{name}.npz"))
     for split in ("train", "test"):
@@ -63,7 +63,7 @@ def test_batches(name, stream, stores, golden_path, tmp_path):
 
 
 def test_one_store_of_all_splits(stores, tmp_path):
-    """NTU60's protocols out of NTU120's store are those out of its own."""
+    """NTU 60's protocols give the same from the store of NTU 120 as from their own."""
     whole, own = SkeletonStore(stores["ntu120"]), SkeletonStore(stores["ntu60"])
     assert set(own.ids) < set(whole.ids)
     for protocol in ("ntu60_xsub", "ntu60_xview"):
@@ -75,7 +75,7 @@ def test_one_store_of_all_splits(stores, tmp_path):
 
 
 def test_archives_give_the_same_store(stores, golden_path, tmp_path):
-    """Read out of two zip archives, one packed and one not, on two processes."""
+    """Two zip archives, one compressed and one not, read by two processes."""
     files = sorted(golden_path("ntu_raw").iterdir())
     for number, method in enumerate((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)):
         with zipfile.ZipFile(tmp_path / f"{number}.zip", "w", method) as archive:

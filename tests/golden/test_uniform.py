@@ -1,4 +1,4 @@
-"""Uniform frame sampling against PYSKL's own indices, and our draws against its distribution."""
+"""Uniform frame sampling: PYSKL's own indices, and the distribution of our draws."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_published_indices(golden):
 
 @pytest.mark.parametrize("frames", [1, 3, 99, 100, 130, 199, 200, 257])
 def test_training_draws_have_the_published_distribution(frames):
-    """The mean frame at each place of many clips, and what every clip must be."""
+    """The mean frame at each place of many clips; checks every clip."""
     number = 4000
     rng = np.random.RandomState(0)
     published = np.concatenate([published_clips(frames, LENGTH, 1, rng, test=False) for _ in range(number)])

@@ -31,14 +31,14 @@ def values(lengths=LENGTHS, labels=LABELS, num_class=60, num_frames=8, dtype=np.
 
 
 def saved(path, compressed=False, **changes):
-    """An .npz file of :func:`values` with some arrays changed, None takes one out."""
+    """An .npz file of :func:`values` with some arrays changed or, with None, removed."""
     given = {key: value for key, value in {**values(), **changes}.items() if value is not None}
     (np.savez_compressed if compressed else np.savez)(path, **given)
     return path
 
 
 def clean(folder):
-    """Nothing but the file itself in its folder."""
+    """Whether the folder holds only the file itself."""
     return [path.name for path in folder.iterdir()] == ["NTU60_CS.npz"]
 
 
@@ -174,7 +174,7 @@ def test_bad_arrays(kind, tmp_path):
 
 
 def test_objects_are_refused(tmp_path):
-    """They would need pickle, which runs what a file says."""
+    """They would need pickle, which runs the code that a file names."""
 
     class Trap:
         def __reduce__(self):
@@ -220,7 +220,7 @@ def test_members_that_are_no_arrays(tmp_path):
 
 
 def test_truncated(tmp_path):
-    """A zip archive has its directory at the end: cut off, none is left."""
+    """The directory of a zip archive is at its end; a file that was cut off has none."""
     path = saved(tmp_path / "NTU60_CS.npz")
     whole = path.read_bytes()
     for share in (0.2, 0.9, 0.999):
@@ -231,7 +231,7 @@ def test_truncated(tmp_path):
 
 
 def test_array_that_ends_early(tmp_path):
-    """Its header announces more rows than there are."""
+    """The header gives more rows than there are."""
     path = saved(tmp_path / "NTU60_CS.npz")
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -246,7 +246,7 @@ def test_array_that_ends_early(tmp_path):
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("key", ctrgcn_npz.KEYS)
 def test_a_wrong_byte(tmp_path, key, compressed):
-    """The archive's checksum of each array is compared, to its last byte: an error, or it was padding."""
+    """A wrong byte anywhere in an array: an error by the archive's checksum, or the byte was padding."""
     path = saved(tmp_path / "NTU60_CS.npz", compressed)
     store = open_arrays(path, str(tmp_path / "cache"))
     whole = path.read_bytes()
@@ -269,7 +269,7 @@ def test_a_wrong_byte(tmp_path, key, compressed):
 
 
 def test_headers_of_all_kinds(tmp_path):
-    """Whatever stands where the header should: a DataError."""
+    """Any bytes in place of the header: a DataError."""
     path = tmp_path / "NTU60_CS.npz"
     magic = b"\x93NUMPY\x01\x00"
     for header in (
@@ -289,7 +289,7 @@ def test_headers_of_all_kinds(tmp_path):
 
 
 def test_interrupted(tmp_path, monkeypatch):
-    """Ctrl-C, or a full disk, while packing: nothing is left, and the next time it works."""
+    """Ctrl-C or a full disk while packing: nothing is left behind, and the next attempt works."""
     path = saved(tmp_path / "NTU60_CS.npz")
     for error in (KeyboardInterrupt, OSError(28, "No space left on device")):
         with monkeypatch.context() as patch:

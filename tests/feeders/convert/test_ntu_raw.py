@@ -1,4 +1,4 @@
-"""Raw NTU files: the rules of the preparation, one by one in closed form, and files that are wrong."""
+"""Raw NTU files: each rule of the preparation in closed form, and damaged files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GONE = np.nan
 
 
 def person(length, height=1.6, width=0.0, motion=0.0, start=0, frames=None):
-    """(frames, 25, 3): someone of this height and width whose z moves by +-motion; not there outside start, length."""
+    """(frames, 25, 3): a body of this height and width, z moves by +-motion; seen for ``length`` from ``start``."""
     joints = np.full((frames or start + length, 25, 3), GONE)
     joints[start : start + length, :, 0] = np.linspace(-0.5, 0.5, 25) * width
     joints[start : start + length, :, 1] = np.linspace(-0.5, 0.5, 25) * height
@@ -50,7 +50,7 @@ def prepared(*people, **options):
 
 
 def heights(frames):
-    """(L, M) of each actor in each frame, which tells who it is; 0 where there is nobody."""
+    """(L, M): height of each actor in each frame, another one for each body; 0: no body."""
     return np.ptp(frames[..., 1].astype(float), axis=2).round(3)
 
 
@@ -60,7 +60,7 @@ def heights(frames):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_one_body(end):
     rng = np.random.default_rng(0)
-    joints = rng.integers(-100, 100, size=(5, 1, 25, 3)) / 64  # exact in the text, too
+    joints = rng.integers(-100, 100, size=(5, 1, 25, 3)) / 64  # exact as text
     frames, actors = read_sequence(skeleton_text(joints, end=end).encode())
     assert (frames.shape, frames.dtype, actors) == ((5, 2, 25, 3), np.float32, 1)
     np.testing.assert_array_equal(frames[:, 0], joints[:, 0] - joints[0, 0, CENTRE])
@@ -144,14 +144,14 @@ def test_what_is_wide(width, goes):
 
 
 def test_the_last_body_stays():
-    """Bodies are looked at in turn, and the last one is not: of three wide ones the third remains."""
+    """Bodies are checked in turn until one is left: of three wide ones the third remains."""
     wide = [body(0, 20 + number, noisy=20 + number) for number in range(3)]
     assert denoise(wide) == wide[2:]
-    assert denoise([wide[0], body(0, 5, noisy=5)]) == wide[:1], "ghosts went before"
+    assert denoise([wide[0], body(0, 5, noisy=5)]) == wide[:1], "ghosts are removed first"
 
 
 def test_motion_of_clean_frames_decides():
-    """The first moves most, but only in its wide frames; without these the second moves more."""
+    """The first moves most, but only in its wide frames; without them the second moves more."""
     first, second = person(20), person(20, height=1.2, motion=0.5)
     first[:5, :, 0] = np.linspace(-4, 4, 25)
     frames, _ = prepared(first, second)
@@ -162,9 +162,9 @@ def test_motion_of_clean_frames_decides():
 
 
 def test_motion_never_grows():
-    """Clean frames that move more than all of them together do not count for more."""
+    """Frames without noise do not count more where they move more than all frames together."""
     jumps = body(0, 20, noisy=0, motion=1.0)
-    jumps.joints[:8, :, 2] = 3  # still, and wide: the clean frames' variance is above the whole's
+    jumps.joints[:8, :, 2] = 3  # still and wide: the other frames have a larger variance than all
     jumps.joints[:8, :, 0] = jumps.joints[:8, :, 1]
     jumps.motion = 0.5
     steady = Body(0, person(20).astype(np.float32), 0.6)
@@ -188,7 +188,7 @@ def test_equal_motion_keeps_the_order():
 
 
 def actors_of(*intervals, num_frames=60):
-    """Which body, counted from 1, each actor is in each frame (L, 2), of bodies by falling motion."""
+    """(L, 2): which body each actor is in each frame; bodies are numbered from 1, largest motion first."""
     bodies = [
         Body(start, np.full((end - start + 1, 25, 3), number, np.float32), 0.0)
         for number, (start, end) in enumerate(intervals, 1)
@@ -212,7 +212,7 @@ def test_a_body_joins_actor_1_where_it_follows():
 
 def test_one_common_frame_is_no_overlap():
     who = actors_of((0, 20), (20, 59))
-    assert runs(who[:, 0]) == [(1, 0, 19), (2, 20, 59)], "overlap 0; the later one takes the frame"
+    assert runs(who[:, 0]) == [(1, 0, 19), (2, 20, 59)], "overlap 0; the later body takes the frame"
     who = actors_of((0, 21), (20, 59))
     assert runs(who[:, 0]) == [(1, 0, 21), (0, 22, 59)], "overlap 1"
     assert runs(who[:, 1]) == [(0, 0, 19), (2, 20, 59)]
@@ -221,11 +221,11 @@ def test_one_common_frame_is_no_overlap():
 def test_intervals_grow_to_their_hull():
     who = actors_of((30, 39), (0, 9), (15, 25))
     assert runs(who[:, 0]) == [(2, 0, 9), (0, 10, 29), (1, 30, 39), (0, 40, 59)]
-    assert runs(who[:, 1]) == [(0, 0, 14), (3, 15, 25), (0, 26, 59)], "it lies inside actor 1's hull"
+    assert runs(who[:, 1]) == [(0, 0, 14), (3, 15, 25), (0, 26, 59)], "it lies within actor 1's interval"
 
 
 def test_actor_2_begins_at_frame_0():
-    """Its interval starts as [0, 0]: after a body at 40..59 its hull is 0..59, and one at 5..20 is dropped."""
+    """Its interval starts as [0, 0]: after a body at 40..59 it is 0..59, and a body at 5..20 is dropped."""
     who = actors_of((0, 59), (40, 59), (5, 20))
     assert runs(who[:, 1]) == [(0, 0, 39), (2, 40, 59)]
     who = actors_of((0, 59), (0, 20), (20, 59))
@@ -233,7 +233,7 @@ def test_actor_2_begins_at_frame_0():
 
 
 def test_several_that_make_one_actor_count_as_two():
-    """As published: two bodies one after the other are actor 1, and actor 2 is there, but 0."""
+    """As published: two bodies one after the other are actor 1; actor 2 exists, but is 0."""
     frames, actors = prepared(person(20), person(20, height=1.2, start=20))
     assert actors == 2
     assert not frames[:, 1].any()
@@ -254,7 +254,7 @@ def test_zero_frames_stay_in_a_file_of_one_body():
 
 @pytest.mark.parametrize("ghost", [2, 20])
 def test_zero_frames_go_where_there_were_several(ghost):
-    """Also where only one body remains: the frames in which nobody but the ghost was seen."""
+    """Frames that show only the ghost are removed, also where one body remains."""
     alone = together(person(30), person(ghost, height=1.2, start=30))
     alone[7, 0] = 0
     frames, actors = read_sequence(skeleton_text(alone).encode())
@@ -264,7 +264,7 @@ def test_zero_frames_go_where_there_were_several(ghost):
 
 
 def test_coordinates_that_sum_to_zero_count_as_none():
-    """The sum decides, as published, even where the coordinates are not 0."""
+    """A frame is empty where its sum is 0, as published, even if its coordinates are not."""
     joints = together(person(20), person(3, height=1.2))
     joints[9, 0] = np.arange(-12, 13)[:, None]
     frames, _ = read_sequence(skeleton_text(joints).encode())
@@ -272,7 +272,7 @@ def test_coordinates_that_sum_to_zero_count_as_none():
 
 
 def test_translation_of_two():
-    """Actor 1's first frame gives the origin to both; where an actor is absent, 0 stays."""
+    """Actor 1's first frame is the origin of both; an absent actor stays 0."""
     first = person(30, motion=0.5, start=10, frames=40) + np.array([1, 2, 0])
     second = person(25, height=1.2, frames=40) - np.array([1, 0, 0])
     frames, actors = prepared(first, second)
@@ -298,7 +298,7 @@ FRAME = 1 + 2 * 27  # lines of each of the three frames; a body has 2 lines and 
 
 
 def changed(**lines):
-    """The file with some lines replaced (line7="..."), or taken out (None)."""
+    """The file with some lines replaced (line7="...") or removed (None)."""
     new = {int(key.removeprefix("line")) - 1: line for key, line in lines.items()}
     return "\n".join(line for number, line in ((n, new.get(n, old)) for n, old in enumerate(LINES)) if line is not None)
 
@@ -376,7 +376,7 @@ def test_any_cut_is_noticed(data):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3), st.integers(0, 60)), min_size=1, max_size=4))
 def test_damage_gives_a_sequence_or_a_reason(damage):
-    """Whatever bytes are replaced, taken out or put in: never another error."""
+    """Any bytes replaced, removed or inserted: never another error."""
     text = skeleton_text(together(person(6))).encode()
     for place, new, old_size in damage:
         place %= len(text)
@@ -427,7 +427,7 @@ def test_choice_of_files():
 
 
 def test_made_up_files_can_be_used(tmp_path):
-    """The helper of other tests writes what the preparation keeps whole."""
+    """The preparation keeps the files of tests.conftest unchanged."""
     folder = write_ntu_raw(tmp_path / "raw", ntu_names(actions=(1, 50)), lengths=(20, 30))
     for path in sorted(Path(folder).iterdir()):
         sample = read_source(Source(str(path), ""))

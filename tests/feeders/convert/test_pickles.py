@@ -1,4 +1,4 @@
-"""The reader of foreign pickles: what it lets in, and that nothing of the rest is run."""
+"""The reader of other people's pickles: what it accepts, and that it runs nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_commands_are_not_run(tmp_path, protocol):
         load_restricted(path)
     assert not marker.exists()
     pickle.loads(path.read_bytes())
-    assert marker.exists(), "the file does run a command in an ordinary reader"
+    assert marker.exists(), "an ordinary reader runs the command"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_persistent_ids_and_extensions(tmp_path, content):
 
 
 def state_of(target: bytes, state: object) -> bytes:
-    """A pickle of ``target`` that gets ``state``."""
+    """A pickle that gives ``target`` a ``state``."""
     return b"\x80\x04" + target + pickle.dumps(state, 2)[2:-1] + b"b."
 
 

@@ -1,4 +1,4 @@
-"""Many files -> one store: where they may lie, what is left out, going on after any interruption; StoreWriter."""
+"""Many files -> one store: where they lie, what is left out, resuming after any stop; StoreWriter."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_store(raw, tmp_path, capsys):
 
 
 def test_folders_and_archives(raw, tmp_path):
-    """Nested folders, archives beside and inside them, files in folders of an archive: all are one set."""
+    """Nested folders, archives beside and in them, folders in archives: all are one set."""
     plain, nested = tmp_path / "plain", tmp_path / "more" / "deep" / "er"
     for folder in (plain, nested, tmp_path / "a", tmp_path / "b"):
         folder.mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_what_is_left_out(raw, tmp_path, capsys):
     assert not (tmp_path / "strict").exists()
     named = Path(message.split("; ")[1].removesuffix(" names them\n"))
     assert sum(map(len, json.loads(named.read_text())["left_out"].values())) == 7
-    assert run(folder, tmp_path / "out", "--missing", missing, second, "--strict") == 2, "prepared already, too"
+    assert run(folder, tmp_path / "out", "--missing", missing, second, "--strict") == 2, "also of a prepared store"
     assert "8 files were left out" in capsys.readouterr().err
     assert run(folder, tmp_path / "strict") == 0, "without --strict it goes on"
 
@@ -236,7 +236,7 @@ def test_truncated_archive(raw, tmp_path, capsys):
 
 
 def test_damaged_directory(raw, tmp_path):
-    """Whatever byte of an archive's directory is wrong: an error or a report, never another exception."""
+    """Any wrong byte in an archive's directory: an error or a report, never another exception."""
     archive = zipped(tmp_path / "x.zip", raw)
     whole = archive.read_bytes()
     start = whole.index(b"PK\1\2")
@@ -254,7 +254,7 @@ def test_damaged_directory(raw, tmp_path):
 
 
 def test_member_larger_than_it_says(tmp_path):
-    """A member is never unpacked further than its announced size."""
+    """A member is never unpacked beyond the size in the directory."""
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.skeleton", b"0" * 10**7)
     (source,), _ = find_sources([tmp_path / "x.zip"], ".skeleton")
@@ -280,7 +280,7 @@ def test_jobs_do_not_change_a_byte(raw, tmp_path):
 
 
 class Slow:
-    """Sources one after the other, which counts how many were taken."""
+    """Yields sources and counts them."""
 
     def __init__(self, number):
         self.number, self.taken = number, 0
@@ -292,7 +292,7 @@ class Slow:
 
 
 def test_results_that_wait_are_bounded():
-    """Nobody takes results: no more files are read than may wait."""
+    """Where no results are taken, a bounded number of files is read."""
     sources = Slow(10_000)
     samples = ordered_map(read_source_or_nothing, sources, 1)
     next(samples)
@@ -377,11 +377,11 @@ def test_empty_folder_and_link_as_out(raw, tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """In place of the end of the process."""
 
 
 def steps_of_a_preparation(monkeypatch, limit):
-    """From the call on, the ``limit``-th change of the file system does not happen: the process dies there."""
+    """From now on the process dies at the ``limit``-th change of the file system."""
     number = 0
 
     def counted(change, begin=None):
@@ -402,7 +402,7 @@ def steps_of_a_preparation(monkeypatch, limit):
         monkeypatch.setattr(np, name, counted(getattr(np, name)))
 
     def half_removed(path, **options):
-        """Some of a folder, and no more."""
+        """Removes a part of a folder."""
         for file in list(Path(path).glob("*"))[:1]:
             os.remove(file)
 
@@ -413,7 +413,7 @@ def steps_of_a_preparation(monkeypatch, limit):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_killed_at_every_step(raw, tmp_path, monkeypatch, overwrite):
-    """Wherever it ends, the same command gives the store that it would have given, and nothing lies about."""
+    """Wherever it stops, the same command ends with the same store, and nothing is left behind."""
     sources, _ = find_sources([raw], ".skeleton")
     wanted = tmp_path / "wanted" / "out"
     prepare(wanted, "ntu120", sources[:4], read_source, {}, 1)
@@ -474,7 +474,7 @@ def test_half_written_ends_are_cut_away(raw, unfinished, tail, extra, monkeypatc
             run(raw, out)
     read.pop()
     assert run(raw, out) == 0
-    assert read == NAMES[5:], "what was done is not read again"
+    assert read == NAMES[5:], "files that were done are not read again"
     assert contents(out) == whole
 
 
@@ -490,7 +490,7 @@ def test_frames_lost_in_a_power_cut(raw, unfinished, missing, caplog):
 
 
 def test_sources_that_changed_meanwhile(raw, unfinished, tmp_path, caplog):
-    """Other files than before: what was done is no part of this."""
+    """Other files than before: it starts again."""
     caplog.set_level("INFO")
     out, _, _ = unfinished
     other = tmp_path / "other"
@@ -519,7 +519,7 @@ def test_a_changed_file_is_noticed(raw, tmp_path, capsys):
 
 
 def processes_with(mark):
-    """Numbers of the processes whose environment has ``mark``."""
+    """Ids of the processes with ``mark`` in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -543,7 +543,7 @@ if __name__ == "__main__":
 
 
 def test_killed_again_and_again(tmp_path):
-    """SIGKILL and Ctrl-C at several moments, on one process and two; what the main one leaves behind ends, too."""
+    """SIGKILL and Ctrl-C at several moments, with one process and two; no process is left behind."""
     names = ntu_names(setups=range(1, 21), actions=range(1, 6))  # 900
     raw = zipped(tmp_path / "raw.zip", write_ntu_raw(tmp_path / "raw", names[:10], (30, 40)))
     with zipfile.ZipFile(raw, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -621,7 +621,7 @@ def test_writer_names_or_drops_problems(tmp_path):
 
 
 def test_writer_goes_on(tmp_path):
-    """In two goes, with a broken end between them, as in one."""
+    """Two runs with a broken end between them give the same as one."""
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -642,7 +642,7 @@ def test_writer_goes_on(tmp_path):
 
 
 def test_writer_before_the_first_frames(tmp_path):
-    """An end before any frames were written: sequences with problems alone."""
+    """Stopped before any frames were written: only sequences with problems."""
     with StoreWriter(tmp_path) as writer:
         writer.add(sample("a", 0))
     with StoreWriter(tmp_path) as writer:
@@ -663,7 +663,7 @@ def test_writer_refuses(tmp_path):
 
 
 def test_checksum_tells_contents(tmp_path):
-    """Another label, column, frame or name: another checksum."""
+    """Another label, column, frame or name gives another checksum."""
     kinds = {
         "same": {},
         "again": {},

@@ -1,4 +1,4 @@
-"""PYSKL's annotation pickles: what is read of them, what is refused, and the store that tools.prepare_pose makes."""
+"""PYSKL's annotation pickles: what is read, what is refused, and the store of tools.prepare_pose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pose(one: dict, split: str = "train", **recipe: object) -> Pose:
 
 
 def people(scores: list[float], frames: int = 3) -> dict:
-    """An annotation of one person for each score, who stands at the place that is their number."""
+    """An annotation with one person for each score; person k has all coordinates k."""
     number = len(scores)
     keypoint = np.ones((number, frames, 17, 2)) * np.arange(number)[:, None, None, None]
     keypoint_score = np.ones((number, frames, 17)) * np.array(scores)[:, None, None]
@@ -34,7 +34,7 @@ def people(scores: list[float], frames: int = 3) -> dict:
 
 
 def boxes(place: list[int], scores: list[float], **more: object) -> dict:
-    """An annotation of boxes in these frames, at the place that is their number."""
+    """An annotation with boxes in these frames; box k has all coordinates k."""
     keypoint = np.ones((len(place), 17, 3)) * np.arange(len(place))[:, None, None]
     shape = {"img_shape": (10, 20), "total_frames": 10}
     known = {"frame_inds": np.array(place), "box_score": np.array(scores), "keypoint": keypoint}
@@ -42,7 +42,7 @@ def boxes(place: list[int], scores: list[float], **more: object) -> dict:
 
 
 def places(sample) -> list[list[float]]:
-    """Who is in the two slots of each frame."""
+    """The numbers of the two people of each frame."""
     assert not sample.problem, sample.problem
     return sample.frames[:, :, 0, 0].tolist()
 
