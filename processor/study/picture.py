@@ -1,0 +1,119 @@
+"""A moving picture of a run: one test sample of each class, every body part coloured by its contribution.
+
+Shapes: K classes, T frames, V joints, M people, P parts.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+
+from feeders.loader import Loader
+from shapmix import SkeletonLayout
+
+CARD, INK, QUIET = "#161b22", "#e6edf3", "#9aa4af"  # background and text: readable on light and on dark pages
+HEAT = LinearSegmentedColormap.from_list("heat", ["#4a5a70", "#8c5aa8", "#e8617c", "#ffa64d", "#fff0a0"])
+COLOURS = ScalarMappable(Normalize(0.0, 1.0, clip=True), HEAT)
+FRAME_MS = 80  # milliseconds
+HEADS = ("head", "nose")  # joints that are drawn as a disc: a short, thick line with round ends
+
+
+@dataclass(frozen=True)
+class Body:
+    """One panel."""
+
+    name: str  # of the class
+    count: int  # its training samples
+    joints: np.ndarray  # (T, M, V, 3): x to the right, y up, z away from the viewer
+    parts: np.ndarray  # (P,) contribution of each body part
+
+
+def first_bodies(
+    loader: Loader, class_counts: Sequence[int], parts: np.ndarray, names: Sequence[str], flat: bool = False
+) -> list[Body]:
+    """The first test sample of each named class, as the network sees it.
+
+    Args:
+        loader: the test split, in the joint stream.
+        class_counts, parts: (K,) training samples and (K, P) Shapley values of the body parts.
+        names: the classes, in the order of the panels.
+        flat: the sequences are 2D poses: y points down, and the third channel is a score.
+
+    Raises:
+        ValueError: a class that the run does not have, or that has no test sample.
+    """
+    found: dict[str, Body] = {}
+    for batch in loader.in_order(16):
+        samples = batch.x[:: batch.clips].float().cpu().numpy().transpose(0, 2, 4, 3, 1)
+        for joints, label in zip(samples, batch.y.tolist(), strict=True):
+            shown = joints[:, np.abs(joints).sum(axis=(0, 2, 3)) > 0]  # people who are there
+            shown = shown * ((1, -1, 0) if flat else (-1, 1, 1))  # a depth camera's x points to its left
+            body = Body(loader.class_names[label], class_counts[label], shown, parts[label])
+            found.setdefault(body.name, body)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"no test sample of class {', '.join(missing)}; there are {', '.join(found)}")
+    return [found[name] for name in names]
+
+
+def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
+    """A GIF that shows the bodies side by side, over and over; a panel is 150 pixels wide."""
+    width = max(3.4, 1.5 * len(bodies))  # inches
+    figure = Figure(figsize=(width, 3.1), dpi=100, facecolor=CARD)
+    canvas = FigureCanvasAgg(figure)
+    panels = np.atleast_1d(figure.subplots(1, len(bodies)))
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.86, bottom=0.21, wspace=0.0)
+    drawn = [_panel(axes, body, layout) for axes, body in zip(panels, bodies, strict=True)]
+    scale = figure.add_axes((0.5 - 1.35 / width, 0.09, 2.7 / width, 0.025))
+    figure.colorbar(COLOURS, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1]).outline.set_visible(False)
+    scale.tick_params(colors=QUIET, labelsize=7, length=0, pad=2)
+    scale.set_title("contribution of a body part to the probability of its class", color=QUIET, fontsize=7.5, pad=3)
+    images: list[Image.Image] = []
+    for frame in range(len(bodies[0].joints)):
+        for lines, body in zip(drawn, bodies, strict=True):
+            _pose(lines, body, layout, frame)
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        palette = images[0] if images else None  # one for all frames, so that nothing flickers
+        images.append(image.quantize(255, palette=palette, dither=Image.Dither.NONE))
+    content = io.BytesIO()
+    images[0].save(content, "GIF", save_all=True, append_images=images[1:], duration=FRAME_MS, loop=0)
+    return content.getvalue()
+
+
+def _panel(axes: Axes, body: Body, layout: SkeletonLayout) -> LineCollection:
+    """An empty panel with its text, as large as the body needs over all frames."""
+    axes.plot(*body.joints[..., :2].reshape(-1, 2).T, alpha=0)  # sets the limits
+    axes.margins(0.08)
+    axes.set_aspect("equal", "datalim")
+    axes.set_axis_off()
+    axes.set_title(body.name.replace("_", " "), color=INK, fontsize=11, pad=14)
+    below = f"{body.count} training samples"
+    axes.text(0.5, 1.02, below, color=QUIET, fontsize=7.5, ha="center", transform=axes.transAxes)
+    lines = LineCollection([], capstyle="round")
+    axes.add_collection(lines)
+    return lines
+
+
+def _pose(lines: LineCollection, body: Body, layout: SkeletonLayout, frame: int) -> None:
+    """Draws the bones of a frame, the farthest first."""
+    people, joints = len(body.joints[frame]), layout.num_joints
+    one = np.array([*layout.bones, *((layout.joint(name),) * 2 for name in HEADS if name in layout.joint_names)])
+    ends = np.concatenate([one + person * joints for person in range(people)])
+    bones = body.joints[frame].reshape(-1, 3)[ends]
+    disc = ends[:, 0] == ends[:, 1]
+    bones[disc, 0, 1] += 0.02  # a line without length would not be drawn
+    part = layout.membership().int().argmax(0).numpy()[ends[:, 0] % joints]
+    order = np.argsort(-bones[:, :, 2].mean(axis=1), kind="stable")
+    colours, widths = COLOURS.to_rgba(body.parts[part]), np.where(disc, 15.0, 5.5)
+    lines.set(segments=bones[order, :, :2], color=colours[order], linewidths=widths[order])
