@@ -12,18 +12,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from processor.build import build_mixer, build_network, load_data
+from processor.build import Data, build_mixer, build_network, load_data
 from processor.checkpoint import load_checkpoint
 from processor.command_line import add_plugin, run_command
 from processor.config import load_config
 from processor.distributed import set_up
 from processor.run_folder import RunFolder
-from processor.study.saliency import class_contributions, contribution_page
+from processor.study.saliency import ClassContributions, class_contributions, contribution_page
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    options = argparse.ArgumentParser(description="Which body parts carry each class, by exact contributions.")
+def parser(description: str = "Which body parts carry each class, by exact contributions.") -> argparse.ArgumentParser:
+    """The command line; tools.picture adds to it."""
+    options = argparse.ArgumentParser(description=description)
     options.add_argument("run", type=Path, help="folder of a run: work_dir/<run>")
     options.add_argument("--checkpoint", default="last.pt", help="file in that folder")
     options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def saliency(arguments: argparse.Namespace) -> None:
-    """Builds the run's network and mixer as they were saved, and prints what they look at."""
+def contributions(arguments: argparse.Namespace) -> tuple[Data, ClassContributions]:
+    """A run's data, and what its network and mixer look at; both are built as they were saved."""
     weights = arguments.run / arguments.checkpoint
     state = load_checkpoint(weights)
     if "mixer" not in state:
@@ -41,7 +41,13 @@ def saliency(arguments: argparse.Namespace) -> None:
     device = set_up(config.device)
     data = load_data(config, device, ("train", "test"))
     network = build_network(config, data, device, str(weights))
-    found = class_contributions(network, build_mixer(config, data, device, state["mixer"]), data.loaders["test"])
+    mixer = build_mixer(config, data, device, state["mixer"])
+    return data, class_contributions(network, mixer, data.loaders["test"])
+
+
+def saliency(arguments: argparse.Namespace) -> None:
+    """Prints a row for each class."""
+    data, found = contributions(arguments)
     logging.getLogger(__name__).info(contribution_page(found, data.class_names, data.class_counts))
 
 
