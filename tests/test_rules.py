@@ -185,3 +185,76 @@ def test_call_rules_see(code, count):
 def test_processor_may_seed():
     assert violations(ast.parse("import torch\ntorch.manual_seed(0)"), "processor") == []
     assert len(violations(ast.parse("import torch\ntorch.load('x')"), "processor")) == 1
+
+
+# --- the house: walls and sizes --------------------------------------------------------------------------------------
+
+
+def imported_files(name: str) -> set[str]:
+    """Files of the project that a file imports anywhere in it, also for types alone."""
+    package = list(Path(name).parent.parts)
+    found = set()
+
+    def file(*parts: str) -> set[str]:
+        return {path for path in ("/".join(parts) + ".py", "/".join(parts) + "/__init__.py") if path in FILES}
+
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = [*above, *(node.module.split(".") if node.module else [])]
+            for alias in node.names:
+                found |= file(*module, alias.name) or file(*module)
+        elif isinstance(node, ast.Import):
+            found |= {path for alias in node.names for path in file(*alias.name.split("."))}
+    return found - {name}
+
+
+def reached(name: str, graph: dict[str, set[str]]) -> set[str]:
+    """Everything that a file imports, also through others."""
+    found, waiting = set(), [name]
+    while waiting:
+        for file in graph[waiting.pop()] - found:
+            found.add(file)
+            waiting.append(file)
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    return {name: imported_files(name) for name in FILES}
+
+
+def test_the_graph_is_seen(graph):
+    assert "shapmix/mixer.py" in graph["shapmix/shapmix.py"]
+    assert "processor/engine.py" in reached("main.py", graph)
+    assert reached("a", {"a": {"b"}, "b": {"c"}, "c": {"a"}}) == {"a", "b", "c"}
+
+
+def test_no_circle_of_files(graph):
+    assert [name for name in FILES if name in reached(name, graph)] == []
+
+
+def test_a_study_never_reaches_the_engine(graph):
+    study = [name for name in FILES if name.startswith("processor/study/")]
+    assert len(study) > 5
+    for name in study:
+        assert not reached(name, graph) & {"processor/engine.py", "processor/processor.py"}, name
+
+
+def functions(tree: ast.AST) -> list[tuple[str, int]]:
+    """Names and lines, from def to the end."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [(node.name, node.end_lineno - node.lineno + 1) for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_sizes(name):
+    """A file is at most 400 lines, a function 60, a command under 100."""
+    text = FILES[name].read_text(encoding="utf-8")
+    command = name == "main.py" or (name.startswith("tools/") and name.count("/") == 1)
+    assert len(text.splitlines()) <= (99 if command else 400)
+    assert [(function, lines) for function, lines in functions(ast.parse(text)) if lines > 60] == []
+
+
+def test_a_long_function_is_seen():
+    assert functions(ast.parse("def f():\n" + "    x = 1\n" * 60)) == [("f", 61)]
