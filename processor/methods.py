@@ -81,85 +81,52 @@ class Method:
 
 
 KANG, CAO, CHOU = "Kang et al., ICLR 2020", "Cao et al., NeurIPS 2019", "Chou et al., ECCV-W 2020"
-MENON, SHAP_MIX = "Menon et al., ICLR 2021", "Zhang et al., IJCAI 2024"
+MENON, ZHANG = "Menon et al., ICLR 2021", "Zhang et al., IJCAI 2024"
 PLAIN: dict[str, Any] = {"mixing": "none", "loss": "cross_entropy"}
 BALANCED: dict[str, Any] = {"loss": "logit_adjustment", "tau": 1}
-LDAM: dict[str, Any] = {
-    "model_args": {"classifier": "cosine"}, "mixing": "none", "loss": "ldam",
-    "loss_args": {"max_margin": 0.5, "scale": 30},
-}  # fmt: skip
-REMIX: dict[str, Any] = {
-    "mixing": "remix",
-    "mixing_args": {"alpha": 1, "kappa": 3, "threshold": 0.5},
-    "loss": "cross_entropy",
-}
-LATE_WEIGHTS: dict[str, Any] = {"reweight_from": 0.8, "reweight_beta": 0.9999}
-
+LDAM: dict[str, Any] = {"mixing": "none", "loss": "ldam", "loss_args": {"max_margin": 0.5, "scale": 30}}
+COSINE: dict[str, Any] = {"model_args": {"classifier": "cosine"}}
+REMIX: dict[str, Any] = {"mixing": "remix", "mixing_args": {"alpha": 1, "kappa": 3, "threshold": 0.5}}
+LATE: dict[str, Any] = {"reweight_from": 0.8, "reweight_beta": 0.9999}
+CUTMIX: dict[str, Any] = {"mixing": "temporal_cutmix", "mixing_args": {"alpha": 1}, "loss": "cross_entropy"}
+AGAIN: dict[str, Any] = {"num_epoch": 10, "schedule": "cosine", "warm_up_epoch": 0}
+TAU: dict[str, Any] = {"second_stage": "tau_normalisation", "second_stage_args": {"tau": 1}, "num_epoch": 0}
+# fmt: off
 METHODS = {
     "cross_entropy": Method("Plain cross-entropy", "", PLAIN),
-    "focal": Method(
-        "Focal loss", "Lin et al., ICCV 2017", {"mixing": "none", "loss": "focal", "loss_args": {"gamma": 2.0}}
-    ),
-    "class_balanced": Method(
-        "Class-balanced loss: cross-entropy weighted by the effective number of samples",
-        "Cui et al., CVPR 2019",
-        {**PLAIN, "reweight_from": 0, "reweight_beta": 0.9999},
-    ),
-    "ldam": Method("LDAM: margins that grow with rarity, on a cosine classifier", CAO, LDAM),
-    "ldam_drw": Method(
-        "LDAM with deferred re-weighting in the last fifth of the epochs", CAO, {**LDAM, **LATE_WEIGHTS}
-    ),
-    "balanced_softmax": Method(
-        "Balanced softmax, the same as logit adjustment with tau 1",
-        f"Ren et al., NeurIPS 2020; {MENON}",
-        {"mixing": "none", **BALANCED},
-    ),
-    "over_sampling": Method(
-        "Random over-sampling: an epoch shows every class as often as the largest",
-        KANG,
-        {**PLAIN, "sampler": "over_sampling"},
-    ),
-    "class_balanced_sampling": Method(
-        "Class-balanced sampling: a class is drawn first, then one of its samples",
-        KANG,
-        {**PLAIN, "sampler": "class_balanced"},
-    ),
-    "mixup": Method(
-        "mixup", "Zhang et al., ICLR 2018", {"mixing": "mixup", "mixing_args": {"alpha": 1}, "loss": "cross_entropy"}
-    ),
-    "temporal_cutmix": Method(
-        "CutMix along time: a segment of frames is the partner's",
-        "after Yun et al., ICCV 2019",
-        {"mixing": "temporal_cutmix", "mixing_args": {"alpha": 1}, "loss": "cross_entropy"},
-    ),
-    "remix": Method("Remix: mixup whose target is the rarer class alone in unequal pairs", CHOU, REMIX),
-    "remix_drw": Method(
-        "Remix with deferred re-weighting in the last fifth of the epochs", CHOU, {**REMIX, **LATE_WEIGHTS}
-    ),
-    "st_mix": Method(
-        "ST-Mix: uniform mixing by body parts, with balanced softmax", SHAP_MIX, {"mixing": "st_mix", **BALANCED}
-    ),
-    "shap_mix": Method("Shap-Mix with balanced softmax", SHAP_MIX, {"mixing": "shap_mix", **BALANCED}),
-    "post_hoc": Method(
-        "Post-hoc logit adjustment of a trained network",
-        MENON,
-        {**PLAIN, "num_epoch": 0, "post_hoc_tau": 1},
-        starts_from="cross_entropy",
-    ),
+    "focal": Method("Focal loss", "Lin et al., ICCV 2017",
+                    {"mixing": "none", "loss": "focal", "loss_args": {"gamma": 2.0}}),
+    "class_balanced": Method("Class-balanced loss: cross-entropy weighted by the effective number of samples",
+                             "Cui et al., CVPR 2019", {**PLAIN, "reweight_from": 0, "reweight_beta": 0.9999}),
+    "ldam": Method("LDAM: margins that grow with rarity, on a cosine classifier", CAO, {**COSINE, **LDAM}),
+    "ldam_drw": Method("LDAM with deferred re-weighting in the last fifth of the epochs", CAO,
+                       {**COSINE, **LDAM, **LATE}),
+    "balanced_softmax": Method("Balanced softmax, the same as logit adjustment with tau 1",
+                               f"Ren et al., NeurIPS 2020; {MENON}", {"mixing": "none", **BALANCED}),
+    "over_sampling": Method("Random over-sampling: an epoch shows every class as often as the largest", KANG,
+                            {**PLAIN, "sampler": "over_sampling"}),
+    "class_balanced_sampling": Method("Class-balanced sampling: a class is drawn first, then one of its samples", KANG,
+                                      {**PLAIN, "sampler": "class_balanced"}),
+    "mixup": Method("mixup", "Zhang et al., ICLR 2018",
+                    {"mixing": "mixup", "mixing_args": {"alpha": 1}, "loss": "cross_entropy"}),
+    "temporal_cutmix": Method("CutMix along time: a segment of frames is the partner's", "after Yun et al., ICCV 2019",
+                              CUTMIX),
+    "remix": Method("Remix: mixup whose target is the rarer class alone in unequal pairs", CHOU,
+                    {**REMIX, "loss": "cross_entropy"}),
+    "remix_drw": Method("Remix with deferred re-weighting in the last fifth of the epochs", CHOU,
+                        {**REMIX, "loss": "cross_entropy", **LATE}),
+    "st_mix": Method("ST-Mix: uniform mixing by body parts, with balanced softmax", ZHANG,
+                     {"mixing": "st_mix", **BALANCED}),
+    "shap_mix": Method("Shap-Mix with balanced softmax", ZHANG, {"mixing": "shap_mix", **BALANCED}),
+    "post_hoc": Method("Post-hoc logit adjustment of a trained network", MENON,
+                       {**PLAIN, "num_epoch": 0, "post_hoc_tau": 1}, "cross_entropy"),
     "classifier_retraining": Method(
-        "Decoupled training: the classifier is trained again",
-        KANG,
-        {**PLAIN, "sampler": "class_balanced", "second_stage": "classifier_retraining", "num_epoch": 10,
-         "schedule": "cosine", "warm_up_epoch": 0},
-        starts_from="cross_entropy",
-    ),
-    "tau_normalisation": Method(
-        "Decoupled training: the classifier's weights are normalised",
-        KANG,
-        {**PLAIN, "second_stage": "tau_normalisation", "second_stage_args": {"tau": 1}, "num_epoch": 0},
-        starts_from="cross_entropy",
-    ),
-}  # fmt: skip
+        "Decoupled training: the classifier is trained again", KANG,
+        {**PLAIN, "sampler": "class_balanced", "second_stage": "classifier_retraining", **AGAIN}, "cross_entropy"),
+    "tau_normalisation": Method("Decoupled training: the classifier's weights are normalised", KANG,
+                                {**PLAIN, **TAU}, "cross_entropy"),
+}
+# fmt: on
 
 
 def overlay(method: Method) -> str:
