@@ -26,7 +26,8 @@ from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
 
 from .checkpoint import load_weights
-from .config import Config, import_class, parameters
+from .config import Config
+from .config_files import import_class, parameters
 from .distributed import main_first, no_bar, sum_over_ranks
 from .errors import ConfigError
 from .methods import LOSSES, MIXERS, SECOND_STAGES

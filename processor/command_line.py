@@ -11,7 +11,8 @@ from typing import Any, get_args
 
 import yaml
 
-from .config import Config, load_config, nearest
+from .config import Config
+from .config_files import load_config, nearest
 from .distributed import leave
 from .errors import BUSY, BusyError, ConfigError
 from .official import OFFICIAL_KEYS

@@ -19,7 +19,8 @@ from shapmix.distributed import world
 
 from .build import Data, Parts, Split, build, build_network, load_data
 from .checkpoint import file_checksum, save_checkpoint
-from .config import Config, keys_without_effect
+from .config import Config
+from .config_files import keys_without_effect
 from .distributed import any_rank, barrier, is_main, set_up, tear_down
 from .engine import Meter, Reading, Scores, Trainer, evaluate, train_one_epoch
 from .errors import ConfigError

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from feeders.files import write_atomically
 
 from .checkpoint import load_checkpoint
-from .config import Config, read_yaml
+from .config import Config
+from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from pathlib import Path
 from processor.build import Data, build_mixer, build_network, load_data
 from processor.checkpoint import load_checkpoint
 from processor.command_line import add_plugin, run_command
-from processor.config import load_config
+from processor.config_files import load_config
 from processor.distributed import set_up
 from processor.run_folder import RunFolder
 from processor.study.saliency import ClassContributions, class_contributions, contribution_page

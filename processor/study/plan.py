@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..checkpoint import file_checksum
-from ..config import Config, explained, load_config, nearest, read_yaml
+from ..config import Config
+from ..config_files import explained, load_config, nearest, read_yaml
 from ..errors import ConfigError
 from ..methods import METHODS
 from ..run_folder import RunFolder

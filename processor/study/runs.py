@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NOT_IDENTITY, Config, read_yaml
+from ..config import NOT_IDENTITY, Config
+from ..config_files import read_yaml
 from ..run_folder import RunFolder
 from ..scores import ScoreFile, read_scores
 from .archive import find_runs

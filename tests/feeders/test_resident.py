@@ -18,7 +18,8 @@ from feeders.store import DataError, SkeletonStore
 from processor import command_line
 from processor.build import load_data
 from processor.checkpoint import load_checkpoint
-from processor.config import ConfigError, load_config
+from processor.config_files import load_config
+from processor.errors import ConfigError
 from processor.processor import Processor
 from processor.run_folder import RunFolder
 from tests.conftest import annotations, ntu_names, write_ntu_store, write_pickle, write_ucla

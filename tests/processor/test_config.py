@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from processor import command_line
-from processor.config import Config, ConfigError, load_config
+from processor.config import Config
+from processor.config_files import load_config
+from processor.errors import ConfigError
 from processor.learning_rate import learning_rate
 from processor.official import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS
 from tests.conftest import ROOT

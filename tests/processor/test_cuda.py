@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import main
-from processor.config import load_config
+from processor.config_files import load_config
 from tests.conftest import build_training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")

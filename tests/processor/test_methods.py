@@ -11,8 +11,9 @@ import torch
 import main
 from processor.build import build, load_data
 from processor.checkpoint import file_checksum
-from processor.config import ConfigError, keys_without_effect, load_config, parameters
+from processor.config_files import keys_without_effect, load_config, parameters
 from processor.engine import Trainer
+from processor.errors import ConfigError
 from processor.host import Stopped
 from processor.methods import GUIDANCE, METHODS, MIXERS
 from processor.processor import Processor, Training

@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 import main
 from processor import processor
 from processor.checkpoint import load_checkpoint, load_weights
-from processor.config import load_config
+from processor.config_files import load_config
 from processor.engine import Meter, Reading, Trainer
 from processor.host import StopSignals
 from processor.info import estimate_line, forward_units

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from processor.build import Parts
-from processor.config import load_config
+from processor.config_files import load_config
 from tests.conftest import ROOT, build_training
 
 RECORDED = {  # clean and mixed loss of each step

@@ -17,7 +17,7 @@ import yaml
 import main
 from processor.build import build, load_data
 from processor.checkpoint import load_checkpoint
-from processor.config import load_config
+from processor.config_files import load_config
 from processor.host import StopSignals
 from processor.processor import Training
 from processor.run_folder import RunFolder

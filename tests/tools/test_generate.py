@@ -7,7 +7,8 @@ import json
 import pytest
 import yaml
 
-from processor.config import Config, load_config
+from processor.config import Config
+from processor.config_files import load_config
 from processor.methods import CHOICES, METHODS
 from tests.conftest import ROOT
 from tools import generate

@@ -13,7 +13,7 @@ import yaml
 import main
 from feeders.ntu_protocols import CLASSES
 from processor.build import load_data
-from processor.config import load_config
+from processor.config_files import load_config
 from processor.official import NO_EFFECT
 from tests.conftest import ROOT, ntu_names, write_ntu_raw
 from tools import ensemble, make_longtail, prepare_ntu

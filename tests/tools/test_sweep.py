@@ -20,7 +20,7 @@ import yaml
 
 from processor import command_line
 from processor.checkpoint import file_checksum
-from processor.config import load_config
+from processor.config_files import load_config
 from processor.errors import BUSY, ConfigError
 from processor.methods import METHODS
 from processor.run_folder import RunFolder

@@ -1,0 +1,229 @@
+"""YAML files and a command line's settings -> a checked Config.
+
+Command line > YAML > default. A mistake is a ConfigError that names the file, the key and the nearest known one.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from .config import OWN_PACKAGES, Config, Groups
+from .errors import ConfigError
+from .methods import CHOICES, WARM_UP
+from .official import translate, translate_feeder_args
+
+
+def load_config(
+    paths: str | Sequence[str], overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()
+) -> Config:
+    """Reads YAML files, lays each over those before it and ``overrides`` over all, and checks what comes out.
+
+    Dicts are merged key by key, but where a later file names another mixing or loss, the arguments of the one before
+    are dropped. Official keys are translated.
+
+    Args:
+        paths: a YAML file, or several: a recipe, and a method over it.
+        overrides: dotted keys, ``{"base_lr": 0.05, "train_feeder_args.stream": "bone"}``.
+        plugins: packages besides our own that class paths may name.
+
+    Raises:
+        ConfigError: whatever is wrong with it.
+    """
+    paths = [paths] if isinstance(paths, str) else list(paths)
+    path = " + ".join(paths)
+    values: dict[str, Any] = {}
+    for one in paths:
+        values = _lay_over(values, read_yaml(Path(one)))
+    if "plugins" in values:
+        raise ConfigError(f"{path}: plugins may only be named on the command line (--plugin PACKAGE)")
+    values = _lay_over(values, {key: value for key, value in (overrides or {}).items() if key in CHOICES})
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    values = translate(values, path)
+    values.setdefault("work_dir", str(_default_work_dir([Path(one) for one in paths])))
+    try:
+        config = Config(**{**values, "config": path, "plugins": list(plugins)})
+    except ValidationError as error:
+        raise explained(path, error, Config, Groups) from error
+    return _check_arguments(config)
+
+
+def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys that say other than the default, but that this method does not read; and why.
+
+    Without those of the warm-up, which a recipe sets for whatever method is laid over it.
+    """
+
+    def changed(key: str) -> bool:
+        return getattr(config, key) != Config.model_fields[key].get_default()
+
+    for key, choices in CHOICES.items():
+        word = getattr(config, key)
+        chosen = choices.get(word)
+        read = {name for choice in choices.values() for name in choice.reads if name not in WARM_UP}
+        for name in sorted(read - set(chosen.reads if chosen else ())):
+            if changed(name):
+                yield name, f"{key} is {word}"
+        for name in chosen.ignores if chosen else ():
+            if name in getattr(config, f"{key}_args"):
+                yield f"{key}_args.{name}", f"{key} is {word}"
+    if changed("reweight_beta") and config.reweight_from is None:
+        yield "reweight_beta", "reweight_from is not set"
+
+
+def import_class(path: str, plugins: Iterable[str] = ()) -> type:
+    """The class at a dotted path, from our own packages or from one that the user named.
+
+    Raises:
+        ConfigError: another package, no such module or class, or something that is not a class.
+    """
+    allowed = (*OWN_PACKAGES, *plugins)
+    module_name, _, class_name = path.rpartition(".")
+    if not any(module_name == package or module_name.startswith(package + ".") for package in allowed):
+        raise ConfigError(
+            f"class path {path!r} is outside {', '.join(allowed)}; name your own package on the command line: "
+            f"--plugin {path.partition('.')[0] or 'PACKAGE'}"
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"class path {path!r}: {error}") from error
+    except AttributeError as error:
+        raise ConfigError(f"class path {path!r}: module {module_name} has no {class_name!r}") from error
+    if not isinstance(found, type) or found.__module__.partition(".")[0] not in {
+        name.partition(".")[0] for name in allowed
+    }:
+        raise ConfigError(f"class path {path!r} is not a class of {', '.join(allowed)}")
+    return found
+
+
+def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a constructor or function takes, by name."""
+    return dict(inspect.signature(takes).parameters)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file; ConfigError where it is not one."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(str(other) for other in path.parent.glob("*.yaml"))) or "no .yaml files"
+        raise ConfigError(f"config file {path} does not exist; {path.parent} holds {there}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {path} must hold 'key: value' lines, got {type(values).__name__}")
+    return values
+
+
+def _default_work_dir(paths: Sequence[Path]) -> Path:
+    """config/a/b.yaml -> work_dir/a/b; with c.yaml over it work_dir/a/b+c."""
+    parts = paths[0].with_suffix("").parts
+    below = parts[parts.index("config") + 1 :] if "config" in parts[:-1] else parts[-1:]
+    return Path("work_dir", *below[:-1], "+".join([below[-1], *(path.stem for path in paths[1:])]))
+
+
+def _lay_over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both; dicts are merged, other values are those of ``later``."""
+    merged = dict(values)
+    for key, choices in CHOICES.items():
+        words = later.get(key), merged.get(key, Config.model_fields[key].default)
+        now, before = (choices[word].make if word in choices else None for word in map(str, words))
+        if key in later and now is not before:
+            merged.pop(f"{key}_args", None)
+    for key, value in later.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _lay_over(merged[key], value) if both else value
+    return merged
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys")
+    values[last] = copy.deepcopy(value)  # the caller keeps what it gave
+
+
+def _check_arguments(config: Config) -> Config:
+    """Argument dicts against the constructors that take them; official feeder arguments are translated."""
+    feeder, model = import_class(config.feeder, config.plugins), import_class(config.model, config.plugins)
+    changed: dict[str, Any] = {}
+    for key in ("feeder_args", "train_feeder_args", "val_feeder_args", "test_feeder_args"):
+        changed[key] = translate_feeder_args(
+            config.feeder, getattr(config, key), parameters(feeder), f"{config.config}: {key}"
+        )
+        _check_names(config, key, changed[key], feeder)
+    _check_names(config, "model_args", config.model_args, model)
+    for key, choices in CHOICES.items():
+        word, args = getattr(config, key), getattr(config, f"{key}_args")
+        if word in choices:
+            _check_names(config, f"{key}_args", args, choices[word].make, choices[word].reserved)
+        elif args:
+            raise ConfigError(f"{config.config}: {key}_args {args} without effect, because {key} is {word}")
+    if config.second_stage != "none" and config.phase == "train" and not config.weights:
+        raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
+    if config.num_epoch == 0 and config.phase == "train" and not config.weights:
+        raise ConfigError(f"{config.config}: num_epoch 0 evaluates weights, but there are none; give a run's last.pt")
+    if config.second_stage == "tau_normalisation" and config.num_epoch > 0:
+        raise ConfigError(f"{config.config}: second_stage tau_normalisation trains nothing; set num_epoch to 0")
+    return config.model_copy(update=changed)
+
+
+def _check_names(
+    config: Config, key: str, args: dict[str, Any], takes: Callable[..., Any], reserved: Iterable[str] = ()
+) -> None:
+    """Names and types of an argument dict against what takes it; ``reserved`` are not the user's to give."""
+    known = {name: parameter for name, parameter in parameters(takes).items() if name not in reserved}
+    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    try:
+        hints = get_type_hints(takes.__init__ if isinstance(takes, type) else takes)  # type: ignore[misc]
+    except NameError:  # a plug-in whose annotations cannot be resolved; its names are still checked
+        hints = {}
+    for name, value in list(args.items()):
+        if name not in known and not open_ended:
+            raise ConfigError(f"{config.config}: unknown key {key}.{name}{nearest(name, known)}")
+        if name in hints:
+            try:
+                checked = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
+                    value
+                )
+                if isinstance(value, (str, int, float)):  # YAML reads 1e-4 as text
+                    args[name] = checked
+            except ValidationError as error:
+                reason = "; ".join(sorted({problem["msg"] for problem in error.errors()}))
+                raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the known one that is most like it, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
+
+
+def explained(path: str, error: ValidationError, model: type[BaseModel], inner: type[BaseModel]) -> ConfigError:
+    """The error of a file's ``model``, whose keys may hold ``inner`` ones, with a sentence for each mistake."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = (inner if len(problem["loc"]) > 1 else model).model_fields
+            lines.append(f"{path}: unknown key {key}{nearest(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: key {key} is missing: {model.model_fields[key].description}")
+        else:
+            lines.append(f"{path}: {key}: {problem['msg']}; got {problem['input']!r}")
+    return ConfigError("\n".join(lines))
