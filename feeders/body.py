@@ -46,9 +46,6 @@ class Action:
     curve: Curve
 
 
-# --- the actions -----------------------------------------------------------------------------------------------------
-
-
 def _swing(cycle: np.ndarray) -> np.ndarray:
     """(T,) in -1 .. 1: back and forth once per repetition, 0 at its start and end."""
     return np.sin(2 * np.pi * cycle)
@@ -161,8 +158,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("wave_left", ("left_arm",), partial(_wave, "left")),
 )
 
-# --- the body --------------------------------------------------------------------------------------------------------
-
 STATURE = 1.75  # metres, of the body in the table
 ROOT = "spine_base"
 # Joint -> (the joint that carries it, offset from it at rest), carriers first; the right side mirrors the left. The
@@ -245,9 +240,6 @@ def forward_kinematics(body: Mapping[str, tuple[str, np.ndarray]], angles: np.nd
         positions[:, own] = positions[:, base] + turns[:, base] @ offset
         turns[:, own] = turns[:, base] @ turns[:, own]
     return positions
-
-
-# --- the performance -------------------------------------------------------------------------------------------------
 
 
 def _timing(frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -152,12 +152,12 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         self.resident = ResidentFrames(self.store, self.members, device)
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
-        """(N, C, T, V, M): the first T stored frames of each sequence, then zeros; joints, whatever the stream."""
+        """(N, C, T, V, M) float32: the first T stored frames of each sequence, then zeros; joints, in any stream."""
         members = self.members[rows]
         place = np.arange(self.window_size)[None]
         inside = place < self.store.lengths[members][:, None]
         x = self.read(members, np.where(inside, place, 0), torch.device("cpu"))
-        return x * torch.from_numpy(inside)[:, None, :, None, None]
+        return x.float() * torch.from_numpy(inside)[:, None, :, None, None]
 
     def _usable(self, members: np.ndarray, on_bad_sample: str) -> np.ndarray:
         """The members without those that the store says cannot be used."""

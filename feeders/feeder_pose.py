@@ -112,10 +112,6 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
             x = turn_and_scale(x, (to_device(draws.rotation, device) * 2 - 1) * self.random_rot, scale)
         return x
 
-    def padded_joints(self, rows: np.ndarray) -> Tensor:
-        """(N, C, T, V, M): the first T stored frames, then zeros; joints in pixels, as the official code has them."""
-        return super().padded_joints(rows).float()
-
 
 class Feeder(PoseFeeder):
     """2D poses from a prepared store or PYSKL's annotation pickle.

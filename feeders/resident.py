@@ -47,8 +47,7 @@ class ResidentFrames:
                 begin = self.first[some[0]]
                 self.frames[begin : begin + len(frames)] = frames.to(device).permute(0, 3, 1, 2)
         except (MemoryError, RuntimeError) as error:
-            too_much = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
-            if not too_much:
+            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
                 raise
             raise DataError(
                 f"{store.path}: {packed_bytes(store, members) / 2**20:.0f} MB of frames do not fit into the memory of "

@@ -25,6 +25,7 @@ SENSOR_NOISE = 0.005  # metres, standard deviation per joint, axis and frame
 VERSION = 1  # of the generator; with another one cached sets are made again
 CENTRE = LAYOUT.joint("spine_mid")
 SPLITS = ("train", "val", "test")
+Perform = Callable[[int, np.random.Generator], np.ndarray]  # number of an action, generator -> frames (L, 1, V, C)
 
 
 def synthesize(action: int, rng: np.random.Generator, distraction: float = 0.0) -> np.ndarray:
@@ -59,13 +60,7 @@ def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> lis
 
 
 def made_up_store(
-    name: str,
-    split: str,
-    counts: Sequence[int],
-    seed: int,
-    cache_dir: str | None,
-    perform: Callable[[int, np.random.Generator], np.ndarray],
-    **columns: int,
+    name: str, split: str, counts: Sequence[int], seed: int, cache_dir: str | None, perform: Perform, **columns: int
 ) -> SkeletonStore:
     """The store of a made-up set with ``counts[a]`` samples of action a, such as ``wave_left_0003``; made once.
 
@@ -73,7 +68,7 @@ def made_up_store(
 
     Args:
         name: of the store; other arguments need another name.
-        perform: number of an action, generator -> frames (L, 1, V, C).
+        perform: makes the frames of one sequence.
         columns: of every sequence.
     """
 

@@ -120,13 +120,6 @@ def move(x: Tensor, draws: Tensor) -> Tensor:
     return moved
 
 
-def motion(x: Tensor) -> Tensor:
-    """Difference to the next frame; the last frame is 0."""
-    moved = torch.zeros_like(x)
-    moved[:, :, :-1] = x[:, :, 1:] - x[:, :, :-1]
-    return moved
-
-
 def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
     """Exchanges left and right, joints and image, of the samples ``which`` (N,) bool of x (N, C, T, V, M)."""
     mirrored = x[:, :, :, _index(tuple(layout.mirrored()), x.device)]
@@ -165,10 +158,14 @@ def _bones(x: Tensor, layout: SkeletonLayout) -> Tensor:
 
 
 def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
-    """Joints to one of the four streams: joint, bone, joint_motion, bone_motion. Same shape."""
+    """Joints to one of the four streams, same shape. A motion is the difference to the next frame; the last is 0."""
     if stream.startswith("bone"):
         x = x - x[:, :, :, _index(tuple(layout.parents()), x.device)]
-    return motion(x) if stream.endswith("motion") else x
+    if not stream.endswith("motion"):
+        return x
+    moved = torch.zeros_like(x)
+    moved[:, :, :-1] = x[:, :, 1:] - x[:, :, :-1]
+    return moved
 
 
 def scale_to_unit(x: Tensor, valid: Tensor) -> Tensor:

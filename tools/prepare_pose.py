@@ -47,10 +47,8 @@ def split_table(store: SkeletonStore, splits: list[str]) -> str:
     return "\n".join(lines)
 
 
-def class_names(path: Path | None) -> list[str] | None:
+def class_names(path: Path) -> list[str]:
     """Names, one a line."""
-    if path is None:
-        return None
     names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if len(set(names)) < len(names):
         raise DataError(f"--classes {path}: a name occurs twice")
@@ -80,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     img_shape = tuple(arguments.img_shape) if arguments.img_shape else None
     folder = str(arguments.raw_folder or arguments.annotations.parent)
     recipe = Recipe(read_layout(arguments.layout), arguments.box_thr, arguments.valid_ratio, img_shape, folder)
-    names = class_names(arguments.classes)
+    names = class_names(arguments.classes) if arguments.classes else None
     poses = read_poses(arguments.annotations, recipe, None if names is None else len(names))
     meta: dict[str, Any] = poses.meta(recipe, names)
     fingerprint = fingerprint_files([arguments.annotations], recipe, names)
