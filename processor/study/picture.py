@@ -106,9 +106,9 @@ def _panel(axes: Axes, body: Body, layout: SkeletonLayout) -> LineCollection:
 
 
 def _pose(lines: LineCollection, body: Body, layout: SkeletonLayout, frame: int) -> None:
-    """Draws the bones of a frame, the farthest first."""
+    """Draws the edges of the skeleton in a frame, the farthest first."""
     people, joints = len(body.joints[frame]), layout.num_joints
-    one = np.array([*layout.bones, *((layout.joint(name),) * 2 for name in HEADS if name in layout.joint_names)])
+    one = np.array([*layout.edges, *((layout.joint(name),) * 2 for name in HEADS if name in layout.joint_names)])
     ends = np.concatenate([one + person * joints for person in range(people)])
     bones = body.joints[frame].reshape(-1, 3)[ends]
     disc = ends[:, 0] == ends[:, 1]
