@@ -27,6 +27,8 @@ METRICS = {
 COMPARED = ("top1", "mean_class_accuracy", "many", "medium", "few")
 STYLES = {"markdown": "github", "latex": "latex_booktabs"}
 SPLITS = {"test": "test", "val": "validation"}
+SUMMARY = ("mean", "sd", "low", "high")
+DIFFERENCE = {"points": "value", "low_points": "low", "high_points": "high", "seeds": "seeds", "verdict": "verdict"}
 Cells = list[list[str]]
 
 
@@ -45,20 +47,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods side by side.
-
-    Attributes:
-        experiment: the runs.
-        baseline: the method from which differences are taken, or None.
-        compared: the metrics whose difference is wanted.
-        replicates: of the bootstrap.
-        rows: one for each method.
-    """
+    """Methods side by side, each with its difference from the ``baseline`` in the metrics ``compared``."""
 
     experiment: Experiment
     baseline: str | None
     compared: Sequence[str]
-    replicates: int
+    replicates: int  # of the bootstrap
     rows: Sequence[Row]
 
     def text(self, style: str, by_class: bool) -> str:
@@ -71,12 +65,18 @@ class Comparison:
         if by_class and samples.class_counts is None:
             raise ValueError(f"{samples.source} has no training counts to group by; train this run again")
         if style == "csv":
-            text = io.StringIO()
+            content = io.StringIO()
             cells = self._class_table(as_csv=True) if by_class else self._method_csv()
-            csv.writer(text, lineterminator="\n").writerows(cells)
-            return text.getvalue()
+            csv.writer(content, lineterminator="\n").writerows(cells)
+            return content.getvalue()
+        text = f"% {self._heading()}\n" if style == "latex" else f"{self._heading()}\n"
         tables = [self._method_table(), self._class_table(as_csv=False)] if by_class else [self._method_table()]
-        return _render(self._heading(), tables, style)
+        for cells in tables:
+            if style == "markdown":
+                cells = [[cell.replace("|", r"\|") for cell in line] for line in cells]
+            align = ["left", *["right"] * (len(cells[0]) - 1)]
+            text += f"\n{tabulate(cells[1:], cells[0], STYLES[style], disable_numparse=True, colalign=align)}\n"
+        return text.replace("±", r"$\pm$") if style == "latex" else text
 
     def plot(self, kind: str) -> bytes:
         """Accuracy against training samples, a line for each method, with the standard deviation over its seeds.
@@ -129,50 +129,39 @@ class Comparison:
         metrics = [key for key in METRICS if any(row.summaries[key] is not None for row in self.rows)]
         names = [METRICS[key] for key in metrics] + [f"{METRICS[key]}, difference" for key in self.compared]
         cells = [["method", "seeds", *names]]
-        seeds_of_baseline = max([len(row.runs) for row in self.rows if row.method == self.baseline], default=0)
+        runs = {row.method: len(row.runs) for row in self.rows}
         for row in self.rows:
-            most = max(len(row.runs), seeds_of_baseline)
-            line = [row.method, str(len(row.runs))]
-            line += [_summary_text(row.summaries[key], with_interval=key != "ece") for key in metrics]
-            is_baseline = row.method == self.baseline
-            line += [
-                "baseline" if is_baseline else _difference_text(row.differences[key], most) for key in self.compared
-            ]
-            cells.append(line)
+            texts = [_summary_text(row.summaries[key], with_interval=key != "ece") for key in metrics]
+            if row.method == self.baseline:
+                texts += ["baseline"] * len(self.compared)
+            else:
+                most = max(runs[row.method], runs.get(self.baseline or "", 0))
+                texts += [_difference_text(row.differences[key], most) for key in self.compared]
+            cells.append([row.method, str(len(row.runs)), *texts])
         return cells
 
     def _method_csv(self) -> Cells:
         """The table of methods with a column for each number, unrounded, in percent and points; empty where unknown."""
-        header = ["method", "seeds", "figures_of"]
-        header += [f"{key}_{part}_percent" for key in METRICS for part in ("mean", "sd", "low", "high")]
-        parts = ("points", "low_points", "high_points", "seeds", "verdict")
-        cells = [header + [f"{key}_difference_{part}" for key in self.compared for part in parts]]
+        header = ["method", "seeds", "figures_of", *(f"{key}_{part}_percent" for key in METRICS for part in SUMMARY)]
+        cells = [[*header, *(f"{key}_difference_{name}" for key in self.compared for name in DIFFERENCE)]]
         for row in self.rows:
-            line = [row.method, str(len(row.runs)), self.experiment.epoch]
-            for key in METRICS:
-                line += _numbers(row.summaries[key])
-            for key in self.compared:
-                found = row.differences.get(key)
-                if found is None:
-                    line += [""] * len(parts)
-                else:
-                    line += [repr(100 * value) for value in (found.value, found.low, found.high)]
-                    line += [str(found.seeds), found.verdict]
-            cells.append(line)
+            numbers = [_number(row.summaries[key], part) for key in METRICS for part in SUMMARY]
+            parts = DIFFERENCE.values()
+            numbers += [_number(row.differences.get(key), part) for key in self.compared for part in parts]
+            cells.append([row.method, str(len(row.runs)), self.experiment.epoch, *numbers])
         return cells
 
     def _class_table(self, as_csv: bool) -> Cells:
         """The table of classes by falling training count, header first; as CSV with columns for mean and deviation."""
         samples, methods = self.experiment.samples, [row.method for row in self.rows]
-        assert samples.class_counts is not None
-        parts = [f"{method} {part}_percent" for method in methods for part in ("mean", "sd")]
+        counts = np.array(samples.class_counts)
+        parts = [f"{method} {part}_percent" for method in methods for part in SUMMARY[:2]]
         cells = [["class", "training_samples", *parts] if as_csv else ["class", "training samples", *methods]]
-        for label in np.argsort([-count for count in samples.class_counts], kind="stable"):
-            line = [samples.names[label], str(samples.class_counts[label])]
-            for row in self.rows:
-                summary = _summary([run.metrics["per_class"][label] for run in row.runs])
-                line += _numbers(summary)[:2] if as_csv else [_summary_text(summary, with_interval=False)]
-            cells.append(line)
+        for label in np.argsort(-counts, kind="stable"):
+            found = [_summary([run.metrics["per_class"][label] for run in row.runs]) for row in self.rows]
+            numbers = [_number(one, part) for one in found for part in SUMMARY[:2]]
+            texts = [_summary_text(one, with_interval=False) for one in found]
+            cells.append([samples.names[label], str(counts[label]), *(numbers if as_csv else texts)])
         return cells
 
 
@@ -182,10 +171,8 @@ def compare_methods(
     """Summaries of all methods, and their differences from the baseline.
 
     Args:
-        experiment: the runs.
         baseline: a method, or None: no differences.
         wanted: metrics to take differences of; a group without classes is left out.
-        replicates: of the bootstrap.
 
     Raises:
         ValueError: no method has the baseline's name.
@@ -194,11 +181,11 @@ def compare_methods(
     if baseline is not None and baseline not in methods:
         raise ValueError(f"--baseline {baseline}: no such method; there are {', '.join(methods)}")
     groups = [group for group, members in samples.groups.items() if members]
-    compared = [key for key in wanted if key in (*COMPARED[:2], *groups)] if baseline is not None else []
+    compared = [key for key in wanted if key in (*COMPARED[:2], *groups) and baseline is not None]
     rows = []
     for name, runs in methods.items():
         summaries = {key: _summary([run.metrics.get(key) for run in runs]) for key in METRICS}
-        differences: dict[str, Difference | None] = {}
+        differences = {}
         if baseline is not None and name != baseline:
             differences = {key: difference(experiment, name, baseline, key, replicates) for key in compared}
         rows.append(Row(name, runs, summaries, differences))
@@ -246,19 +233,7 @@ def _difference_text(found: Difference | None, most_seeds: int) -> str:
     return text if found.seeds in (1, most_seeds) else f"{text} ({found.seeds} seeds)"
 
 
-def _numbers(summary: Summary | None) -> list[str]:
-    """Mean, deviation, low and high in percent."""
-    values = [None] * 4 if summary is None else [summary.mean, summary.sd, summary.low, summary.high]
-    return ["" if value is None else repr(100 * value) for value in values]
-
-
-def _render(heading: str, tables: Sequence[Cells], style: str) -> str:
-    """Tables under a heading, as Markdown or LaTeX (booktabs; the heading is a comment)."""
-    parts = [f"% {heading}" if style == "latex" else heading]
-    for header, *lines in tables:
-        if style == "markdown":
-            header, *lines = ([cell.replace("|", r"\|") for cell in line] for line in (header, *lines))
-        align = ["left", *["right"] * (len(header) - 1)]
-        parts.append(tabulate(lines, header, STYLES[style], disable_numparse=True, colalign=align))
-    text = "\n\n".join(parts) + "\n"
-    return text.replace("±", r"$\pm$") if style == "latex" else text
+def _number(found: Summary | Difference | None, part: str) -> str:
+    """A part of a summary or difference for CSV: shares in percent or points; empty where it is unknown."""
+    value = getattr(found, part, None)
+    return "" if value is None else repr(100 * value) if isinstance(value, float) else str(value)
