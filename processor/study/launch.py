@@ -30,20 +30,18 @@ def visible_gpus() -> list[str]:
     return (named or [str(index) for index in range(number)])[:number]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Child:
-    """A job in training."""
+    """A job in training; ``before`` is the size of its output file when it began."""
 
     job: Job
     process: subprocess.Popen[bytes]
     began: float
-    output_before: int
+    before: int
 
     def output(self) -> str:
         """What it has printed."""
-        with open(self.job.folder.output, "rb") as file:
-            file.seek(self.output_before)
-            return file.read().decode(errors="replace")
+        return self.job.folder.output.read_bytes()[self.before :].decode(errors="replace")
 
 
 class Launcher:
@@ -60,11 +58,9 @@ class Launcher:
     def __init__(self, jobs: Sequence[Job], plugins: Sequence[str], places: int, gpus: Sequence[str]) -> None:
         self.jobs, self.plugins, self.places, self.gpus = jobs, plugins, places, gpus
         self.failed: dict[str, str] = {}  # label -> why
-        self._pending = {job.label: job for job in jobs}
-        self._children: dict[int, Child] = {}
-        self._elsewhere: list[Job] = []
-        self._finished: set[str] = set()
-        self._epochs: dict[str, int] = {}
+        self._open = {job.label: job for job in jobs if job.status() != "finished"}  # neither finished nor failed
+        self._children: dict[int, Child] = {}  # by place
+        self._elsewhere: list[str] = []
 
     def run(self) -> int:
         """Trains until nothing is left to do.
@@ -72,45 +68,41 @@ class Launcher:
         Returns:
             0; 1 where a job failed; 130 or 143 where a signal came, after the children have saved.
         """
-        for job in self.jobs:
-            self._epochs[job.label] = job.epochs()
-            if job.status() == "finished":
-                self._finish(job)
-        total, done = sum(job.config.num_epoch for job in self.jobs), sum(self._epochs.values())
-        with StopSignals() as signals, tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
+        total = sum(job.config.num_epoch for job in self.jobs)
+        with StopSignals() as signals, tqdm(total=total, initial=self._epochs(), unit="epoch", disable=None) as bar:
             try:
-                while (self._pending or self._children) and signals.received is None:
+                while self._open and signals.received is None:
                     self._settle()
                     self._start()
                     self._show(bar)
-                    if self._pending or self._children:
+                    if self._open:
                         time.sleep(POLL)
             finally:
                 self._stop()
-            if signals.received is not None and (self._pending or self._children):
+            if signals.received is not None and self._open:
                 return 128 + signals.received
         return 1 if self.failed else 0
 
     def _start(self) -> None:
         """Fills the free places with jobs that are missing or cut off, and looks at those that run elsewhere."""
         self._elsewhere = []
-        for job in list(self._pending.values()):
+        running = [child.job.label for child in self._children.values()]
+        for job in [job for label, job in self._open.items() if label not in running]:
             if job.needs in self.failed:
-                del self._pending[job.label]
+                del self._open[job.label]
                 self.failed[job.label] = f"needs {job.needs}"
                 log.error("%s  skipped: it needs the weights of %s", job.label, job.needs)
                 continue
             free = [place for place in range(self.places) if place not in self._children]
-            if not free or (job.needs is not None and job.needs not in self._finished):
+            if not free or job.needs in self._open:
                 continue
             status = job.status()
             if status == "running elsewhere":
-                self._elsewhere.append(job)
+                self._elsewhere.append(job.label)
             elif status == "finished":
-                self._finish(job)
+                del self._open[job.label]
                 log.info("%s  %s  (trained elsewhere)", job.label, headline(job))
             else:
-                del self._pending[job.label]
                 self._children[free[0]] = self._spawn(job, free[0])
 
     def _spawn(self, job: Job, place: int) -> Child:
@@ -130,56 +122,50 @@ class Launcher:
         return Child(job, process, time.monotonic(), before)
 
     def _settle(self) -> None:
-        """Reports children that have ended."""
+        """Reports children that have ended. Where another sweep was quicker, the job stays open."""
         for place, child in list(self._children.items()):
             code, job = child.process.poll(), child.job
             if code is None:
                 continue
             del self._children[place]
-            if code == BUSY:  # another sweep was quicker
-                self._pending[job.label] = job
-            elif code == 0 and job.is_complete():
-                self._finish(job)
+            if code == 0 and job.is_complete():
+                del self._open[job.label]
                 log.info("%s  %s  %s", job.label, headline(job), duration(time.monotonic() - child.began))
-            else:
+            elif code != BUSY:
+                del self._open[job.label]
                 lost = "its scores or last metrics are lost; delete its folder and those of runs that use its weights"
                 self.failed[job.label] = reason = f"exit code {code}" if code else lost
                 last = "\n".join(f"    {line}" for line in child.output().splitlines()[-SHOWN:])
                 log.error("%s  failed: %s; %s ends with\n%s", job.label, reason, job.folder.output, last)
 
-    def _finish(self, job: Job) -> None:
-        """Notes that a job is finished."""
-        self._pending.pop(job.label, None)
-        self._finished.add(job.label)
-        self._epochs[job.label] = job.config.num_epoch
-
     def _stop(self) -> None:
         """Has the children save and end, and waits for them."""
         for child in self._children.values():
             child.process.terminate()
-        for place, child in list(self._children.items()):
+        for child in self._children.values():
             if child.process.wait() == 0 and child.job.is_complete():
-                self._finish(child.job)
-                del self._children[place]
+                del self._open[child.job.label]
+
+    def _epochs(self) -> int:
+        """How many epochs of all jobs are done."""
+        unfinished = self._open.keys() | self.failed
+        return sum(job.epochs() if job.label in unfinished else job.config.num_epoch for job in self.jobs)
 
     def _show(self, bar: tqdm) -> None:
         """Brings the bar up to date."""
-        active = [child.job for child in self._children.values()]
-        for job in [*active, *self._elsewhere]:
-            self._epochs[job.label] = job.epochs()
-        bar.n = sum(self._epochs.values())
-        names = ", ".join([job.label for job in active] + [f"{job.label} (elsewhere)" for job in self._elsewhere])
-        bar.set_postfix_str(f"{len(self._finished)} finished, {len(self.failed)} failed; {names}")
+        bar.n = self._epochs()
+        names = [child.job.label for child in self._children.values()]
+        names += [f"{label} (elsewhere)" for label in self._elsewhere]
+        finished = len(self.jobs) - len(self._open) - len(self.failed)
+        bar.set_postfix_str(f"{finished} finished, {len(self.failed)} failed; {', '.join(names)}")
 
 
 def headline(job: Job) -> str:
     """The last epoch's accuracies of a finished job."""
-    lines = job.folder.read_metrics()
-    if not lines or "top1" not in lines[-1]:
+    last = (job.folder.read_metrics() or [{}])[-1]
+    if "top1" not in last:
         return "finished"
-    return "top-1 {:5.1f} %  mean class {:5.1f} %".format(
-        *(100 * lines[-1][name] for name in ("top1", "mean_class_accuracy"))
-    )
+    return f"top-1 {100 * last['top1']:5.1f} %  mean class {100 * last['mean_class_accuracy']:5.1f} %"
 
 
 def duration(seconds: float) -> str:
