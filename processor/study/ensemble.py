@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from feeders.ntu_protocols import NAME, parse_names
 
@@ -35,9 +36,12 @@ def join(files: Sequence[ScoreFile], labels: ScoreFile | None = None) -> list[Sc
     """
     first = files[0]
     everything = [_in_order(file, first) for file in (*files, *([] if labels is None else [labels]))]
-    known = _class_counts(everything)
-    common: dict[str, Any] = {"labels": _labels(everything), "class_names": _class_names(everything)}
-    common |= {"class_counts": known.class_counts, "many": known.many, "few": known.few}
+    counted = [file for file in everything if file.class_counts is not None] or [first]
+    if len({(tuple(file.class_counts or ()), file.many, file.few) for file in counted}) > 1:
+        log.warning("the runs' training counts or group thresholds differ; groups are those of %s", counted[0].source)
+    names = _agreed(everything, "class_names", "classes have another name", range(first.scores.shape[1]))
+    common: dict[str, Any] = {key: getattr(counted[0], key) for key in ("class_counts", "many", "few")}
+    common |= {"labels": _labels(everything), "class_names": names}
     return [replace(file, **common) for file in everything[: len(files)]]
 
 
@@ -105,7 +109,8 @@ def search_weights(files: Sequence[ScoreFile]) -> list[float]:
 
     def quality(tenths: Sequence[int]) -> tuple[int, float]:
         fused = _weighted_sum(scores, [step / 10 for step in tenths])
-        return int((fused.argmax(1) == labels).sum()), -_cross_entropy(fused, labels)
+        likelihood = log_softmax(fused, axis=1)[np.arange(len(labels)), labels]
+        return int((fused.argmax(1) == labels).sum()), float(likelihood.mean())
 
     best = [5] * len(files)
     reached, before = quality(best), None
@@ -122,11 +127,6 @@ def search_weights(files: Sequence[ScoreFile]) -> list[float]:
 def _weighted_sum(scores: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     weighted = (weight * array.astype(np.float64) for array, weight in zip(scores, weights, strict=True))
     return sum(weighted, start=np.zeros(scores[0].shape))
-
-
-def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
-    shifted = scores - scores.max(1, keepdims=True)
-    return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]).mean())
 
 
 def _in_order(file: ScoreFile, first: ScoreFile) -> ScoreFile:
@@ -150,42 +150,28 @@ def _in_order(file: ScoreFile, first: ScoreFile) -> ScoreFile:
 
 
 def _labels(files: Sequence[ScoreFile]) -> np.ndarray:
-    """(n,) labels of files in one order, checked against each other."""
-    known = [(file.source, file.labels) for file in files if file.labels is not None]
-    if not known:  # NTU names such as S001C001P001R001A001 end in the number of the action
-        unknown = [name for name in files[0].ids if not NAME.fullmatch(name)]
-        if unknown:
-            raise ValueError(
-                f"none of the score files has labels, and {first_five(unknown)} are not NTU names; give "
-                "--labels FILE: a run's score file, or CTR-GCN's data file with y_test"
-            )
-        return parse_names(files[0].ids)["action"] - 1
-    source, labels = known[0]
-    for other, theirs in known[1:]:
-        if len(differ := np.flatnonzero(labels != theirs)):
+    """(n,) labels of files in one order."""
+    ids = files[0].ids
+    labels = _agreed(files, "labels", "samples have another label", ids)
+    if labels is not None:
+        return labels
+    if unknown := [name for name in ids if not NAME.fullmatch(name)]:
+        raise ValueError(
+            f"none of the score files has labels, and {first_five(unknown)} are not NTU names; give "
+            "--labels FILE: a run's score file, or CTR-GCN's data file with y_test"
+        )
+    return parse_names(ids)["action"] - 1  # S001C001P001R001A001 ends in the number of the action
+
+
+def _agreed(files: Sequence[ScoreFile], key: str, difference: str, places: Sequence[object]) -> Any:
+    """What the files know under ``key``, checked against each other; None where none knows it."""
+    known = [(file.source, getattr(file, key)) for file in files if getattr(file, key) is not None]
+    for source, theirs in known[1:]:
+        first, ours = known[0]
+        if len(differ := np.flatnonzero(np.asarray(theirs) != np.asarray(ours))):
             row = differ[0]
             raise ValueError(
-                f"{len(differ)} samples have another label in {other} than in {source}, such as {files[0].ids[row]}: "
-                f"{theirs[row]} and {labels[row]}; these are scores of different data"
+                f"{len(differ)} {difference} in {source} than in {first}, such as {places[row]}: {theirs[row]} and "
+                f"{ours[row]}; these are scores of different data"
             )
-    return labels
-
-
-def _class_names(files: Sequence[ScoreFile]) -> list[str] | None:
-    known = [(file.source, file.class_names) for file in files if file.class_names is not None]
-    for source, names in known[1:]:
-        for label, (ours, theirs) in enumerate(zip(known[0][1], names, strict=True)):
-            if ours != theirs:
-                raise ValueError(
-                    f"class {label} is {theirs!r} in {source} and {ours!r} in {known[0][0]}; only scores "
-                    "in the same classes can be joined"
-                )
     return known[0][1] if known else None
-
-
-def _class_counts(files: Sequence[ScoreFile]) -> ScoreFile:
-    """The first file that knows the training counts, else the first."""
-    known = [file for file in files if file.class_counts is not None]
-    if len({(tuple(file.class_counts or ()), file.many, file.few) for file in known}) > 1:
-        log.warning("the runs' training counts or group thresholds differ; groups are those of %s", known[0].source)
-    return known[0] if known else files[0]
