@@ -16,11 +16,12 @@ class WriteError(ValueError):
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to. When the block ends without an error, that file takes the place of ``path``.
 
-    A crash at any moment leaves the previous file.
+    The folder is created where it is missing. A crash at any moment leaves the previous file.
 
     Raises:
         WriteError: the disk is full or cannot be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield beside

@@ -66,12 +66,10 @@ def ensemble(arguments: argparse.Namespace) -> None:
     metrics = fused.metrics()
     log.info("\n%s", table(metrics, fused.names, fused.class_counts, fused.groups))
     if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         fused.write(arguments.out)
     if arguments.json is not None:
         report = {"weights": list(weights), "weights_are": chosen, "samples": len(fused.ids), "inputs": inputs}
         report |= {"ensemble": metrics, "class_names": fused.names}
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(arguments.json, json.dumps(report, indent=1).encode())
 
 

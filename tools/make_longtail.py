@@ -60,7 +60,6 @@ def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
     text = "\n".join(names) + "\n"
     if path.exists() and not overwrite and read_list(path) != names:
         raise DataError(f"{path} exists and names other sequences; choose another --out, or --overwrite it")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode())
     return path
 

@@ -74,12 +74,10 @@ def table(arguments: argparse.Namespace) -> None:
     comparison = compare_methods(experiment, arguments.baseline, arguments.compare, arguments.bootstrap)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
     if arguments.plot is not None:
-        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(arguments.plot, comparison.plot(arguments.plot.suffix[1:]))
     if arguments.out is None:
         print(text, end="")
         return
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.out, text.encode())
 
 
