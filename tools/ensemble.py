@@ -9,7 +9,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from feeders.files import write_atomically
@@ -24,23 +24,15 @@ log = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description="Fuse the scores of several runs, joined by sample id.")
-    options.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a score .npz or an official best_score.pkl"
-    )
+    add = options.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a score .npz or an official best_score.pkl")
     weights = options.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--weights",
-        nargs="+",
-        type=float,
-        help="one for each RUN; by default 0.6 0.6 0.6 0.3 for four "
-        "(joint, bone, joint motion, bone motion), else equal ones",
-    )
+    default = "0.6 0.6 0.6 0.3 for four (joint, bone, joint motion, bone motion), else equal ones"
+    weights.add_argument("--weights", nargs="+", type=float, help=f"one for each RUN; by default {default}")
     weights.add_argument("--search", action="store_true", help="choose the weights on the runs' scores_val.npz")
-    options.add_argument(
-        "--labels", type=Path, metavar="FILE", help="score .npz with labels, or CTR-GCN's data .npz with y_test"
-    )
-    options.add_argument("--out", type=Path, metavar="FILE", help="write the fused scores as a score .npz")
-    options.add_argument("--json", type=Path, metavar="FILE", help="write all metrics as JSON")
+    add("--labels", type=Path, metavar="FILE", help="score .npz with labels, or CTR-GCN's data .npz with y_test")
+    add("--out", type=Path, metavar="FILE", help="write the fused scores as a score .npz")
+    add("--json", type=Path, metavar="FILE", help="write all metrics as JSON")
     return options
 
 
@@ -73,10 +65,7 @@ def ensemble(arguments: argparse.Namespace) -> None:
         write_atomically(arguments.json, json.dumps(report, indent=1).encode())
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
-    return run_command(ensemble, parser(), words)
-
+main = partial(run_command, ensemble, parser())
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from feeders.files import write_atomically
 from processor.command_line import run_command
@@ -38,18 +40,15 @@ def picture(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.run} was trained on the stream {stream}; only joints can be shown")
     names = arguments.classes
     if names is None:
-        order = sorted(range(len(data.class_names)), key=lambda label: -data.class_counts[label])
-        step = max(1, (len(order) - 1) / (PANELS - 1))
-        names = [data.class_names[order[round(place * step)]] for place in range(min(PANELS, len(order)))]
+        order = np.argsort(-np.array(data.class_counts), kind="stable")
+        places = np.linspace(0, len(order) - 1, min(PANELS, len(order))).round().astype(int)
+        names = [data.class_names[label] for label in order[places]]
     bodies = first_bodies(data.loaders["test"], data.class_counts, found.parts.numpy(), names, arguments.flat)
     write_atomically(arguments.out, moving_picture(bodies, found.layout))
     logging.getLogger(__name__).info("%s: %s", arguments.out, ", ".join(names))
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
-    return run_command(picture, parser(), words)
-
+main = partial(run_command, picture, parser())
 
 if __name__ == "__main__":
     sys.exit(main())

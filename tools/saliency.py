@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from processor.build import Data, build_mixer, build_network, load_data
@@ -51,10 +51,7 @@ def saliency(arguments: argparse.Namespace) -> None:
     logging.getLogger(__name__).info(contribution_page(found, data.class_names, data.class_counts))
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
-    return run_command(saliency, parser(), words)
-
+main = partial(run_command, saliency, parser())
 
 if __name__ == "__main__":
     sys.exit(main())

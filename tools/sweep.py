@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from processor.command_line import add_plugin, run_command, split_assignment
@@ -30,18 +30,15 @@ def parser() -> argparse.ArgumentParser:
         "several on one disk share the work.",
         allow_abbrev=False,
     )
-    options.add_argument("sweep", type=Path, metavar="SWEEP.yaml", help="such as config/sweeps/demo.yaml")
-    options.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of those in the file")
-    options.add_argument(
-        "--only", nargs="+", default=[], metavar="PATTERN", help="runs: 'grid/run', 'run' or 'grid'; * and ? match"
-    )
+    add = options.add_argument
+    add("sweep", type=Path, metavar="SWEEP.yaml", help="such as config/sweeps/demo.yaml")
+    add("--seeds", nargs="+", type=int, metavar="N", help="instead of those in the file")
+    add("--only", nargs="+", default=[], metavar="PATTERN", help="runs: 'grid/run', 'run' or 'grid'; * and ? match")
     most = f"runs at a time; by default one a GPU, or one a CPU core up to {MOST_JOBS}"
-    options.add_argument("--jobs", type=int, metavar="N", help=most)
-    options.add_argument("--dry-run", action="store_true", help="list the runs and how far each is; start nothing")
+    add("--jobs", type=int, metavar="N", help=most)
+    add("--dry-run", action="store_true", help="list the runs and how far each is; start nothing")
     add_plugin(options)
-    options.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key, for all runs"
-    )
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key, for all runs")
     return options
 
 
@@ -81,10 +78,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     return code
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
-    return run_command(sweep, parser(), words)
-
+main = partial(run_command, sweep, parser())
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from feeders.files import write_atomically
@@ -22,44 +22,27 @@ PLOTS = (".png", ".svg", ".pdf")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description="Tables of finished runs, by method over seeds.")
-    options.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="a run's folder, or a folder or .zip archive in which runs lie at any depth; also a folder in an archive",
-    )
-    options.add_argument("--baseline", metavar="NAME", help="add each method's difference from this one, and a verdict")
-    options.add_argument(
-        "--compare", nargs="+", choices=COMPARED, default=COMPARED[:2], help="the metrics whose difference is wanted"
-    )
-    options.add_argument("--format", choices=["markdown", "csv", "latex"], default="markdown")
-    options.add_argument("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
-    options.add_argument(
-        "--split", choices=["test", "val"], default="test", help="val: the validation split, to choose a recipe on"
-    )
-    options.add_argument(
-        "--best-test-epoch",
-        action="store_true",
-        help="metrics of the epoch with the best test top-1, as often published",
-    )
-    options.add_argument(
-        "--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)"
-    )
-    options.add_argument("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
-    options.add_argument(
-        "--bootstrap", type=int, default=2000, metavar="R", help="replicates for the differences (default 2000)"
-    )
+    add = options.add_argument
+    runs = "a run's folder, or a folder or .zip archive in which runs lie at any depth; also a folder in an archive"
+    add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
+    add("--baseline", metavar="NAME", help="add each method's difference from this one, and a verdict")
+    add("--compare", nargs="+", choices=COMPARED, default=COMPARED[:2], help="the metrics whose difference is wanted")
+    add("--format", choices=["markdown", "csv", "latex"], default="markdown")
+    add("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
+    add("--split", choices=["test", "val"], default="test", help="val: the validation split, to choose a recipe on")
+    best = "metrics of the epoch with the best test top-1, as often published"
+    add("--best-test-epoch", action="store_true", help=best)
+    add("--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)")
+    add("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
+    add("--bootstrap", type=int, default=2000, metavar="R", help="replicates for the differences (default 2000)")
     return options
 
 
 def table(arguments: argparse.Namespace) -> None:
     """Reads, compares, prints or writes."""
     if arguments.baseline is not None and arguments.best_test_epoch:
-        raise ValueError(
-            "--baseline needs the scores of each sample, which runs keep of the last epoch alone; leave "
-            "--best-test-epoch or --baseline out"
-        )
+        kept = "the scores of each sample, which runs keep of the last epoch alone"
+        raise ValueError(f"--baseline needs {kept}; leave --best-test-epoch or --baseline out")
     if arguments.plot is not None and arguments.group_by is None:
         raise ValueError("--plot shows the table of classes; add --group-by count")
     if arguments.plot is not None and arguments.plot.suffix not in PLOTS:
@@ -68,23 +51,19 @@ def table(arguments: argparse.Namespace) -> None:
         raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
     experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
     if experiment.left_out:
-        names = ", ".join(map(str, experiment.left_out))
         lacking = f"without scores_{arguments.split}.npz (unfinished, or save_score is false)"
-        print(f"left out, {lacking}: {names}", file=sys.stderr)
+        print(f"left out, {lacking}: {', '.join(map(str, experiment.left_out))}", file=sys.stderr)
     comparison = compare_methods(experiment, arguments.baseline, arguments.compare, arguments.bootstrap)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
     if arguments.plot is not None:
         write_atomically(arguments.plot, comparison.plot(arguments.plot.suffix[1:]))
     if arguments.out is None:
         print(text, end="")
-        return
-    write_atomically(arguments.out, text.encode())
+    else:
+        write_atomically(arguments.out, text.encode())
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
-    return run_command(table, parser(), words)
-
+main = partial(run_command, table, parser())
 
 if __name__ == "__main__":
     sys.exit(main())
