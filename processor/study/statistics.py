@@ -98,10 +98,8 @@ def compare(
 
     Args:
         correct_a, correct_b: (S, n) bool, which samples are right; rows are the same seeds, columns the same samples.
-        labels: (n,) classes.
-        weights: (n,) of the metric, see :func:`top1_weights` and :func:`class_weights`.
-        replicates: R.
-        seed: of the draws.
+        labels, weights: (n,) classes, and weights of the metric: :func:`top1_weights`, :func:`class_weights`.
+        replicates, seed: R, and the seed of the draws.
 
     Raises:
         ValueError: the shapes do not fit together, or R is less than 100.
@@ -124,12 +122,8 @@ def compare(
     for label in np.unique(labels):
         kinds, counts = np.unique(gain[labels == label], axis=0, return_counts=True)
         drawn += rng.multinomial(counts.sum(), counts / counts.sum(), size=replicates) @ kinds
-    if seeds == 1:
-        half = float(stats.norm.ppf((1 + LEVEL) / 2) * drawn.std())
-        return Difference(value, value - half, value + half, seeds)
-
+    of_seeds = by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
     share = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds  # (R, S)
-    of_seeds = by_seed.var(ddof=1) / seeds
     variance = (share * drawn).sum(1).var() + of_seeds / seeds  # a bootstrap of S values lacks 1/S of their variance
     freedom = (seeds - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else np.inf
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5)
