@@ -15,12 +15,12 @@ import shutil
 import signal
 import threading
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,24 +46,12 @@ class Unusable(DataError):
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Where a member lies in its archive, so that no process keeps the archive's whole directory in memory."""
-
-    offset: int  # of its header
-    packed_size: int
-    size: int
-    checksum: int
-    method: int
-
-
-@dataclass(frozen=True)
 class Source:
     """One source file: ``path``, or ``member`` of the zip archive ``path``; ``stamp`` changes with its contents."""
 
     path: str
     stamp: str
     member: str = ""
-    packed: Packed | None = None
 
     @property
     def name(self) -> str:
@@ -76,9 +64,19 @@ class Source:
     def read(self) -> bytes:
         """Its contents; DataError where they cannot be read."""
         try:
-            return _unpack(self.path, self.packed) if self.packed is not None else Path(self.path).read_bytes()
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+            if not self.member:
+                return Path(self.path).read_bytes()
+            archive = _opened(self.path, Path(self.path).stat().st_mtime_ns)
+            with archive.open(self.member) as file:
+                return file.read(archive.getinfo(self.member).file_size)  # no more, whatever it unpacks to
+        except Exception as error:  # a damaged archive may raise anything
             raise DataError(f"damaged: {self} cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _opened(archive: str, changed: int) -> zipfile.ZipFile:
+    """A zip archive, whose directory each process reads once; again where its time of change differs."""
+    return zipfile.ZipFile(archive)
 
 
 def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], LeftOut]:
@@ -113,35 +111,14 @@ def _look(place: Path) -> Iterator[Source]:
     elif place.suffix == ".zip":
         try:
             with zipfile.ZipFile(place) as archive:
-                parts = archive.infolist()
+                members = [member for member in archive.infolist() if not member.is_dir()]
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise DataError(f"archive {place} cannot be opened ({error}); download it again") from error
-        for part in parts:
-            if not part.is_dir():
-                packed = Packed(part.header_offset, part.compress_size, part.file_size, part.CRC, part.compress_type)
-                yield Source(str(place), f"{part.file_size}-{part.CRC}", part.filename, packed)
+        for member in members:
+            yield Source(str(place), f"{member.file_size}-{member.CRC}", member.filename)
     else:
         status = place.stat()
         yield Source(str(place), f"{status.st_size}-{status.st_mtime_ns}")
-
-
-def _unpack(archive: str, member: Packed) -> bytes:
-    """Contents of one member of a zip archive, by the format's specification (PKWARE's APPNOTE, 4.3.7)."""
-    with open(archive, "rb") as file:
-        file.seek(member.offset)
-        header = file.read(30)
-        if len(header) < 30 or not header.startswith(b"PK\3\4"):
-            raise zipfile.BadZipFile("it is not where the archive's directory says")
-        flags, name_size, extra_size = (int.from_bytes(header[place : place + 2], "little") for place in (6, 26, 28))
-        if flags & 1 or member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise zipfile.BadZipFile(f"it is encrypted or packed by method {member.method}; unpack the archive")
-        file.seek(name_size + extra_size, os.SEEK_CUR)
-        content = file.read(member.packed_size)
-    if member.method == zipfile.ZIP_DEFLATED:
-        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
-    if len(content) != member.size or zlib.crc32(content) != member.checksum:
-        raise zipfile.BadZipFile("its checksum is wrong")
-    return content
 
 
 def prepare(

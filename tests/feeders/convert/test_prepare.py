@@ -12,7 +12,6 @@ import time
 import tracemalloc
 import uuid
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,22 +206,22 @@ def test_member_that_is_not_where_it_should_be(raw, tmp_path):
     content[0] = 0
     archive.write_bytes(content)
     assert run(archive, tmp_path / "out") == 0
-    assert "not where the archive's directory says" in report_of(tmp_path / "out")["left_out"]["damaged"][NAMES[0]]
+    assert "Bad magic number for file header" in report_of(tmp_path / "out")["left_out"]["damaged"][NAMES[0]]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_ways_of_packing(raw, tmp_path, capsys, method):
-    archive = zipped(tmp_path / "x.zip", raw, method=method)
-    fails(capsys, run(archive, tmp_path / "out"), "no usable sequence among 18", f"packed by method {method}; unpack")
+def test_other_ways_of_packing(raw, tmp_path, method):
+    assert run(zipped(tmp_path / "x.zip", raw, method=method), tmp_path / "out", "--strict") == 0
+    assert SkeletonStore(tmp_path / "out").ids == NAMES
 
 
 def test_encrypted_member(raw, tmp_path):
     archive = zipped(tmp_path / "x.zip", raw)
     content = bytearray(archive.read_bytes())
-    content[6] |= 1  # the flag in the first member's header
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag of the directory's first member
     archive.write_bytes(content)
     assert run(archive, tmp_path / "out") == 0
-    assert "it is encrypted" in report_of(tmp_path / "out")["left_out"]["damaged"][NAMES[0]]
+    assert "is encrypted, password required" in report_of(tmp_path / "out")["left_out"]["damaged"][NAMES[0]]
 
 
 def test_truncated_archive(raw, tmp_path, capsys):
@@ -257,12 +256,15 @@ def test_member_larger_than_it_says(tmp_path):
     """A member is never unpacked beyond the size in the directory."""
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.skeleton", b"0" * 10**7)
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    start = content.index(b"PK\1\2")  # of the directory
+    content[start + 24 : start + 28] = (10).to_bytes(4, "little")  # the size
+    (tmp_path / "x.zip").write_bytes(content)
     (source,), _ = find_sources([tmp_path / "x.zip"], ".skeleton")
-    small = replace(source, packed=replace(source.packed, size=10))
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=r"x.zip:bomb.skeleton cannot be read: its checksum is wrong"):
-            small.read()
+        with pytest.raises(DataError, match=r"x.zip:bomb.skeleton cannot be read: Bad CRC-32"):
+            source.read()
         assert tracemalloc.get_traced_memory()[1] < 10**6
     finally:
         tracemalloc.stop()
