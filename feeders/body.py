@@ -31,18 +31,14 @@ Curve = Callable[[np.ndarray, np.ndarray], dict[str, Angles]]
 
 @dataclass(frozen=True)
 class Action:
-    """One class of the data set.
+    """One class of the data set. ``curve(hold, cycle)``: angles of the joints that move, added to the resting posture.
 
-    Attributes:
-        name: of the class.
-        parts: the parts of the layout that carry the action.
-        curve: ``curve(hold, cycle)``, both (T,) -> angles of the joints that move, added to the resting posture.
-            ``hold`` rises from 0 to 1 as the action begins and falls back as it ends; ``cycle`` counts the
-            repetitions, from 0 to their number.
+    ``hold`` (T,) rises from 0 to 1 as the action begins and falls back as it ends; ``cycle`` (T,) counts the
+    repetitions, from 0 to their number.
     """
 
     name: str
-    parts: tuple[str, ...]
+    parts: tuple[str, ...]  # of the layout, which carry the action
     curve: Curve
 
 
@@ -84,24 +80,22 @@ def _punch(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     }
 
 
+def _both_arms(shoulder: Angles, elbow: Angles) -> dict[str, Angles]:
+    arm = {"shoulder": shoulder, "elbow": elbow}
+    return {f"{side}_{joint}": angles for side in ("left", "right") for joint, angles in arm.items()}
+
+
 def _clap(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     """Both forearms raised before the chest, the hands meeting once per repetition."""
     apart = 0.5 + 0.5 * _swing(cycle)
-    angles: dict[str, Angles] = {}
-    for side in ("left", "right"):
-        angles[f"{side}_shoulder"] = (50 * hold, hold * (-29 + 50 * apart), hold * (-8 + 18 * apart))
-        angles[f"{side}_elbow"] = (65 * hold, 0.0, 0.0)
-    return angles
+    shoulder = (50 * hold, hold * (-29 + 50 * apart), hold * (-8 + 18 * apart))
+    return _both_arms(shoulder, elbow=(65 * hold, 0.0, 0.0))
 
 
 def _raise_arms(hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
     """Both arms lifted forward above the head and lowered again."""
     lift = hold * _pulse(cycle)
-    angles: dict[str, Angles] = {}
-    for side in ("left", "right"):
-        angles[f"{side}_shoulder"] = (145 * lift, 0.0, 8 * lift)
-        angles[f"{side}_elbow"] = (25 * lift, 0.0, 0.0)
-    return angles
+    return _both_arms(shoulder=(145 * lift, 0.0, 8 * lift), elbow=(25 * lift, 0.0, 0.0))
 
 
 def _kick(side: str, hold: np.ndarray, cycle: np.ndarray) -> dict[str, Angles]:
@@ -178,12 +172,8 @@ _HALF_BODY: dict[str, tuple[str, tuple[float, float, float]]] = {
     "left_ankle": ("left_knee", (0.0, -0.40, 0.0)),
     "left_foot": ("left_ankle", (0.0, -0.07, 0.14)),
 }
-_REST: dict[str, Angles] = {  # of both sides
-    "shoulder": (0.0, 0.0, 7.0),
-    "elbow": (14.0, 0.0, 0.0),
-    "hip": (0.0, 8.0, 3.0),
-    "knee": (5.0, 0.0, 0.0),
-}
+# Angles at rest, of both sides.
+_REST: dict[str, Angles] = {"shoulder": (0, 0, 7), "elbow": (14, 0, 0), "hip": (0, 8, 3), "knee": (5, 0, 0)}
 
 
 def _sign(joint: str) -> tuple[float, float, float]:
@@ -197,11 +187,7 @@ _SIGNS = np.array([_sign(joint) for joint in LAYOUT.joint_names])
 
 
 def sample_body(rng: np.random.Generator) -> dict[str, tuple[str, np.ndarray]]:
-    """A body of random height and proportions, left and right alike.
-
-    Returns:
-        joint -> (the joint that carries it, offset (3,) in metres at rest), carriers first.
-    """
+    """A body of random height and proportions, left and right alike, in the form of ``_HALF_BODY``."""
     scale = np.clip(rng.normal(1.70, 0.10), 1.45, 1.95) / STATURE
     body: dict[str, tuple[str, np.ndarray]] = {}
     for joint, (carrier, offset) in _HALF_BODY.items():
@@ -224,14 +210,9 @@ def rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def forward_kinematics(body: Mapping[str, tuple[str, np.ndarray]], angles: np.ndarray) -> np.ndarray:
-    """Positions of the joints; each is turned by its own angles and by those of all joints that carry it.
+    """Bend, twist and spread (T, V, 3) in degrees -> positions (T, V, 3) in metres, in the frame of the body.
 
-    Args:
-        body: as from :func:`sample_body`.
-        angles: (T, V, 3) degrees: bend, twist, spread.
-
-    Returns:
-        (T, V, 3) metres in the frame of the body.
+    Each joint is turned by its own angles and by those of all joints that carry it.
     """
     turns = rotations(angles * _SIGNS)
     positions = np.zeros_like(angles)

@@ -30,17 +30,9 @@ LAYOUT = SkeletonLayout.get("ucla20")
 CENTRE = LAYOUT.joint("spine")
 VIEW_ANGLE = 60  # degrees
 CLASSES = {  # number in the file's name -> class name, in the order of the labels
-    1: "pick up with one hand",
-    2: "pick up with two hands",
-    3: "drop trash",
-    4: "walk around",
-    5: "sit down",
-    6: "stand up",
-    8: "donning",
-    9: "doffing",
-    11: "throw",
-    12: "carry",
-}
+    1: "pick up with one hand", 2: "pick up with two hands", 3: "drop trash", 4: "walk around", 5: "sit down",
+    6: "stand up", 8: "donning", 9: "doffing", 11: "throw", 12: "carry",
+}  # fmt: skip
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 SPLIT_VIEWS = {"train": (1, 2), "val": (1, 2), "test": (3,)}
 
@@ -90,8 +82,7 @@ class Feeder(StoreFeeder[ViewDraws]):
             raise DataError(f"split must be one of {', '.join(SPLIT_VIEWS)}, got {split!r}")
         store = open_store(Path(data_path), cache_dir)
         numbers = np.array([[int(n) for n in NAME.fullmatch(name).groups()] for name in store.ids])  # type: ignore[union-attr]
-        inside = np.isin(numbers[:, 3], SPLIT_VIEWS[split])
-        members = np.flatnonzero(inside)
+        members = np.flatnonzero(np.isin(numbers[:, 3], SPLIT_VIEWS[split]))
         if split != "test":
             held = held_out_subjects(numbers[members, 1], val_subjects, val_fraction)
             members = members[held == (split == "val")]
@@ -104,7 +95,7 @@ class Feeder(StoreFeeder[ViewDraws]):
         self.random_rot = random_rot
 
     def draw(self, size: int, rng: torch.Generator) -> ViewDraws:
-        """The random numbers of a training batch."""
+        """See StoreFeeder."""
         numbers = torch.rand(size, 2 + self.window_size, generator=rng)
         return ViewDraws(view=numbers[:, :2], frames=numbers[:, 2:])
 
@@ -154,18 +145,18 @@ def _read(file: Path) -> Sample:
         with np.errstate(over="ignore"):  # a number that is too large becomes infinite; the store reports it
             skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
     except json.JSONDecodeError as error:
-        return Sample(name, label, problem=f"({file}) is not JSON: {error}")
+        problem = f"is not JSON: {error}"
     except KeyError:
-        return Sample(name, label, problem=f"({file}) has no 'skeletons'")
+        problem = "has no 'skeletons'"
     except (TypeError, ValueError, OSError) as error:
-        problem = f"({file}) cannot be read as frames of {LAYOUT.num_joints} joints: {error}"
-        return Sample(name, label, problem=problem)
-    if skeletons.size == 0:
-        return Sample(name, label)
-    if skeletons.shape[1:] != (LAYOUT.num_joints, 3):
-        found = f"({file}) has frames of shape {skeletons.shape[1:]}"
-        return Sample(name, label, problem=f"{found}, wanted {LAYOUT.num_joints} joints of x, y, z")
-    return Sample(name, label, skeletons[:, None])
+        problem = f"cannot be read as frames of {LAYOUT.num_joints} joints: {error}"
+    else:
+        if skeletons.size == 0:
+            return Sample(name, label)
+        if skeletons.shape[1:] == (LAYOUT.num_joints, 3):
+            return Sample(name, label, skeletons[:, None])
+        problem = f"has frames of shape {skeletons.shape[1:]}, wanted {LAYOUT.num_joints} joints of x, y, z"
+    return Sample(name, label, problem=f"({file}) {problem}")
 
 
 def _cut(labels: np.ndarray, long_tail: Mapping[str, Any]) -> np.ndarray:
