@@ -147,11 +147,8 @@ class SkeletonStore:
     @classmethod
     def find(cls, folders: Sequence[Path], name: str, fingerprint: str) -> SkeletonStore | None:
         """The store ``name`` of this fingerprint, if one of the folders has it."""
-        for folder in folders:
-            path = folder / f"{name}.store-{fingerprint}"
-            if (path / "meta.json").is_file():
-                return cls(path)
-        return None
+        paths = (folder / f"{name}.store-{fingerprint}" for folder in folders)
+        return next((cls(path) for path in paths if (path / "meta.json").is_file()), None)
 
     @classmethod
     def build(
@@ -172,8 +169,9 @@ class SkeletonStore:
         found = cls.find(folders, name, fingerprint)
         if found is not None:
             return found
-        folder, final_name = _writable(folders), f"{name}.store-{fingerprint}"
-        log.info("packing %s into %s", name, folder / final_name)
+        folder = _writable(folders)
+        final = folder / f"{name}.store-{fingerprint}"
+        log.info("packing %s into %s", name, final)
         beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
         try:
             with StoreWriter(beside) as writer:
@@ -182,13 +180,13 @@ class SkeletonStore:
                 writer.close(name=name, **meta)
             beside.chmod(folder.stat().st_mode & 0o777)  # who may use the folder may use the store
             with contextlib.suppress(OSError):  # another process was quicker; its store is the same
-                beside.rename(folder / final_name)
+                beside.rename(final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         for old in folder.glob(f"{name}.store-*"):
-            if old.name != final_name:
+            if old != final:
                 shutil.rmtree(old, ignore_errors=True)
-        return cls(folder / final_name)
+        return cls(final)
 
 
 class StoreWriter:
@@ -227,15 +225,12 @@ class StoreWriter:
                 whole += len(line)
         start, known = 0, sum(entry["length"] for entry in self.entries)
         if known:
-            try:
+            with contextlib.suppress(ValueError):
                 np.lib.format.read_magic(self.file)
                 shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
                 self.shape = shape[1:]
                 start = self.file.tell() + known * self._frame_bytes
-                lost = start > self.file.seek(0, os.SEEK_END)
-            except ValueError:
-                lost = True
-            if lost:  # frames that the journal names, in a power cut
+            if not self.shape or start > self.file.seek(0, os.SEEK_END):  # frames of the journal, lost in a power cut
                 log.warning("%s is damaged; starting again", self.folder)
                 self.entries, self.shape, start, whole = [], (), 0, 0
         self.file.seek(start)
@@ -252,9 +247,7 @@ class StoreWriter:
         Raises:
             DataError: its frames have another shape than those of earlier sequences.
         """
-        problem = sample.problem
-        if not problem and len(sample.frames) == 0:
-            problem = "has 0 frames"
+        problem = sample.problem or ("has 0 frames" if len(sample.frames) == 0 else "")
         if not problem and not np.isfinite(sample.frames).all():
             problem = "has NaN or infinite coordinates"
         if not problem and not self.shape:
