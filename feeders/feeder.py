@@ -100,11 +100,6 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         return len(self.members)
 
     @property
-    def class_counts(self) -> list[int]:
-        """Samples of each class in this split (K,)."""
-        return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
-
-    @property
     def checksum(self) -> str:
         """Of the store's contents and of which sequences are in the split."""
         return f"{self.store.checksum}/{hashlib.blake2b(self.members.tobytes(), digest_size=8).hexdigest()}"
@@ -128,8 +123,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
     ) -> Tensor:
         """The samples ``rows`` of this split as x (N, C, T, V, M), float32, on the device.
 
-        Args:
-            draws: of :meth:`draw`, one row for each sample; None: the view without augmentation, in any split.
+        ``draws`` of :meth:`draw` have a row for each sample; without them the view is not augmented, in any split.
         """
         return self.view(self.members[np.asarray(rows)], torch.device(device), draws)
 
@@ -144,11 +138,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         return stored.to(device, non_blocking=True).permute(0, 4, 1, 3, 2)
 
     def make_resident(self, device: torch.device) -> None:
-        """Holds this split's frames in the memory of the device; batches for it are made from there.
-
-        Raises:
-            DataError: they do not fit.
-        """
+        """Holds this split's frames in the memory of the device; DataError where they do not fit."""
         self.resident = ResidentFrames(self.store, self.members, device)
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
@@ -180,16 +170,11 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
 def make_resident(
     feeders: Mapping[str, StoreFeeder[Any]], device: torch.device, wanted: Literal["auto"] | bool = "auto"
 ) -> None:
-    """Holds the frames of splits in the memory of the device, and says so in the log.
+    """Holds the frames of splits in the memory of the device, the first ones first, and says so in the log.
 
     Args:
-        feeders: split -> its feeder, in order of preference.
-        device: where batches are made.
-        wanted: true: all splits; false: none; ``auto``: on a GPU as many splits as fit into ``FREE_SHARE`` of its
-            free memory, elsewhere none.
-
-    Raises:
-        DataError: true, and the device has too little memory.
+        wanted: true: all splits, DataError where they do not fit; false: none; ``auto``: on a GPU as many splits as
+            fit into ``FREE_SHARE`` of its free memory, elsewhere none.
     """
     room = float("inf") if wanted is True else 0.0
     if wanted == "auto" and device.type == "cuda":
