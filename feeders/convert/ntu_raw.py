@@ -122,8 +122,8 @@ def parse(text: bytes) -> tuple[list[Body], int]:
                 lines.words(what, JOINT_COLUMNS)
         valid += count > 0
     if lines.place < len(lines.all):
-        left = _shown(lines.all[lines.place])
-        raise Unusable(f"damaged: line {lines.place + 1}: text after the last of {frames} frames: {left}")
+        lines.place += 1
+        raise lines.damaged(f"text after the last of {frames} frames: {_shown(lines.all[lines.place - 1])}")
     coordinates = [(starts[body], _coordinates(lines.all, places[body])) for body in places]
     return [Body(start, joints, _motion(joints)) for start, joints in coordinates], valid
 
@@ -166,10 +166,7 @@ def _coordinates(lines: list[bytes], places: list[int]) -> np.ndarray:
     """(L, V, C): x y z of a body's joints, which begin at ``places`` among the lines."""
     numbers = [first + joint for first in places for joint in range(JOINTS)]
     rows = [lines[number] for number in numbers]
-    try:
-        joints = _numbers(rows)
-    except ValueError:
-        joints = np.array([_numbers_or_nan(row) for row in rows])
+    joints = _numbers(rows)
     wrong = np.flatnonzero(~np.isfinite(joints).all(axis=1))
     if len(wrong):
         raise Unusable(
@@ -180,14 +177,12 @@ def _coordinates(lines: list[bytes], places: list[int]) -> np.ndarray:
 
 
 def _numbers(rows: list[bytes]) -> np.ndarray:
-    return np.loadtxt(rows, dtype=np.float32, usecols=(0, 1, 2), comments=None, ndmin=2)
-
-
-def _numbers_or_nan(row: bytes) -> np.ndarray:
+    """The first three numbers of each line; NaN where it has none."""
     try:
-        return _numbers([row])[0]
+        return np.loadtxt(rows, dtype=np.float32, usecols=(0, 1, 2), comments=None, ndmin=2)
     except ValueError:
-        return np.full(3, np.nan, np.float32)
+        alone = np.full((1, 3), np.nan, np.float32)
+        return alone if len(rows) == 1 else np.concatenate([_numbers([row]) for row in rows])
 
 
 def _motion(joints: np.ndarray) -> float:

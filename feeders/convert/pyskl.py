@@ -36,21 +36,13 @@ def is_training(split: str) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How annotations become sequences.
-
-    Attributes:
-        layout: of the joints.
-        box_thr: boxes (0 .. 1) with a lower score are not used.
-        valid_ratio: training sequences with boxes in a smaller share (0 .. 1) of the frames are not used.
-        img_shape: (height, width) of annotations that have none.
-        folder: where raw files lie.
-    """
+    """How annotations become sequences."""
 
     layout: SkeletonLayout
-    box_thr: float = 0.0
-    valid_ratio: float = 0.0
-    img_shape: tuple[int, int] | None = None
-    folder: str = "."
+    box_thr: float = 0.0  # boxes with a lower score (0 .. 1) are not used
+    valid_ratio: float = 0.0  # training sequences with boxes in a smaller share (0 .. 1) of the frames are not used
+    img_shape: tuple[int, int] | None = None  # (height, width) of annotations that have none
+    folder: str = "."  # where raw files lie
 
 
 @dataclass(frozen=True)
@@ -81,8 +73,6 @@ def read_poses(path: Path, recipe: Recipe, num_class: int | None = None) -> Pose
     """Reads and checks an annotation pickle; :func:`read_pose` checks its single sequences.
 
     Args:
-        path: the pickle.
-        recipe: for its sequences.
         num_class: K, where some classes may have no sequences.
 
     Raises:
@@ -168,24 +158,27 @@ def _img_shape(annotation: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]
 
 def _frames(annotation: Mapping[str, Any], recipe: Recipe, training: bool) -> np.ndarray:
     """(L, M, V, C) of an annotation in either form."""
-    keypoints = annotation.get("keypoint")
-    if keypoints is None and "raw_file" in annotation:
-        keypoints = _raw(str(annotation["raw_file"]), recipe.folder).get(str(annotation["frame_dir"]))
-        if keypoints is None:
-            raise Unusable(f"no keypoints: {annotation['raw_file']} does not hold this sequence")
-    if keypoints is None:
-        raise Unusable("no keypoints: the annotation has no keypoint or raw_file")
-    keypoints = _numbers("keypoint", keypoints)
-    if "frame_inds" in annotation:
-        return _from_boxes(annotation, recipe, keypoints, training)
-    return _from_people(annotation, recipe, keypoints)
+    values, raw_file = annotation.get("keypoint"), annotation.get("raw_file")
+    if values is None and raw_file is not None:
+        values = _raw(str(raw_file), recipe.folder).get(str(annotation["frame_dir"]))
+    if values is None:
+        reason = f"{raw_file} does not hold this sequence" if raw_file else "the annotation has no keypoint or raw_file"
+        raise Unusable(f"no keypoints: {reason}")
+    keypoints, layout, boxes = _numbers("keypoint", values), recipe.layout, "frame_inds" in annotation
+    if keypoints.ndim != (3 if boxes else 4) or keypoints.shape[-1] != (3 if boxes else 2):
+        wanted = "(boxes, joints, 3) beside frame_inds" if boxes else "(people, frames, joints, 2)"
+        raise Unusable(f"bad shape: keypoint is {keypoints.shape}, wanted {wanted}")
+    if keypoints.shape[-2] != layout.num_joints:
+        raise Unusable(
+            f"other joints: {keypoints.shape[-2]} joints, layout {layout.name} has {layout.num_joints}; name theirs "
+            "with --layout"
+        )
+    keypoints = keypoints.astype(np.float16 if keypoints.dtype == np.float16 else np.float32, copy=False)
+    return _from_boxes(annotation, recipe, keypoints, training) if boxes else _from_people(annotation, keypoints)
 
 
-def _from_people(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.ndarray) -> np.ndarray:
+def _from_people(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.ndarray:
     """The two people with the largest scores of ``keypoint`` (M, T, V, 2) and ``keypoint_score`` (M, T, V)."""
-    if keypoints.ndim != 4 or keypoints.shape[-1] != 2:
-        raise Unusable(f"bad shape: keypoint is {keypoints.shape}, wanted (people, frames, joints, 2)")
-    _check_joints(keypoints.shape[2], recipe.layout)
     if "keypoint_score" not in annotation:
         raise Unusable("no scores: the annotation has no keypoint_score")
     scores = _numbers("keypoint_score", annotation["keypoint_score"])
@@ -196,27 +189,24 @@ def _from_people(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.nd
         raise Unusable(f"{'no frames' if frames == 0 else 'no people'}: keypoint is {keypoints.shape}")
     best = np.sort(np.argsort(-scores.sum(axis=(1, 2), dtype=np.float64), kind="stable")[:MAX_PEOPLE])
     joined = np.concatenate([keypoints[best], scores[best, ..., None]], axis=-1)
-    padded = np.zeros((frames, MAX_PEOPLE, *joined.shape[2:]), _dtype(keypoints))
+    padded = np.zeros((frames, MAX_PEOPLE, *joined.shape[2:]), keypoints.dtype)
     padded[:, : len(best)] = joined.transpose(1, 0, 2, 3)
     return padded
 
 
 def _from_boxes(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.ndarray, training: bool) -> np.ndarray:
     """The two boxes with the largest scores in each frame; frames without boxes are removed."""
-    if keypoints.ndim != 3 or keypoints.shape[-1] != 3:
-        raise Unusable(f"bad shape: keypoint is {keypoints.shape}, wanted (boxes, joints, 3) beside frame_inds")
-    _check_joints(keypoints.shape[1], recipe.layout)
     place = _numbers("frame_inds", annotation["frame_inds"]).astype(np.int64)
     scores = _numbers("box_score", annotation.get("box_score", np.ones(len(place))))
     if not len(keypoints) == len(place) == len(scores):
         raise Unusable(
             f"bad shape: {len(keypoints)} boxes in keypoint, {len(place)} in frame_inds, {len(scores)} in box_score"
         )
-    used = np.ones(len(place), bool)
+    used = scores >= recipe.box_thr
     if "anno_inds" in annotation:
-        used = np.zeros(len(place), bool)
-        used[np.asarray(annotation["anno_inds"])] = True
-    used &= scores >= recipe.box_thr
+        named = np.zeros(len(place), bool)
+        named[np.asarray(annotation["anno_inds"])] = True
+        used &= named
     if not used.any():
         raise Unusable(f"no people: none of {len(place)} boxes has a score of {recipe.box_thr:g}")
     total = int(annotation.get("total_frames", place.max() + 1))
@@ -228,16 +218,9 @@ def _from_boxes(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.nda
     frame = np.unique(place[order], return_inverse=True)[1]
     rank = np.arange(len(order)) - np.searchsorted(frame, frame)
     kept = rank < MAX_PEOPLE
-    frames = np.zeros((frame[-1] + 1, MAX_PEOPLE, *keypoints.shape[1:]), _dtype(keypoints))
+    frames = np.zeros((frame[-1] + 1, MAX_PEOPLE, *keypoints.shape[1:]), keypoints.dtype)
     frames[frame[kept], rank[kept]] = keypoints[order][kept]
     return frames
-
-
-def _check_joints(number: int, layout: SkeletonLayout) -> None:
-    if number != layout.num_joints:
-        raise Unusable(
-            f"other joints: {number} joints, layout {layout.name} has {layout.num_joints}; name theirs with --layout"
-        )
 
 
 def _numbers(key: str, values: Any) -> np.ndarray:
@@ -245,11 +228,6 @@ def _numbers(key: str, values: Any) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise Unusable(f"bad type: {key} holds {array.dtype}, wanted numbers")
     return array
-
-
-def _dtype(keypoints: np.ndarray) -> type:
-    """Half precision stays as it is; anything else is float32."""
-    return np.float16 if keypoints.dtype == np.float16 else np.float32
 
 
 @lru_cache(maxsize=2)
