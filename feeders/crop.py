@@ -98,5 +98,4 @@ class CropFeeder(StoreFeeder[CropDraws]):
         """First frames and numbers of frames (N,) that are shown of sequences of these lengths."""
         if draws is None or len(self.p_interval) == 1:
             return centre_crop(lengths, self.p_interval[0] if len(self.p_interval) == 1 else TEST_CROP)
-        low, high = self.p_interval
-        return random_crop(lengths, (low, high), self.min_crop, draws.crop.double().numpy())
+        return random_crop(lengths, self.p_interval, self.min_crop, draws.crop.double().numpy())

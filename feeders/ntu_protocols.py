@@ -52,21 +52,13 @@ _NTU120_SUBJECTS = (
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a data set is split.
+    """How a data set is split."""
 
-    Attributes:
-        dataset: ntu60 or ntu120.
-        by: the column that decides the split. Each part is ordered by it, then by name.
-        train: its values in the training set; the rest is the test set.
-        n_max: samples of the most frequent class in BRL's long-tailed lists.
-        arrays: name of CTR-GCN's ``.npz`` file.
-    """
-
-    dataset: str
-    by: str
-    train: tuple[int, ...]
-    n_max: int
-    arrays: str
+    dataset: str  # ntu60 or ntu120
+    by: str  # the column that decides the split; each part is ordered by it, then by name
+    train: tuple[int, ...]  # its values in the training set; the rest is the test set
+    n_max: int  # samples of the most frequent class in BRL's long-tailed lists
+    arrays: str  # name of CTR-GCN's .npz file
 
     @property
     def num_class(self) -> int:
@@ -74,11 +66,7 @@ class Protocol:
         return NUM_CLASS[self.dataset]
 
     def rows(self, columns: Mapping[str, np.ndarray], train: bool) -> np.ndarray:
-        """Rows of the training or test set, in the published order.
-
-        Args:
-            columns: of :func:`parse_names`, each (n,), sequences in any order.
-        """
+        """Rows of the training or test set, in the published order; ``columns`` as from :func:`parse_names`."""
         inside = np.isin(columns[self.by], self.train) == train
         if self.dataset == "ntu60":
             inside &= columns["setup"] <= NTU60_SETUPS
@@ -95,14 +83,10 @@ PROTOCOLS = {
 
 
 def parse_names(names: Sequence[str], where: object = "") -> dict[str, np.ndarray]:
-    """Set-up, camera, subject, replication and action numbers of sequences, each (n,) int64.
-
-    Args:
-        names: n of them.
-        where: the file that they come from, for the message.
+    """Set-up, camera, subject, replication and action numbers of n sequences, each (n,) int64.
 
     Raises:
-        DataError: names that are not SsssCcccPpppRrrrAaaa: how many, the first five.
+        DataError: names that are not SsssCcccPpppRrrrAaaa: how many, the first five, and the file ``where`` they are.
     """
     found = [NAME.fullmatch(name) for name in names]
     wrong = [name for name, match in zip(names, found, strict=True) if match is None]

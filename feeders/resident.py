@@ -16,12 +16,7 @@ PACKED_AT_ONCE = 2**26  # bytes
 
 
 class ResidentFrames:
-    """The frames of some sequences of a store, packed end to end in the memory of a device.
-
-    Args:
-        store: where they are read from, once.
-        members: which of its sequences.
-        device: where they stay.
+    """The frames of the sequences ``members`` of a store, packed end to end in the memory of a device.
 
     Attributes:
         frames: (F, C, M, V) on the device, in the store's precision. All joints of a coordinate lie side by side, as

@@ -65,13 +65,8 @@ class Feeder(PoseFeeder):
     """The made-up set of 2D poses: training counts fall exponentially, the other splits are balanced.
 
     Args:
-        split: train (long-tailed), val or test (balanced, other people).
-        n_max: training samples of the most frequent action.
-        imbalance: n_max / training samples of the rarest action.
-        num_test: samples of every action in the other splits.
-        seed: of the set.
+        split, n_max, imbalance, num_test, seed, cache_dir: see feeders.synthetic.Feeder.
         stream, window_size, num_clips, flip, random_scale, random_rot, repeat: see PoseFeeder.
-        cache_dir: where the packed store lies; by default work_dir/cache.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import radians
 
@@ -37,17 +38,12 @@ def centre_crop(lengths: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarr
 
 
 def random_crop(
-    lengths: np.ndarray, shares: tuple[float, float], at_least: int, draws: np.ndarray
+    lengths: np.ndarray, shares: Sequence[float], at_least: int, draws: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CTR-GCN's training crop: a share of each sequence, uniform between the two ``shares`` (0 .. 1).
+    """First frame and number of frames of CTR-GCN's training crop, each (N,).
 
-    Args:
-        lengths: (N,) frames.
-        at_least: frames that a crop has, where the sequence has them.
-        draws: (N, 2) uniform numbers: share, place.
-
-    Returns:
-        first frames and numbers of frames, each (N,).
+    It is a share of the sequence between the two ``shares`` (0 .. 1), and has ``at_least`` so many frames, where the
+    sequence has them. ``draws`` (N, 2) are uniform numbers: share, place.
     """
     low, high = shares
     share = draws[:, 0] * (high - low) + low
@@ -59,9 +55,7 @@ def random_crop(
 def neighbouring_frames(
     start: np.ndarray, length: np.ndarray, window: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linear resize of cropped sequences to ``window`` frames: which stored frames to read, and their weights.
-
-    The arithmetic of torch's ``interpolate(mode="bilinear", align_corners=False)``, in float32.
+    """Linear resize of cropped sequences to ``window`` frames, with the arithmetic of torch's ``interpolate``.
 
     Returns:
         left and right frame, counted from the start of the sequence, and the right one's weight, each (N, window).
@@ -136,14 +130,10 @@ def turn_and_scale(x: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
 
 
 def pose_stream(x: Tensor, following: Tensor | None, layout: SkeletonLayout, stream: str) -> Tensor:
-    """2D joints with scores to one of the four streams, as PYSKL has them.
+    """2D joints x (N, 3, T, V, M) to one of the four streams, as PYSKL has them.
 
     A bone's score is the mean of its two joints' scores, and a motion's of the two frames' scores (docs/method.md,
-    "Body parts and coalitions").
-
-    Args:
-        x: (N, 3, T, V, M): x, y, score.
-        following: for a motion stream the next stored frames, same shape.
+    "Body parts and coalitions"). For a motion, ``following`` are the next stored frames, same shape.
     """
     if stream.startswith("bone"):
         x, following = _bones(x, layout), None if following is None else _bones(following, layout)
@@ -169,11 +159,9 @@ def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
 
 
 def scale_to_unit(x: Tensor, valid: Tensor) -> Tensor:
-    """Scales each axis of each sequence to -1 .. 1 over its valid frames; a constant axis becomes 0.
+    """Scales each axis of x (N, C, T, V, M) to -1 .. 1 over its valid frames; a constant axis becomes 0.
 
-    Args:
-        x: (N, C, T, V, M).
-        valid: (N, T) bool, at least one frame in each row.
+    ``valid`` (N, T) bool has at least one frame in each row.
     """
     mask = valid[:, None, :, None, None]
     low = x.masked_fill(~mask, torch.inf).amin((2, 3, 4), keepdim=True)
