@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -157,8 +157,6 @@ class SkeletonStore:
         """Opens the store ``name`` of this fingerprint, or packs it in the first folder that can be written.
 
         Args:
-            folders: where it may lie, in order of preference.
-            name: of the data set.
             fingerprint: of the source; stores of this name with another one are removed.
             read: yields the sequences, in order; only called where there is no store yet.
             meta: more entries of ``meta.json``.
@@ -253,7 +251,7 @@ class StoreWriter:
         if not problem and not self.shape:
             self.shape = sample.frames.shape[1:]
             self.dtype = np.dtype(np.float16 if sample.frames.dtype == np.float16 else np.float32)
-            _write_header(self.file, self.dtype, (0, *self.shape))
+            write_header(self.file, self.dtype, (0, *self.shape))
         frames = np.ascontiguousarray(sample.frames[: 0 if problem else None], dtype=self.dtype)
         if len(frames):
             if frames.shape[1:] != self.shape:
@@ -267,12 +265,10 @@ class StoreWriter:
         self.journal.flush()
 
     def close(self, name: str, drop_problems: bool = False, **meta: Any) -> None:
-        """Makes the folder a store.
+        """Makes the folder a store; ``meta`` are more entries of ``meta.json``.
 
         Args:
-            name: of the data set.
             drop_problems: leave out sequences that cannot be used, instead of naming them in the store.
-            meta: more entries of ``meta.json``.
 
         Raises:
             DataError: no sequence can be used.
@@ -284,7 +280,7 @@ class StoreWriter:
         entries = [entry for entry in self.entries if not (drop_problems and entry["problem"])]
         lengths = [entry["length"] for entry in entries]
         self.file.seek(0)
-        _write_header(self.file, self.dtype, (sum(lengths), *self.shape))
+        write_header(self.file, self.dtype, (sum(lengths), *self.shape))
         self.file.flush()
         os.fsync(self.file.fileno())
         digest = hashlib.blake2b(digest_size=16)
@@ -331,6 +327,6 @@ def _writable(folders: Sequence[Path]) -> Path:
     raise DataError(f"none of {', '.join(map(str, folders))} can be written; name a folder with cache_dir")
 
 
-def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def write_header(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """The header of an array; numpy leaves room in it for the first dimension to grow."""
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})

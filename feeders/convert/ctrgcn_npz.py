@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..files import replacing
 from ..ntu_protocols import LAYOUT, PROTOCOLS
-from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
+from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files, write_header
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 BLOCK = 64  # rows
@@ -96,7 +96,7 @@ def _write(
     archive: zipfile.ZipFile, key: str, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray]
 ) -> None:
     with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        write_header(file, dtype, shape)
         for row in rows:
             file.write(np.ascontiguousarray(row, dtype=dtype).tobytes())
 
