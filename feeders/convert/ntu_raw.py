@@ -229,12 +229,11 @@ def two_actors(bodies: list[Body], num_frames: int) -> np.ndarray:
 
 def translate(joints: np.ndarray) -> np.ndarray:
     """(L, 1 or 2, V, C) -> (L, 2, V, C) with actor 1's first spine_mid at the origin; an absent second actor is 0."""
-    actors = joints.shape[1]
     there = joints[:, 0].any(axis=(1, 2))
     if not there.any():
         raise Unusable("no actor: all coordinates are 0")
     moved = joints - joints[there.argmax(), 0, CENTRE]
-    if actors == NUM_ACTORS:
-        moved[joints.sum(axis=(2, 3)) == 0] = 0
-        return moved
-    return np.concatenate([moved, np.zeros_like(moved)], axis=1)
+    if joints.shape[1] == 1:
+        return np.concatenate([moved, np.zeros_like(moved)], axis=1)
+    moved[joints.sum(axis=(2, 3)) == 0] = 0
+    return moved

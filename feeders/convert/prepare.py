@@ -22,6 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,10 +81,9 @@ def _opened(archive: str, changed: int) -> zipfile.ZipFile:
 
 
 def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], LeftOut]:
-    """All files with ``suffix`` in folders (with their subfolders) and zip archives, by name; the first of a name wins.
+    """All files with ``suffix`` in folders (with their subfolders) and zip archives, by name; and what was left out.
 
-    Returns:
-        the files, and what was left out.
+    The first file of a name wins.
 
     Raises:
         DataError: a place that does not exist, an archive that cannot be opened, no file at all.
@@ -136,8 +136,6 @@ def prepare(
     """Reads every source into the store ``out``. Sequences with a problem are left out and reported.
 
     Args:
-        out: folder of the store.
-        name: of the data set.
         sources: files, or whatever ``read`` takes, in the order in which the store holds them.
         read: source -> sequence; a module's function. What cannot be used has a ``problem``, "kind: reason".
         left_out: what was left out before.
@@ -276,12 +274,10 @@ def _read_all(read: Callable[[T], Sample], sources: Sequence[T]) -> list[Sample]
 
 def _follow_main() -> None:
     """Leaves Ctrl-C to the main process, and ends this one where the main process is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_main, daemon=True).start()
 
-
-def _end_with_main() -> None:
-    main = multiprocessing.parent_process()
-    if main is not None:
+    def end_with(main: BaseProcess) -> None:
         main.join()
         os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with, args=[multiprocessing.parent_process()], daemon=True).start()

@@ -96,9 +96,8 @@ def read_poses(path: Path, recipe: Recipe, num_class: int | None = None) -> Pose
     if again:
         raise DataError(f"{path}: {len(again)} names occur twice: {', '.join(again[:5])}")
     members = {str(split): {str(name) for name in listed} for split, listed in splits.items()}
-    known = set(names)
     for split, listed in members.items():
-        unknown = sorted(listed - known)
+        unknown = sorted(listed.difference(names))
         if unknown:
             raise DataError(
                 f"{path}: split {split} names {len(unknown)} sequences without annotation: {', '.join(unknown[:5])}"
