@@ -193,6 +193,6 @@ def _statistics(store: SkeletonStore, rows: np.ndarray, single: np.ndarray | Non
         number += len(frames) * frames.shape[1]
     mean = total / number
     deviation = np.sqrt(np.maximum(squares / number - mean**2, 0))
-    deviation = np.where(deviation == 0, 1.0, deviation)
+    deviation[deviation == 0] = 1
     first, second = (torch.from_numpy(value.T[None, :, None, :, None]).float() for value in (mean, deviation))
     return first, second

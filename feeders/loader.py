@@ -78,8 +78,7 @@ class Loader:
 
     Args:
         labels: (n,) classes of the split.
-        ids: n names.
-        class_names: K names.
+        ids, class_names: n and K names.
         batch_size: B; in training the number of processes must divide it.
         repeat: how often an epoch shows every sample.
         seed: of order and augmentation.
@@ -190,10 +189,7 @@ class Loader:
 class StoreLoader(Loader):
     """Batches of a :class:`StoreFeeder`; a whole batch is transformed at once, on the device.
 
-    While a GPU works on a batch, the next one is read from disk.
-
-    Args:
-        sampler: replaces the feeder's own.
+    While a GPU works on a batch, the next one is read from disk. ``sampler`` replaces the feeder's own.
     """
 
     def __init__(
@@ -295,8 +291,7 @@ class DatasetLoader(Loader):
             generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch, self.rank, "workers")),
         )
         for rows, (data, label, *_) in zip(batches, loader, strict=True):
-            data, index = torch.as_tensor(data), torch.tensor(rows)
-            label = torch.as_tensor(label)
+            data, label, index = torch.as_tensor(data), torch.as_tensor(label), torch.tensor(rows)
             if data.ndim != 5 or not torch.equal(label.long(), self.labels[index]):
                 raise DataError(
                     f"{type(self.dataset).__name__} must return (data (C, T, V, M), label, index) with the labels that "

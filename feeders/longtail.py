@@ -40,10 +40,9 @@ def long_tailed_subset(
         labels: (n,) classes in file order.
         counts: (K,) samples to keep.
         seed: of numpy's RandomState, which the protocol uses.
-        allow_fewer: accept classes that have fewer samples, or none.
 
     Raises:
-        DataError: classes that have fewer samples, or that would be empty.
+        DataError: without ``allow_fewer``, classes that have fewer samples, or that would be empty.
     """
     present = np.bincount(labels, minlength=len(counts))
     few = [k for k, count in enumerate(counts) if present[k] < count]
@@ -65,13 +64,9 @@ def long_tailed_subset(
 
 
 def held_out_subjects(subjects: np.ndarray, chosen: Sequence[int], fraction: float, seed: int = 0) -> np.ndarray:
-    """(n,) bool: the training sequences of the validation split, by their subjects.
+    """(n,) bool: which training sequences belong to the validation split, by their ``subjects`` (n,).
 
-    Args:
-        subjects: (n,) of the training sequences.
-        chosen: subjects to hold out.
-        fraction: instead, the share (0 .. 1) of subjects to draw, at least one and not all.
-        seed: of that draw.
+    Held out are the ``chosen`` subjects, or instead a ``fraction`` (0 .. 1) of them, drawn by ``seed``: at least one.
 
     Raises:
         DataError: both are given, unknown subjects, or no subjects would remain.

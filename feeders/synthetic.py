@@ -29,10 +29,7 @@ Perform = Callable[[int, np.random.Generator], np.ndarray]  # number of an actio
 
 
 def synthesize(action: int, rng: np.random.Generator, distraction: float = 0.0) -> np.ndarray:
-    """One random performance of ``ACTIONS[action]``, as a depth camera would see it.
-
-    Args:
-        distraction: see :func:`feeders.body.joint_angles`.
+    """One random performance of ``ACTIONS[action]``, as a depth camera would see it; see feeders.body.joint_angles.
 
     Returns:
         (T, 1, 25, 3) float32, metres in camera coordinates, 30 frames a second, T from 40 to 90.
@@ -49,11 +46,7 @@ def synthesize(action: int, rng: np.random.Generator, distraction: float = 0.0) 
 
 
 def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> list[int]:
-    """Samples of each action: falling exponentially in training, ``num_test`` each in the other splits.
-
-    Raises:
-        DataError: there is no such split.
-    """
+    """Samples of each action: falling exponentially in training, ``num_test`` each in the other splits."""
     if split not in SPLITS:
         raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     return exponential_counts(n_max, imbalance, len(ACTIONS)) if split == "train" else [num_test] * len(ACTIONS)
@@ -64,12 +57,8 @@ def made_up_store(
 ) -> SkeletonStore:
     """The store of a made-up set with ``counts[a]`` samples of action a, such as ``wave_left_0003``; made once.
 
-    Every sample has a generator of its own, so of two sets from one seed the larger contains the smaller.
-
-    Args:
-        name: of the store; other arguments need another name.
-        perform: makes the frames of one sequence.
-        columns: of every sequence.
+    Every sample has a generator of its own, so of two sets from one seed the larger contains the smaller. Other
+    arguments need another ``name``; all sequences have the same ``columns``.
     """
 
     def read() -> Iterator[Sample]:

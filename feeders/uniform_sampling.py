@@ -22,13 +22,9 @@ def test_clips(num_frames: int, length: int, num_clips: int) -> np.ndarray:
 
 
 def published_clips(num_frames: int, length: int, num_clips: int, rng: np.random.RandomState, test: bool) -> np.ndarray:
-    """(num_clips, T) frames; draws the numbers that PYSKL draws from numpy, in its order.
+    """(num_clips, T = ``length``) frames of a sequence; draws the numbers that PYSKL draws, in its order.
 
-    Args:
-        num_frames: n.
-        length: T.
-        rng: numpy's old generator.
-        test: the clips of a short sequence start at evenly spaced frames, instead of drawn ones.
+    For the ``test``, the clips of a short sequence start at evenly spaced frames, instead of drawn ones.
     """
     clips = []
     for clip in range(num_clips):
@@ -49,8 +45,7 @@ def published_clips(num_frames: int, length: int, num_clips: int, rng: np.random
 def training_clips(num_frames: np.ndarray, length: int, draws: np.ndarray) -> np.ndarray:
     """(N, T) frames of one clip each of sequences of ``num_frames`` (N,), distributed as PYSKL's.
 
-    Args:
-        draws: (N, T + 1) uniform numbers.
+    ``draws`` (N, T + 1) are uniform numbers.
     """
     start = np.floor(draws[:, 0] * num_frames).astype(np.int64)
     rank = draws.argsort(axis=1).argsort(axis=1)
