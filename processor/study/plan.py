@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,11 +73,9 @@ class Sweep(BaseModel):
     @field_validator("runs", mode="before")
     @classmethod
     def _of_methods(cls, value: Any, before: Any) -> Any:
-        chosen = before.data.get("methods", [])
-        found = {
-            name: {"config": f"config/methods/{name}.yaml", "weights_from": METHODS[name].starts_from}
-            for name in chosen
-        }
+        found = {}
+        for name in before.data.get("methods", []):
+            found[name] = {"config": f"config/methods/{name}.yaml", "weights_from": METHODS[name].starts_from}
         return {**found, **value} if isinstance(value, dict) else value
 
     @field_validator("grid", "runs")
@@ -94,15 +92,13 @@ class Job:
     """One run to be trained.
 
     Attributes:
-        name: [grid entry/]run.
-        label: name and seed.
+        label: [grid entry/]run/seed_<N>.
         folder: of the run.
         paths, overrides: of its config.
         config: as they give it.
         needs: the label of the job with whose weights it starts, or None.
     """
 
-    name: str
     label: str
     folder: RunFolder
     paths: list[str]
@@ -228,22 +224,18 @@ def choose(sweep: Sweep, only: Sequence[str]) -> list[tuple[str, str]]:
     Raises:
         ConfigError: a pattern that matches nothing.
     """
-    every = [(grid, name) for grid in sweep.grid or [""] for name in sweep.runs]
-    wanted = set() if only else set(every)
+    every = {_join(grid, name): (grid, name) for grid in sweep.grid or [""] for name in sweep.runs}
+    wanted = set() if only else set(every.values())
     for pattern in only:
-        found = {
-            one
-            for one in every
-            if one[0] == pattern or any(fnmatchcase(word, pattern) for word in (one[1], _join(*one)))
-        }
+        found = [one for label, one in every.items() if one[0] == pattern or fnmatch.filter((label, one[1]), pattern)]
         if not found:
-            raise ConfigError(f"--only {pattern}: no run matches; there are {', '.join(_join(*one) for one in every)}")
-        wanted |= found
+            raise ConfigError(f"--only {pattern}: no run matches; there are {', '.join(every)}")
+        wanted.update(found)
     for grid, name in list(wanted):
         while (needs := sweep.runs[name].weights_from) is not None:
             wanted.add((grid, needs))
             name = needs
-    return [one for one in every if one in wanted]
+    return [one for one in every.values() if one in wanted]
 
 
 def table_commands(jobs: Sequence[Job]) -> list[str]:
@@ -264,18 +256,16 @@ def _job(
     """One job with its config."""
     variant, full = sweep.runs[name], _join(grid, name)
     settings: dict[str, Any] = {}
-    for layer in (sweep.set, sweep.grid.get(grid, {}), variant.set, last):
-        for key, value in layer.items():
-            settings.pop(key, None)  # a later layer's keys come last: a.b, then a
-            settings[key] = value
+    for layer in (sweep.set, sweep.grid.get(grid, {}), variant.set, last):  # a later one's keys come last: a.b, then a
+        settings = {key: value for key, value in settings.items() if key not in layer} | dict(layer)
     needs = None
     if variant.weights_from is not None:
         if "weights" in settings:
             raise ConfigError(f"{path}: {full}: weights are set, and weights_from as well; leave one out")
         needs = f"{_join(grid, variant.weights_from)}/seed_{seed}"
         settings["weights"] = str(RunFolder(Path(sweep.work_dir, needs)).last)
-    label = f"{full}/seed_{seed}"
-    folder, paths = RunFolder(Path(sweep.work_dir, label)), [*sweep.config, *variant.config]
+    label, paths = f"{full}/seed_{seed}", [*sweep.config, *variant.config]
+    folder = RunFolder(Path(sweep.work_dir, label))
     settings |= {"phase": "train", "resume": "auto", "overwrite": False}
     settings |= {"work_dir": str(folder), "seed": seed, "print_log": False}
     try:
@@ -284,7 +274,7 @@ def _job(
         raise ConfigError(f"{path}: run {full}: {error}") from error
     if not config.save_score:
         raise ConfigError(f"{path}: run {full}: save_score is false, but a sweep's runs are compared by their scores")
-    return Job(full, label, folder, paths, settings, config, needs)
+    return Job(label, folder, paths, settings, config, needs)
 
 
 def _check_settings(where: str, keys: Iterable[str]) -> None:

@@ -139,11 +139,12 @@ def test_all_methods(name):
 def test_some_methods(write):
     """A list of methods comes before the other runs."""
     jobs = plan(write(methods=["post_hoc", "cross_entropy"], runs={"longer": {"set": {"num_epoch": 3}}}))
-    assert [job.name for job in jobs] == ["post_hoc", "cross_entropy", "longer"]
+    assert [job.label for job in jobs] == ["post_hoc/seed_1", "cross_entropy/seed_1", "longer/seed_1"]
     assert jobs[0].needs == "cross_entropy/seed_1"
     assert jobs[0].config.post_hoc_tau == 1
     replaced = plan(write(methods=["focal", "ldam"], runs={"focal": {"set": {"base_lr": 0.5}}}))
-    assert [(job.name, job.config.loss) for job in replaced] == [("focal", "logit_adjustment"), ("ldam", "ldam")]
+    found = [(job.label, job.config.loss) for job in replaced]
+    assert found == [("focal/seed_1", "logit_adjustment"), ("ldam/seed_1", "ldam")]
     assert replaced[0].config.base_lr == 0.5, "an entry of runs takes the place of a method"
 
 
