@@ -39,10 +39,6 @@ class Child:
     began: float
     before: int
 
-    def output(self) -> str:
-        """What it has printed."""
-        return self.job.folder.output.read_bytes()[self.before :].decode(errors="replace")
-
 
 class Launcher:
     """Trains jobs, several at a time, each in a process of its own.
@@ -135,7 +131,8 @@ class Launcher:
                 del self._open[job.label]
                 lost = "its scores or last metrics are lost; delete its folder and those of runs that use its weights"
                 self.failed[job.label] = reason = f"exit code {code}" if code else lost
-                last = "\n".join(f"    {line}" for line in child.output().splitlines()[-SHOWN:])
+                printed = job.folder.output.read_bytes()[child.before :].decode(errors="replace")
+                last = "\n".join(f"    {line}" for line in printed.splitlines()[-SHOWN:])
                 log.error("%s  failed: %s; %s ends with\n%s", job.label, reason, job.folder.output, last)
 
     def _stop(self) -> None:
