@@ -97,12 +97,10 @@ class ScoreFile:
 
     def write(self, path: Path) -> None:
         """Writes an .npz of ids, scores, groups (many, few) and, where they are known, the other attributes."""
-        arrays = {"ids": np.array(self.ids), "scores": self.scores, "groups": np.array([self.many, self.few])}
-        for key in ("labels", "class_names", "class_counts"):
-            if getattr(self, key) is not None:
-                arrays[key] = np.asarray(getattr(self, key))
+        facts = {"ids": self.ids, "scores": self.scores, "groups": [self.many, self.few]}
+        facts |= {key: getattr(self, key) for key in ("labels", "class_names", "class_counts")}
         content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
+        np.savez(content, **{key: value for key, value in facts.items() if value is not None})  # type: ignore[arg-type]
         write_atomically(path, content.getbuffer())
 
 
@@ -133,13 +131,12 @@ def read_labels(path: Path) -> ScoreFile:
     Raises:
         ValueError: the file is missing or damaged, or has no labels.
     """
-    if path.suffix == ".npz" and path.is_file():
-        onehot = _arrays(path, ["y_test"]).get("y_test")
-        if onehot is not None:
-            if onehot.ndim != 2 or onehot.dtype.kind not in "fiub" or not ((onehot != 0).sum(1) == 1).all():
-                raise ValueError(f"{path}: y_test of shape {onehot.shape} is not one-hot; prepare this data again")
-            ids = [f"test_{row}" for row in range(len(onehot))]
-            return ScoreFile(f"{path}", ids, onehot, onehot.argmax(1))
+    found = _arrays(path, ["y_test"]) if path.suffix == ".npz" and path.is_file() else {}
+    if found:
+        onehot = found["y_test"]
+        if onehot.ndim != 2 or onehot.dtype.kind not in "fiub" or not ((onehot != 0).sum(1) == 1).all():
+            raise ValueError(f"{path}: y_test of shape {onehot.shape} is not one-hot; prepare this data again")
+        return ScoreFile(f"{path}", [f"test_{row}" for row in range(len(onehot))], onehot, onehot.argmax(1))
     file = read_scores(path)
     if file.labels is None:
         raise ValueError(f"{path} has no labels; name a run's score file, or CTR-GCN's data file with y_test")
