@@ -73,7 +73,7 @@ def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
     canvas = FigureCanvasAgg(figure)
     panels = np.atleast_1d(figure.subplots(1, len(bodies)))
     figure.subplots_adjust(left=0.01, right=0.99, top=0.86, bottom=0.21, wspace=0.0)
-    drawn = [_panel(axes, body, layout) for axes, body in zip(panels, bodies, strict=True)]
+    drawn = [_panel(axes, body) for axes, body in zip(panels, bodies, strict=True)]
     scale = figure.add_axes((0.5 - 1.35 / width, 0.09, 2.7 / width, 0.025))
     figure.colorbar(COLOURS, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1]).outline.set_visible(False)
     scale.tick_params(colors=QUIET, labelsize=7, length=0, pad=2)
@@ -91,7 +91,7 @@ def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
     return content.getvalue()
 
 
-def _panel(axes: Axes, body: Body, layout: SkeletonLayout) -> LineCollection:
+def _panel(axes: Axes, body: Body) -> LineCollection:
     """An empty panel with its text, as large as the body needs over all frames."""
     axes.plot(*body.joints[..., :2].reshape(-1, 2).T, alpha=0)  # sets the limits
     axes.margins(0.08)

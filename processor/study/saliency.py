@@ -54,19 +54,17 @@ def class_contributions(
     if not isinstance(mixer, ShapMix) or mixer.baseline is None:
         raise ValueError("this run estimated no contributions (mixing is not shap_mix): there is no baseline")
     layout, table = mixer.layout, mixer.saliency
-    gain = torch.tensor(table.gain)
-    exact = torch.zeros(mixer.num_class, len(table.coalitions))
-    parts = torch.zeros(mixer.num_class, layout.num_parts)
+    size, gain = len(table.coalitions), torch.tensor(table.gain)
     players = [*table.coalitions, *((part,) for part in range(layout.num_parts))]
+    sums = torch.zeros(mixer.num_class, len(players))
     for batch in loader.in_order(batch_size):
         y = batch.y.repeat_interleave(batch.clips)
         values = exact_contributions(network, batch.x, y, mixer.baseline, layout, players)
         values = values.view(len(batch.y), batch.clips, -1).mean(1).float().cpu()
-        coalitions, single = values.split([len(table.coalitions), layout.num_parts], dim=1)
-        exact.index_add_(0, batch.y.cpu(), coalitions.clamp(min=0) * gain)
-        parts.index_add_(0, batch.y.cpu(), single)
+        values[:, :size] = values[:, :size].clamp(min=0) * gain
+        sums.index_add_(0, batch.y.cpu(), values)
     counts = torch.tensor(loader.class_counts).clamp(min=1).unsqueeze(1)
-    exact, parts = exact / counts, parts / counts
+    exact, parts = (sums / counts).split([size, layout.num_parts], dim=1)
     return ClassContributions(layout, table.coalitions, exact, parts, table.table.float().cpu(), mixer.guidance())
 
 
@@ -76,9 +74,8 @@ def contribution_page(found: ClassContributions, class_names: Sequence[str], cla
     size = min(len(coalition) for coalition in found.coalitions)
     lines = [f"{'class':<24} {'train':>5}  {'exact':<22} {'table':<22} guidance  Shapley values of {', '.join(names)}"]
     for label, (name, count) in enumerate(zip(class_names, class_counts, strict=True)):
-        best = [
-            " + ".join(names[part] for part in found.top(values, label, size)) for values in (found.exact, found.table)
-        ]
+        tops = [found.top(values, label, size) for values in (found.exact, found.table)]
+        best = [" + ".join(names[part] for part in coalition) for coalition in tops]
         shares = " ".join(f"{value:6.2f}" for value in found.parts[label].tolist())
         guidance = found.guidance[label].item()
         lines.append(f"{name[:24]:<24} {count:>5}  {best[0]:<22} {best[1]:<22} {guidance:>8.2f}  {shares}")
