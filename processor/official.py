@@ -77,9 +77,8 @@ def translate(values: dict[str, Any], path: str) -> dict[str, Any]:
         model_args = dict(model_args)
         graph, graph_args = model_args.pop("graph"), model_args.pop("graph_args", None) or {}
         if graph not in OFFICIAL_GRAPHS:
-            raise ConfigError(
-                f"{path}: model_args.graph {graph!r}; known are {', '.join(OFFICIAL_GRAPHS)}; or give layout"
-            )
+            known = ", ".join(OFFICIAL_GRAPHS)
+            raise ConfigError(f"{path}: model_args.graph {graph!r}; known are {known}; or give layout")
         if graph_args.get("labeling_mode", "spatial") != "spatial":
             raise ConfigError(f"{path}: model_args.graph_args.labeling_mode must be spatial, got {graph_args}")
         values["model_args"] = {"layout": OFFICIAL_GRAPHS[graph], **model_args}
@@ -106,8 +105,7 @@ def translate_feeder_args(feeder: str, args: Mapping[str, Any], known: Collectio
         args.setdefault("stream", OFFICIAL_UCLA_STREAMS[args.pop("data_path")])
     if "clip_len" in official:
         args.setdefault("window_size", official["clip_len"])
-    for name, value in _pipeline_args(official.get("pipeline")).items():
-        args.setdefault(name, value)
+    args = _pipeline_args(official.get("pipeline")) | args
     if "label_path" in official:
         held_out = re.search(r"(?<![a-z])(val|test)(?![a-z])", Path(str(official["label_path"])).stem)
         args.setdefault("split", "test" if held_out else "train")

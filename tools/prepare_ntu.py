@@ -19,8 +19,6 @@ from feeders.ntu_protocols import PROTOCOLS
 from processor.command_line import run_command
 from processor.host import usable_cores
 
-SUFFIX = ".skeleton"
-
 
 def add_options(options: argparse.ArgumentParser) -> None:
     """Options of the commands that prepare a data set."""
@@ -44,7 +42,7 @@ def main(words: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Finds the files, prepares the store, prints the report."""
     missing = {name for path in arguments.missing for name in read_list(path)}
-    found, others = find_sources(arguments.raw, SUFFIX)
+    found, others = find_sources(arguments.raw, ".skeleton")
     sources, left_out = choose_sources(found, arguments.dataset, missing)
     store, report = prepare(
         arguments.out, arguments.dataset, sources, read_source, others | left_out, arguments.jobs, arguments.strict,

@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -40,10 +39,9 @@ def split_table(store: SkeletonStore, splits: list[str]) -> str:
     """Sequences and classes of each split, as text."""
     lines = [f"{'split':<28}{'sequences':>10}{'classes':>9}{'largest':>9}{'smallest':>9}"]
     for split in splits:
-        counts = Counter(store.labels[store.columns[f"in {split}"] == 1].tolist()) or Counter({-1: 0})
-        total = sum(counts.values())
-        largest, smallest = max(counts.values()), min(counts.values())
-        lines.append(f"{split:<28}{total:>10}{len(counts) if total else 0:>9}{largest:>9}{smallest:>9}")
+        sizes = Counter(store.labels[store.columns[f"in {split}"] == 1].tolist()).values()
+        largest, smallest = max(sizes, default=0), min(sizes, default=0)
+        lines.append(f"{split:<28}{sum(sizes):>10}{len(sizes):>9}{largest:>9}{smallest:>9}")
     return "\n".join(lines)
 
 
@@ -80,11 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = Recipe(read_layout(arguments.layout), arguments.box_thr, arguments.valid_ratio, img_shape, folder)
     names = class_names(arguments.classes) if arguments.classes else None
     poses = read_poses(arguments.annotations, recipe, None if names is None else len(names))
-    meta: dict[str, Any] = poses.meta(recipe, names)
     fingerprint = fingerprint_files([arguments.annotations], recipe, names)
     store, report = prepare(
         arguments.out, arguments.annotations.stem, poses.poses, read_pose, {}, arguments.jobs, arguments.strict,
-        arguments.overwrite, fingerprint, **meta,
+        arguments.overwrite, fingerprint, **poses.meta(recipe, names),
     )  # fmt: skip
     print(f"{arguments.out}\n{report_table(report)}\n{split_table(store, poses.splits)}")
 
