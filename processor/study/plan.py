@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..methods import METHODS
 from ..run_folder import RunFolder
 
-MAIN = Path(__file__).parents[2] / "main.py"
+MAIN = ("-m", "processor")  # main.py, also where the project is installed
 NAME = re.compile(r"\w[\w.+=-]*")
 OF_THE_SWEEP = ("config", "phase", "work_dir", "seed", "resume", "overwrite", "plugins", "print_log")
 
@@ -108,7 +108,7 @@ class Job:
 
     def command(self, plugins: Iterable[str]) -> list[str]:
         """main.py with this job's config."""
-        words = [sys.executable, str(MAIN), "--config", *self.paths, "--work_dir", str(self.folder)]
+        words = [sys.executable, *MAIN, "--config", *self.paths, "--work_dir", str(self.folder)]
         words += ["--seed", str(self.config.seed), "--print_log", "false"]
         words += [word for plugin in plugins for word in ("--plugin", plugin)]
         rest = {key: value for key, value in self.overrides.items() if key not in ("work_dir", "seed", "print_log")}

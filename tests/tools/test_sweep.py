@@ -91,7 +91,7 @@ def events(tmp_path, monkeypatch):
     """Puts the stand-in for main.py in its place; returns what was told so far."""
     script, path = tmp_path / "stand_in.py", tmp_path / "events.jsonl"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(planning, "MAIN", script)
+    monkeypatch.setattr(planning, "MAIN", (str(script),))
     monkeypatch.setattr(launch, "POLL", 0.02)
     monkeypatch.setenv("EVENTS", str(path))
     monkeypatch.setenv("BUSY", str(BUSY))
@@ -175,7 +175,7 @@ def test_the_command_line_says_the_same(write):
     odd = {"base_lr": 1e-5, "train_feeder_args.n_max": 9, "model_args": {"base_channel": 4}, "step": [3, 5]}
     odd |= {"layout": None, "ignore_weights": ["null", "a: b", "1", "é # c", "-x", ""], "nesterov": False}
     (job,) = plan(write(set=odd), plugins=["tests"])
-    arguments = command_line.parser().parse_args(job.command(["tests"])[2:])
+    arguments = command_line.parser().parse_args(job.command(["tests"])[3:])
     config = load_config(arguments.config, command_line.overrides(arguments), arguments.plugin)
     assert config == job.config
     assert config.ignore_weights == odd["ignore_weights"]
