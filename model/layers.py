@@ -19,6 +19,7 @@ from . import fused
 from .classifier import CosineClassifier
 from .graph import spatial_adjacency
 
+DILATIONS = (1, 2)  # of the temporal branches of MultiScaleTemporalConv
 # Width of each block in units of base_channel, and its stride in time (Yan et al., AAAI 2018).
 PLAN = ((1, 1),) * 4 + ((2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
 
@@ -45,18 +46,10 @@ class Fusible(nn.Module):
 class TemporalConv(Fusible):
     """Convolution over time and batch norm, (N, C, T, V) -> (N, C', ceil(T / stride), V), without activation."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            (kernel_size, 1),
-            stride=(stride, 1),
-            padding=((kernel_size - 1) * dilation // 2, 0),
-            dilation=(dilation, 1),
-        )
+        padding = (kernel - 1) * dilation // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1))
         self.bn = nn.BatchNorm2d(out_channels)
         init_conv(self.conv)
         init_norm(self.bn)
@@ -96,26 +89,19 @@ class MultiScaleTemporalConv(Fusible):
     quarter of the channels and begins with a 1x1 convolution; every convolution and the pool have a batch norm.
 
     Args:
-        out_channels: C', divides by the number of branches (dilations + 2).
+        out_channels: C', divides by 4.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 5,
-        stride: int = 1,
-        dilations: tuple[int, ...] = (1, 2),
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        width = out_channels // (len(dilations) + 2)
+        width = out_channels // (len(DILATIONS) + 2)
 
         def pointwise(step: int = 1) -> list[nn.Module]:
             return [nn.Conv2d(in_channels, width, 1, stride=(step, 1)), nn.BatchNorm2d(width)]
 
         branches = [
-            nn.Sequential(*pointwise(), nn.ReLU(), TemporalConv(width, width, kernel_size, stride, dilation))
-            for dilation in dilations
+            nn.Sequential(*pointwise(), nn.ReLU(), TemporalConv(width, width, 5, stride, dilation))
+            for dilation in DILATIONS
         ]
         pool = nn.MaxPool2d((3, 1), stride=(stride, 1), padding=(1, 0))
         branches.append(nn.Sequential(*pointwise(), nn.ReLU(), pool, nn.BatchNorm2d(width)))

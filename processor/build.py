@@ -112,9 +112,7 @@ def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("
 
 
 def _feeder(config: Config, feeder_class: type, split: Split) -> Any:
-    args = config.split_args(split)
-    if "split" in parameters(feeder_class):
-        args.setdefault("split", split)
+    args = ({"split": split} if "split" in parameters(feeder_class) else {}) | config.split_args(split)
     try:
         return feeder_class(**args)
     except TypeError as error:
@@ -157,15 +155,13 @@ def build(config: Config, data: Data, device: torch.device, state: Mapping[str, 
             weights that the run began with are not read again. Network and optimiser are for the caller to restore.
     """
     network = build_network(config, data, device, None if state is not None else config.weights)
-    _, processes = world()
-    if processes > 1 and device.type == "cuda":
+    several, cuda = world()[1] > 1, device.type == "cuda"
+    if several and cuda:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    elif processes > 1:
+    elif several:
         log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
     frozen = _second_stage(config, network)
-    model = network
-    if processes > 1:
-        model = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    model = DistributedDataParallel(network, device_ids=[device] if cuda else None) if several else network
     criterion = build_criterion(config, data.class_counts, network).to(device, DTYPES[config.precision])
     mixer = build_mixer(config, data, device, None if state is None else state["mixer"])
     return Parts(network, model, mixer, criterion, build_optimizer(config, network, device), frozen)
@@ -200,11 +196,7 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
 
 
 def layout_of(config: Config, data: Data) -> SkeletonLayout:
-    """The skeleton layout: the feeder's, or what the config says.
-
-    Raises:
-        ConfigError: neither knows it.
-    """
+    """The skeleton layout: the feeder's, or what the config says; ConfigError where neither knows it."""
     feeder = data.feeders["train"]
     layout = feeder.layout if isinstance(feeder, StoreFeeder) else config.layout or config.model_args.get("layout")
     if layout is None:

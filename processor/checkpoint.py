@@ -56,12 +56,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's state dict of one of our checkpoints or of a bare file, names without ``module.``."""
-    weights = state["model"] if isinstance(state.get("model"), Mapping) else state
-    return {key.removeprefix("module."): value for key, value in weights.items() if isinstance(value, Tensor)}
-
-
 def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> list[str]:
     """Fills a network from a checkpoint or a bare state dict and logs exactly what was not loaded.
 
@@ -74,9 +68,9 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> li
     Raises:
         CheckpointError: a weight has another shape (another class count, width or layout), or none fits.
     """
-    weights = network_weights(load_checkpoint(path))
-    own = model.state_dict()
-    ignore = list(ignore)
+    state, own, ignore = load_checkpoint(path), model.state_dict(), list(ignore)
+    state = state["model"] if isinstance(state.get("model"), Mapping) else state  # a checkpoint, or a bare state dict
+    weights = {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
     skipped = [f"{key}: ignored" for key in weights if any(word in key for word in ignore)]
     weights = {key: value for key, value in weights.items() if not any(word in key for word in ignore)}
     wrong = [

@@ -83,23 +83,15 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key")
     add_plugin(options)
-    for key, field in Config.model_fields.items():
+    meanings = {key: field.description or "" for key, field in Config.model_fields.items()} | OFFICIAL_KEYS
+    for key in (key for key in meanings if key not in ("config", "plugins")):
+        names, text = sorted({f"--{key}", f"--{key.replace('_', '-')}"}, reverse=True), meanings[key].replace("%", "%%")
         if key in SWITCHES:
-            options.add_argument(f"--{key}", action="store_const", const=True, help=field.description)
-        elif key not in ("config", "plugins"):
-            _add_key(options, key, field.description or "")
-    for key, meaning in OFFICIAL_KEYS.items():
-        _add_key(options, key, meaning)
+            options.add_argument(*names, dest=key, action="store_const", const=True, help=text)
+        else:
+            many = "+" if _holds_many(key) else None
+            options.add_argument(*names, dest=key, nargs=many, choices=_words(key) or None, help=text)
     return options
-
-
-def _add_key(options: argparse.ArgumentParser, key: str, meaning: str) -> None:
-    names = sorted({f"--{key}", f"--{key.replace('_', '-')}"}, reverse=True)
-    many = "+" if _holds_many(key) else None
-    options.add_argument(
-        *names, dest=key, nargs=many, choices=_words(key) or None, metavar=None if _words(key) else key.upper(),
-        help=meaning.replace("%", "%%"),
-    )  # fmt: skip
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:

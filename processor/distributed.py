@@ -25,10 +25,9 @@ def set_up(device: str) -> torch.device:
     Raises:
         ValueError: a device was asked for that is not there.
     """
-    kind = device
-    if device == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(name for name in there if there[name]) if device == "auto" else device
+    if not there[kind]:
         raise ValueError(f"device {kind} is not available here; use --device cpu or auto")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if kind == "cuda":

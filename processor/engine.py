@@ -70,11 +70,6 @@ class Reading:
     intervals: tuple[int, ...] = (1,)
     stop: StopSignals | None = None
 
-    @property
-    def every_step(self) -> bool:
-        """Is each step read?"""
-        return 1 in self.intervals
-
     def due(self, done: int) -> bool:
         """Are losses read after ``done`` steps of the epoch?"""
         stopping = self.stop is not None and self.stop.received is not None
@@ -154,7 +149,7 @@ class Trainer:
         loss, mix_loss, correct = self.losses(batch)
         total = loss + mix_loss
         sums = torch.stack([loss, mix_loss, correct.to(loss)]).detach()
-        if self.reading.every_step and any_rank(not bool(total.isfinite()), total.device):
+        if 1 in self.reading.intervals and any_rank(not bool(total.isfinite()), total.device):
             raise NotFinite(f"the loss is not finite ({loss.item()} clean, {mix_loss.item()} mixed)")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()

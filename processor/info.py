@@ -25,28 +25,23 @@ def multiply_adds(network: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def estimate_units(mixer: Mixer | None) -> float:
-    """Cost of estimating contributions, in forward passes a sample, as a mean over the steps."""
-    if not isinstance(mixer, ShapMix) or not mixer.guided:
-        return 0.0
-    return 2.0 * mixer.estimate_fraction / mixer.estimate_interval
+def forward_units(trainer: Trainer) -> float:
+    """Cost of a training step in forward passes a sample, as a mean; a backward pass counts as two."""
+    both = trainer.mixer is not None and trainer.mixer.with_clean
+    return (6.0 if both else 3.0) + _estimate(trainer.mixer)[0]
 
 
 def estimate_line(trainer: Trainer) -> str:
     """How often contributions are estimated, for which share of the batch, and what that costs of a step."""
-    mixer = trainer.mixer
+    units, when = _estimate(trainer.mixer)
+    return f"{when}: {units:.1f} of {forward_units(trainer):.1f} forward units" if units else "none"
+
+
+def _estimate(mixer: Mixer | None) -> tuple[float, str]:
     if not isinstance(mixer, ShapMix) or not mixer.guided:
-        return "none"
-    return (
-        f"every {mixer.estimate_interval} step(s), {100 * mixer.estimate_fraction:.4g} % of the batch: "
-        f"{estimate_units(mixer):.1f} of {forward_units(trainer):.1f} forward units"
-    )
-
-
-def forward_units(trainer: Trainer) -> float:
-    """Cost of a training step in forward passes a sample; a backward pass counts as two."""
-    both = trainer.mixer is not None and trainer.mixer.with_clean
-    return (6.0 if both else 3.0) + estimate_units(trainer.mixer)
+        return 0.0, ""
+    interval, fraction = mixer.estimate_interval, mixer.estimate_fraction
+    return 2.0 * fraction / interval, f"every {interval} step(s), {100 * fraction:.4g} % of the batch"
 
 
 def step_seconds(trainer: Trainer, batch: Batch) -> tuple[float, float]:

@@ -34,6 +34,7 @@ from .scores import ScoreFile
 log = logging.getLogger(__name__)
 
 BEST_METRIC = "top1"
+State = Mapping[str, Any] | None  # a checkpoint
 SHARED_READS = 20  # steps after which several processes on GPUs agree on whether to stop, at the latest
 
 
@@ -77,7 +78,7 @@ class Processor:
             log.info("%s holds this run, finished; --overwrite trains it again", folder)
             return 0
         data = load_data(config, self.device)
-        training = Training(config, folder, self.device, data, build(config, data, self.device, state), state)
+        training = Training(config, folder, data, build(config, data, self.device, state), self.device, state)
         if config.overwrite and is_main():
             folder.clear()
         training.describe()
@@ -135,9 +136,8 @@ class Training:
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, device: torch.device, data: Data, parts: Parts,
-        state: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self, config: Config, folder: RunFolder, data: Data, parts: Parts, device: torch.device, state: State = None
+    ) -> None:
         self.config, self.folder, self.device, self.data, self.parts = config, folder, device, data, parts
         self.stop = StopSignals()
         self.trainer = make_trainer(config, data, parts, device, self.stop)
@@ -216,13 +216,13 @@ class Training:
         """Evaluates, writes the metrics, saves. Epoch -1 is what was there before any training."""
         config, data, epoch = self.config, self.data, metrics["epoch"]
         last = epoch + 1 == config.num_epoch
+        judge: Split = "val" if "val" in data.loaders else "test"
         scores: dict[Split, Scores] = {}
         improved = False
         if last or (epoch + 1) % config.eval_interval == 0:
             if epoch >= 0:
                 self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
             scores = self.evaluate(metrics)
-            judge: Split = "val" if "val" in scores else "test"
             value = metrics["val_" * (judge == "val") + BEST_METRIC]
             improved = value > self.best.get("value", -1.0)
             if improved:
@@ -232,7 +232,9 @@ class Training:
             record.add(metrics)
         if last and scores:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
-            self._log_best()
+            if self.best and self.best["epoch"] >= 0:
+                kind = "best on validation" if judge == "val" else "best_test_epoch (published protocol)"
+                log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
             for split, found in scores.items():
                 write_scores(config, data, split, found, self.folder.scores(split))
         self.epoch, self.meter = epoch + 1, Meter()
@@ -244,21 +246,14 @@ class Training:
 
     def evaluate(self, metrics: dict[str, Any]) -> dict[Split, Scores]:
         """Scores of the test and the validation split; their metrics are added to ``metrics``. May raise Stopped."""
-        config, data, scores = self.config, self.data, {}
-        splits: tuple[Split, ...] = ("test", "val") if "val" in data.loaders else ("test",)
-        for split in splits:
-            scores[split] = score_split(config, data, self.parts.network, split, self.stop)
-            found = split_metrics(config, data, split, scores[split])
-            if split == "test":
-                metrics |= {"test_loss": scores[split].loss, **found}
-            else:
-                metrics |= {f"val_{name}": value for name, value in found.items()}
+        config, data = self.config, self.data
+        scores: dict[Split, Scores] = {"test": score_split(config, data, self.parts.network, "test", self.stop)}
+        metrics |= {"test_loss": scores["test"].loss, **split_metrics(config, data, "test", scores["test"])}
+        if "val" in data.loaders:
+            scores["val"] = score_split(config, data, self.parts.network, "val", self.stop)
+            found = split_metrics(config, data, "val", scores["val"])
+            metrics |= {f"val_{name}": value for name, value in found.items()}
         return scores
-
-    def _log_best(self) -> None:
-        if self.best and self.best["epoch"] >= 0:
-            kind = "best on validation" if self.best["split"] == "val" else "best_test_epoch (published protocol)"
-            log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
 
     def save(self, name: str) -> None:
         """Writes ``name``.pt with everything that the loop carries."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from feeders.files import write_atomically
@@ -29,12 +30,6 @@ def generated(root: Path) -> dict[Path, str]:
     return texts
 
 
-def main(words: list[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    return run_command(run, options, words)
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Writes what has changed."""
     for path, text in generated(Path(__file__).parents[1]).items():
@@ -42,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
             write_atomically(path, text.encode())
             print(path)
 
+
+main = partial(run_command, run, argparse.ArgumentParser(description=__doc__))
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -180,6 +180,6 @@ def test_the_device_decides_how_weights_are_updated(tmp_path, monkeypatch):
     state["optimizer"]["param_groups"][0]["fused"] = True
     device = torch.device("cpu")
     data = load_data(config, device)
-    training = Training(config, RunFolder(config.work_dir), device, data, build(config, data, device, state), state)
+    training = Training(config, RunFolder(config.work_dir), data, build(config, data, device, state), device, state)
     assert training.epoch == 1
     assert training.parts.optimizer.param_groups[0]["fused"] is None

@@ -188,7 +188,10 @@ def test_validation_split(tmp_path, capsys):
     [
         ({"ids": [f"other_{row}" for row in range(20)]}, "lacks 20 samples"),
         ({"labels": (LABELS + 1) % 3}, "20 samples have another label"),
-        ({"class_names": ["wave", "put_on", "jump"]}, "such as 1: put_on and put_on 50%; these are scores of different data"),
+        (
+            {"class_names": ["wave", "put_on", "jump"]},
+            "such as 1: put_on and put_on 50%; these are scores of different data",
+        ),
         ({"class_counts": [15, 5, 1]}, "has other training counts than"),
         ({"few": 5}, "has other groups (many, few) than"),
         ({"scores": np.eye(4)[LABELS], "class_counts": None, "class_names": None}, "has other training counts"),

@@ -209,7 +209,10 @@ def test_samples_that_one_file_lacks(short):
     ("other", "reason"),
     [
         (stream(1, labels=np.where(np.arange(N) == 9, 3, LABELS)), "1 samples have another label .* test_9: 3 and 1;"),
-        (stream(1, class_names=["wave", "kick", "sit", "jump"]), "1 classes have another name in stream1 than in stream0, such as 2: sit and clap;"),
+        (
+            stream(1, class_names=["wave", "kick", "sit", "jump"]),
+            "1 classes have another name in stream1 than in stream0, such as 2: sit and clap;",
+        ),
         (ScoreFile("stream1", stream(0).ids, np.zeros((N, 5))), "stream1 has 5 classes, stream0 has 4"),
     ],
 )
