@@ -14,7 +14,11 @@ from tools.benchmark import feeder, mixing, network, step
 from tools.benchmark.__main__ import SMOKE, main
 from tools.benchmark.measure import Variant, compare, table
 
-TINY = argparse.Namespace(device="cpu", width=16, batch=2, repeats=1, compile=False)
+
+@pytest.fixture
+def tiny(tmp_path) -> argparse.Namespace:
+    """Options of network and step, small; the first ten classes of the set have two sequences, the others one."""
+    return argparse.Namespace(device="cpu", width=16, batch=4, repeats=1, compile=False, sequences=70, folder=tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +78,12 @@ def test_all(tmp_path, capsys, monkeypatch):
     assert written["step"]["settings"] | {"batch": 3, "width": SMOKE["width"]} == written["step"]["settings"]
 
 
-def test_plain_and_ours_are_the_same():
-    network.check(TINY)
-    step.check(TINY)
+def test_plain_and_ours_are_the_same(tiny):
+    network.check(tiny)
+    step.check(tiny)
 
 
-def test_broken_variants_are_noticed(monkeypatch):
+def test_broken_variants_are_noticed(monkeypatch, tiny):
     def wrong_shares(mixer: mixing.PlainShapMix, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x_mix, y_mix = forward(mixer, x, y)
         return x_mix, 0.9 * y_mix
@@ -89,10 +93,10 @@ def test_broken_variants_are_noticed(monkeypatch):
         patch.setattr(mixing.PlainShapMix, "forward", wrong_shares)
         for part in (step.check, mixing.measure):
             with pytest.raises(AssertionError, match="not close"):
-                part(TINY)
+                part(tiny)
         patch.setattr(network, "evaluate", lambda made, x, y: (1 + made.l1.gcn1.fused) * made(x).detach())
         with pytest.raises(AssertionError, match="not close"):
-            network.check(TINY)
+            network.check(tiny)
 
 
 def test_a_variant_that_cannot_run():

@@ -7,7 +7,6 @@ and checkpoints.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -29,33 +28,21 @@ DEFAULTS |= {"compile": False, "folder": FOLDER}
 PLAIN, OURS = "plain float32", "ours float32"
 
 
-def run(options: argparse.Namespace, data: Path, changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Trains; the lines of metrics.jsonl, one for each epoch.
-
-    Raises:
-        RuntimeError: the run did not end well.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        keys: dict[str, Any] = {
-            "feeder": "feeders.feeder_ntu.Feeder",
-            "feeder_args": {"data_path": os.fspath(data.absolute()), "protocol": "ntu60_xsub"},
-            "train_feeder_args": {"p_interval": [0.5, 1], "random_rot": True},
-            "test_feeder_args": {"p_interval": [0.95]},
-            "model_args": {"base_channel": options.width},
-            "work_dir": folder,
-            "device": options.device,
-            "batch_size": options.batch,
-            "test_batch_size": options.batch,
-            "num_epoch": options.epochs,
-            "eval_interval": options.epochs,
-            "naive_mix_epoch": 0,
-            "naive_estimate_epoch": 0,
-            "print_log": False,
-        }
-        code = Processor(Config(**keys | changes)).start()
-        if code:
-            raise RuntimeError(f"the run ended with {code}")
-        return RunFolder(folder).read_metrics()
+def config_of(options: argparse.Namespace, data: Path, **changes: Any) -> Config:
+    """A run of Shap-Mix on an .npz file of NTU's form, guided from the first step on."""
+    keys: dict[str, Any] = {
+        "feeder": "feeders.feeder_ntu.Feeder",
+        "feeder_args": {"data_path": str(data.absolute()), "protocol": "ntu60_xsub"},
+        "train_feeder_args": {"random_rot": True},
+        "model_args": {"base_channel": options.width},
+        "device": options.device,
+        "batch_size": options.batch,
+        "test_batch_size": options.batch,
+        "naive_mix_epoch": 0,
+        "naive_estimate_epoch": 0,
+        "print_log": False,
+    }
+    return Config(**keys | changes)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Rows]:
@@ -74,8 +61,12 @@ def measure(options: argparse.Namespace) -> dict[str, Rows]:
     for name, changes in variants.items():
         if options.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        begun = perf_counter()
-        lines = run(options, data, changes)
+        with tempfile.TemporaryDirectory() as folder:
+            length = {"num_epoch": options.epochs, "eval_interval": options.epochs}
+            begun = perf_counter()
+            if Processor(config_of(options, data, work_dir=folder, **length, **changes)).start():
+                raise KeyboardInterrupt  # the run has caught it, saved and stopped
+            lines = RunFolder(folder).read_metrics()
         rate, losses[name] = lines[-1]["samples_per_s"], lines[0]["train_loss"]
         rows[name] = {"whole_s": perf_counter() - begun, "samples_per_s": rate}
         rows[name] |= {"ratio": rate / rows[PLAIN]["samples_per_s"], "hours": EPOCHS * NTU60_LT / rate / 3600}

@@ -73,7 +73,14 @@ def compare(variants: Mapping[str, Variant], options: argparse.Namespace, peak: 
             rows[name] = {"error": f"{type(error).__name__}: {error}"}
     for repeat in range(options.repeats):
         for name, taken in times.items():
-            taken.append(_turn(variants[name].run, repeat, options.device, rows[name]))
+            run = variants[name].run
+            if options.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                held = torch.cuda.memory_allocated()
+            calls = range(IN_A_ROW[options.device])
+            taken.append(seconds(lambda: [run(repeat) for _ in calls], options.device) / len(calls))  # noqa: B023
+            if options.device == "cuda":
+                rows[name]["peak_mb"] = (torch.cuda.max_memory_allocated() - held) / 2**20
     medians = {name: median(taken) for name, taken in times.items()}
     first = medians.get(next(iter(variants)))
     for name, second in medians.items():
@@ -84,18 +91,6 @@ def compare(variants: Mapping[str, Variant], options: argparse.Namespace, peak: 
             rate = variant.multiply_adds / second
             row |= {"macs_per_s": rate, "peak_share": rate / peak[variant.precision]["macs_per_s"]}
     return rows
-
-
-def _turn(run: Callable[[int], object], repeat: int, device: str, row: Row) -> float:
-    """Seconds of a call, as a mean over a few in a row."""
-    calls = IN_A_ROW[device]
-    if device == "cpu":
-        return seconds(lambda: [run(repeat) for _ in range(calls)], device) / calls
-    torch.cuda.reset_peak_memory_stats()
-    held = torch.cuda.memory_allocated()
-    taken = seconds(lambda: [run(repeat) for _ in range(calls)], device) / calls
-    row["peak_mb"] = (torch.cuda.max_memory_allocated() - held) / 2**20
-    return taken
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
