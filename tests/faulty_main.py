@@ -32,9 +32,9 @@ def dies(function, number, half=None):
     return wrapped
 
 
-def half_a_line(metrics, figures):
-    with open(metrics.path, "a") as file:
-        file.write('{"epoch": ' + str(figures["epoch"]) + ', "lr"')
+def half_a_line(record, metrics):
+    with open(record.path, "a") as file:
+        file.write('{"epoch": ' + str(metrics["epoch"]) + ', "lr"')
 
 
 def half_a_file(path, content):

@@ -26,6 +26,6 @@ def test_one_epoch(tmp_path, demo, stream, backbone):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(values))
     assert main.main(["--config", str(path), "--work_dir", str(tmp_path / "run"), "--device", "cpu"]) == 0
-    figures = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
-    assert figures["train_mix_loss"] > 0
-    assert 0 <= figures["mean_class_accuracy"] <= 1
+    metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert metrics["train_mix_loss"] > 0
+    assert 0 <= metrics["mean_class_accuracy"] <= 1

@@ -70,7 +70,7 @@ def test_main_under_torchrun(tmp_path):
 
 
 def test_stopped_under_torchrun_goes_on(tmp_path):
-    """SIGTERM in the middle: all processes stop after the same step, and the epoch's figures cover all of it."""
+    """SIGTERM in the middle: all processes stop after the same step, and the epoch's metrics cover all of it."""
     found = []
     for name in ("stopped", "undisturbed"):
         folder = tmp_path / name

@@ -61,7 +61,7 @@ def test_what_a_run_leaves(write_config, tmp_path, capsys):
     assert state["best"]["split"] == "test"
     assert state["mixer"]["saliency.table"].shape == (12, 20)
 
-    # the written config is a config, and testing the last checkpoint gives the last epoch's figures
+    # the written config is a config, and testing the last checkpoint gives the last epoch's metrics
     words = ["--config", str(run / "config.yaml"), "--phase", "test", "--weights", str(run / "last.pt")]
     assert main.main([*words, "--work_dir", str(tmp_path / "test")]) == 0
     with np.load(run / "scores_test.npz") as ours, np.load(tmp_path / "test" / "scores_test_last.npz") as theirs:
@@ -222,18 +222,18 @@ def test_weights_with_module_prefix(tmp_path, caplog):
 def test_metrics():
     labels = np.array([0, 0, 1, 1, 1, 3])
     scores = np.eye(4)[[0, 1, 1, 1, 0, 3]] + 0.1 * np.eye(4)[[1, 0, 0, 0, 1, 0]]
-    figures = classification_metrics(scores, labels, {"many": [0, 1], "medium": [], "few": [2, 3]}, topk=(2,))
-    assert figures["per_class"] == [0.5, pytest.approx(2 / 3), None, 1.0]
-    assert figures["top1"] == pytest.approx(4 / 6)
-    assert figures["top2"] == 1.0
-    assert figures["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
-    assert figures["many"] == pytest.approx((0.5 + 2 / 3) / 2)
-    assert figures["medium"] is None
-    assert figures["few"] == 1.0
+    metrics = classification_metrics(scores, labels, {"many": [0, 1], "medium": [], "few": [2, 3]}, topk=(2,))
+    assert metrics["per_class"] == [0.5, pytest.approx(2 / 3), None, 1.0]
+    assert metrics["top1"] == pytest.approx(4 / 6)
+    assert metrics["top2"] == 1.0
+    assert metrics["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
+    assert metrics["many"] == pytest.approx((0.5 + 2 / 3) / 2)
+    assert metrics["medium"] is None
+    assert metrics["few"] == 1.0
     groups = {"many": [0, 1], "medium": [], "few": [2, 3]}
-    text = table(figures, list("abcd"), [5, 4, 0, 1], groups)
+    text = table(metrics, list("abcd"), [5, 4, 0, 1], groups)
     assert "medium shot                    - %  (0 classes)" in text
-    assert f"expected calibration error {100 * figures['ece']:5.1f} %\n" in text
+    assert f"expected calibration error {100 * metrics['ece']:5.1f} %\n" in text
 
 
 def test_mean_class_accuracy_is_balanced_accuracy():
@@ -241,9 +241,9 @@ def test_mean_class_accuracy_is_balanced_accuracy():
     labels, scores = np.sort(rng.choice(4, 100, p=[0.7, 0.2, 0.06, 0.04])), rng.normal(size=(100, 4))
     scores[np.arange(60), labels[:60]] += 2
     assert set(labels) == {0, 1, 2, 3}
-    figures = classification_metrics(scores, labels, {})
-    assert figures["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
-    assert abs(figures["mean_class_accuracy"] - figures["top1"]) > 0.05
+    metrics = classification_metrics(scores, labels, {})
+    assert metrics["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
+    assert abs(metrics["mean_class_accuracy"] - metrics["top1"]) > 0.05
 
 
 def test_expected_calibration_error_against_a_loop():
@@ -273,8 +273,8 @@ def test_expected_calibration_error_in_closed_form():
 
 
 def test_meter():
-    figures = Meter(steps=2, loss=6.0, mix_loss=3.0, correct=2, seen=4, seconds=2.0).metrics()
-    assert figures == {"train_loss": 1.5, "train_mix_loss": 0.75, "train_top1": 0.5, "samples_per_s": 2.0}
+    metrics = Meter(steps=2, loss=6.0, mix_loss=3.0, correct=2, seen=4, seconds=2.0).metrics()
+    assert metrics == {"train_loss": 1.5, "train_mix_loss": 0.75, "train_top1": 0.5, "samples_per_s": 2.0}
 
 
 def test_reading_losses_later_changes_nothing(write_config, tmp_path, monkeypatch):
@@ -301,7 +301,7 @@ def test_read_interval(write_config):
 
 
 def test_compiled(write_config, tmp_path, monkeypatch):
-    """The same figures as without; all batches of the evaluation have one size, also the last."""
+    """The same metrics as without; all batches of the evaluation have one size, also the last."""
     as_on_cuda.pretend(monkeypatch.setattr)
     config = write_config(test_batch_size=10, model="tests.small.Model", model_args=None)
     words, scores = ["--config", config, "--plugin", "tests"], []

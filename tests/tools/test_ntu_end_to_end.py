@@ -105,12 +105,12 @@ def test_from_raw_files_to_the_ensemble(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "weight 0.3" in out
     assert all(name in out for name in CLASSES[:60])
-    figures = json.loads(report.read_text())
+    metrics = json.loads(report.read_text())
     with np.load(tmp_path / "bone" / "scores_test.npz") as scores:
         assert sorted(scores["ids"]) == [name for name in names if "P003" in name]
         assert scores["class_names"].tolist() == list(CLASSES[:60])
         assert scores["class_counts"].sum() < len(listed.read_text().split()), "subject 4 is held out"
-    assert figures["samples"] == 120
+    assert metrics["samples"] == 120
     lines = [json.loads(line) for line in (tmp_path / "joint" / "metrics.jsonl").read_text().splitlines()]
     assert "val_top1" in lines[-1]
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
