@@ -134,5 +134,6 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """The options, and what else durations depend on."""
     cuda = getattr(options, "device", "cpu") == "cuda"
     machine = torch.cuda.get_device_name() if cuda else platform.machine()
-    found = vars(options) | {"machine": f"{machine}, {os.cpu_count()} cores", "torch": torch.__version__}
+    found = {name: value for name, value in vars(options).items() if name != "folder"}
+    found |= {"machine": f"{machine}, {os.cpu_count()} cores", "torch": torch.__version__}
     return found | ({"cudnn_allow_tf32": torch.backends.cudnn.allow_tf32} if cuda else {})
