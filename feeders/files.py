@@ -25,13 +25,13 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield beside
-        with open(beside, "rb") as file:
+        with open(beside, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
         raise WriteError(
             f"{path} could not be written ({error.strerror or error}); the previous file is unharmed. Free some space "
-            "and run the same command again: it goes on from there"
+            "and run the same command again: it continues from there"
         ) from error
     finally:
         beside.unlink(missing_ok=True)

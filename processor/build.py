@@ -151,7 +151,7 @@ def build(config: Config, data: Data, device: torch.device, state: Mapping[str, 
     """Everything that is trained, or trains.
 
     Args:
-        state: the checkpoint of a run that goes on. Its mixer's state spares the pass over the training data, and the
+        state: the checkpoint of a run that continues. Its mixer's state spares the pass over the training data, and the
             weights that the run began with are not read again. Network and optimiser are for the caller to restore.
     """
     network = build_network(config, data, device, None if state is not None else config.weights)

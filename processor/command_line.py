@@ -36,14 +36,15 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
     arguments, unknown = options.parse_known_args(words)
     if unknown:
         known = [name for action in options._actions for name in action.option_strings]
-        options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known)}\n")
+        hint = nearest(unknown[0], known)
+        options.exit(2, f"error: unknown option {unknown[0]}{hint if 'did you' in hint else '; see --help'}\n")
     try:
         return work(arguments) or 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BUSY if isinstance(error, BusyError) else 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr)
         return 128 + SIGINT
 
 
@@ -58,7 +59,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def console() -> None:
-    """The command ``shapmix-train``."""
+    """The command ``shapmix-train``; packages that ``--plugin`` names may lie in the current folder."""
+    sys.path.append(os.getcwd())
     leave(main())
 
 
@@ -79,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "--config",
         required=True,
         nargs="+",
-        help="YAML file, such as config/demo.yaml; further ones lie over it, such as config/methods/ldam_drw.yaml",
+        help="YAML file, such as config/demo.yaml; further ones override its keys (config/methods/ldam_drw.yaml)",
     )
     options.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key")
     add_plugin(options)

@@ -165,15 +165,16 @@ class Config(BaseModel):
         return {key: value for key, value in self.model_dump().items() if key not in NOT_IDENTITY}
 
     def other_keys(self, stored: Mapping[str, Any]) -> list[str]:
-        """Keys of the identity in which a stored config is another one; a key that it lacks has its default."""
+        """Keys of the identity in which a stored config differs; a key that it lacks has its default."""
         ours, theirs = (yaml.safe_load(yaml.safe_dump(values)) for values in (self.identity(), dict(stored)))
         default = Config.model_validate({"feeder": ""}).identity()
-        return [key for key in ours if ours[key] != theirs.get(key, default[key])]
+        return [key for key in self.identity() if ours[key] != theirs.get(key, default[key])]
 
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of a YAML file, for editors; with the official keys."""
     schema = Config.model_json_schema()
+    del schema["required"]  # a method's file has no feeder
     official = {key: {"description": meaning} for key, meaning in OFFICIAL_KEYS.items()}
     schema["properties"] = {
         key: value for key, value in (schema["properties"] | official).items() if key not in ("config", "plugins")

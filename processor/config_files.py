@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from .config import OWN_PACKAGES, Config, Groups
 from .errors import ConfigError
-from .methods import CHOICES, WARM_UP
+from .methods import CHOICES, METHODS, WARM_UP
 from .official import translate, translate_feeder_args
+
+METHOD_FILES = Path("config", "methods")
 
 
 def load_config(
@@ -60,7 +62,7 @@ def load_config(
 def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
     """Keys that say other than the default, but that this method does not read; and why.
 
-    Without those of the warm-up, which a recipe sets for whatever method is laid over it.
+    Without those of the warm-up, which a recipe sets for all methods.
     """
 
     def changed(key: str) -> bool:
@@ -116,7 +118,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        there = ", ".join(sorted(str(other) for other in path.parent.glob("*.yaml"))) or "no .yaml files"
+        if path.parent == METHOD_FILES and path.stem in METHODS:  # an installed program has no config/
+            return copy.deepcopy(dict(METHODS[path.stem].keys))
+        there = ", ".join(sorted(str(other) for other in path.parent.glob("[!.]*.yaml"))) or "no .yaml files"
         raise ConfigError(f"config file {path} does not exist; {path.parent} holds {there}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from error

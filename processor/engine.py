@@ -31,7 +31,7 @@ class NotFinite(ValueError):
 
 @dataclass
 class Meter:
-    """Running sums of an epoch, so that a run that goes on in its middle reports the whole of it."""
+    """Running sums of an epoch, kept in checkpoints, so that a resumed epoch reports all of it."""
 
     steps: int = 0
     loss: float = 0.0
@@ -63,7 +63,7 @@ class Reading:
     """After which steps of an epoch the host reads the losses, and so waits for the device.
 
     Attributes:
-        intervals: after every so many steps; 0: never.
+        intervals: losses are read after each multiple of one of these numbers of steps; 0 is ignored.
         stop: a signal that came is a reason to read, so that the caller can stop.
     """
 
@@ -117,7 +117,7 @@ class Trainer:
                 logits = self.model(batch.x)
             loss = self.criterion(logits, batch.y)
             return loss, torch.zeros_like(loss), _correct(logits, batch.y)
-        with autocast(*precision):  # on its own: weights that it casts without gradients must not reach the training
+        with autocast(*precision):  # apart: weights cached in bf16 without gradients must not be reused below
             self.mixer.observe(self.model, batch.x, batch.y)
         x_mix, y_mix = self.mixer(batch.x, batch.y)
         if not self.mixer.with_clean:
@@ -167,7 +167,7 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, meter: Meter) 
 
     Raises:
         NotFinite: a loss is NaN or infinite, on any process. The weights are as before that step where every step is
-            read; else they are spoilt, but nothing was saved since.
+            read; else they are wrong already, but no checkpoint was written since.
     """
     trainer.start_epoch()
     first = meter.steps

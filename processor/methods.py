@@ -23,7 +23,7 @@ GUIDANCE = (
 
 @dataclass(frozen=True)
 class Choice:
-    """What a word of a key stands for.
+    """What a value such as ``mixing: remix`` builds.
 
     Attributes:
         make: what takes the arguments in ``<key>_args``.
@@ -87,9 +87,9 @@ BALANCED: dict[str, Any] = {"loss": "logit_adjustment", "tau": 1}
 LDAM: dict[str, Any] = {"mixing": "none", "loss": "ldam", "loss_args": {"max_margin": 0.5, "scale": 30}}
 COSINE: dict[str, Any] = {"model_args": {"classifier": "cosine"}}
 REMIX: dict[str, Any] = {"mixing": "remix", "mixing_args": {"alpha": 1, "kappa": 3, "threshold": 0.5}}
-LATE: dict[str, Any] = {"reweight_from": 0.8, "reweight_beta": 0.9999}
+DEFERRED_WEIGHTS: dict[str, Any] = {"reweight_from": 0.8, "reweight_beta": 0.9999}
 CUTMIX: dict[str, Any] = {"mixing": "temporal_cutmix", "mixing_args": {"alpha": 1}, "loss": "cross_entropy"}
-AGAIN: dict[str, Any] = {"num_epoch": 10, "schedule": "cosine", "warm_up_epoch": 0}
+RETRAINING: dict[str, Any] = {"num_epoch": 10, "schedule": "cosine", "warm_up_epoch": 0}
 TAU: dict[str, Any] = {"second_stage": "tau_normalisation", "second_stage_args": {"tau": 1}, "num_epoch": 0}
 # fmt: off
 METHODS = {
@@ -100,7 +100,7 @@ METHODS = {
                              "Cui et al., CVPR 2019", {**PLAIN, "reweight_from": 0, "reweight_beta": 0.9999}),
     "ldam": Method("LDAM: margins that grow with rarity, on a cosine classifier", CAO, {**COSINE, **LDAM}),
     "ldam_drw": Method("LDAM with deferred re-weighting in the last fifth of the epochs", CAO,
-                       {**COSINE, **LDAM, **LATE}),
+                       {**COSINE, **LDAM, **DEFERRED_WEIGHTS}),
     "balanced_softmax": Method("Balanced softmax, the same as logit adjustment with tau 1",
                                f"Ren et al., NeurIPS 2020; {MENON}", {"mixing": "none", **BALANCED}),
     "over_sampling": Method("Random over-sampling: an epoch shows every class as often as the largest", KANG,
@@ -114,7 +114,7 @@ METHODS = {
     "remix": Method("Remix: mixup whose target is the rarer class alone in unequal pairs", CHOU,
                     {**REMIX, "loss": "cross_entropy"}),
     "remix_drw": Method("Remix with deferred re-weighting in the last fifth of the epochs", CHOU,
-                        {**REMIX, "loss": "cross_entropy", **LATE}),
+                        {**REMIX, "loss": "cross_entropy", **DEFERRED_WEIGHTS}),
     "st_mix": Method("ST-Mix: uniform mixing by body parts, with balanced softmax", ZHANG,
                      {"mixing": "st_mix", **BALANCED}),
     "shap_mix": Method("Shap-Mix with balanced softmax", ZHANG, {"mixing": "shap_mix", **BALANCED}),
@@ -122,7 +122,7 @@ METHODS = {
                        {**PLAIN, "num_epoch": 0, "post_hoc_tau": 1}, "cross_entropy"),
     "classifier_retraining": Method(
         "Decoupled training: the classifier is trained again", KANG,
-        {**PLAIN, "sampler": "class_balanced", "second_stage": "classifier_retraining", **AGAIN}, "cross_entropy"),
+        {**PLAIN, "sampler": "class_balanced", "second_stage": "classifier_retraining", **RETRAINING}, "cross_entropy"),
     "tau_normalisation": Method("Decoupled training: the classifier's weights are normalised", KANG,
                                 {**PLAIN, **TAU}, "cross_entropy"),
 }

@@ -21,7 +21,7 @@ OFFICIAL_KEYS: dict[str, str] = {
     "dist_weights": NO_EFFECT + "the prior is chosen by loss and tau, its counts come from the training data",
     "local_rank": NO_EFFECT + "torchrun sets it",
     "model_saved_name": NO_EFFECT + "checkpoints lie in work_dir",
-    "start_epoch": NO_EFFECT + "a run goes on where its checkpoint ends (resume)",
+    "start_epoch": NO_EFFECT + "a run continues where its checkpoint ends (resume)",
     "test_interval": "the official name of eval_interval",
 }
 # Arguments of the official feeders, where the feeder here does not take them itself.

@@ -69,7 +69,7 @@ class Processor:
             self.folder.release()
 
     def train(self) -> int:
-        """Trains to the last epoch, or goes on with a run that was cut off."""
+        """Trains to the last epoch, or continues one that was cut off."""
         config, folder = self.config, self.folder
         self._acquire_folder()
         open_log(folder if is_main() else None, is_main() and config.print_log)
@@ -81,7 +81,7 @@ class Processor:
         training = Training(config, folder, data, build(config, data, self.device, state), self.device, state)
         if config.overwrite and is_main():
             folder.clear()
-        training.describe()
+        training.write_records()
         return training.run()
 
     def test(self) -> int:
@@ -128,7 +128,7 @@ class Training:
     """The epochs of a run, and what it carries from one to the next.
 
     Args:
-        state: the checkpoint of a run that goes on. All draws depend on (seed, epoch, step) alone, so no generator is
+        state: the checkpoint of a run that continues. All draws depend on (seed, epoch, step) alone, so no generator is
             stored.
 
     Raises:
@@ -149,7 +149,7 @@ class Training:
         elif config.weights is not None:
             self.weights_checksum = file_checksum(Path(config.weights))
 
-    def describe(self) -> None:
+    def write_records(self) -> None:
         """config.yaml, environment.json and the first lines of the log."""
         config, data, counts = self.config, self.data, self.data.class_counts
         processes = world()[1]
@@ -164,7 +164,7 @@ class Training:
             len(data.loaders["test"].ids), self.device, processes,
         )  # fmt: skip
         best_on = "the validation split" if "val" in data.loaders else "the test split (published protocol)"
-        log.info("best.pt is chosen on %s, by %s; the headline is the last epoch", best_on, BEST_METRIC)
+        log.info("best.pt is chosen on %s, by %s; the reported result is the last epoch", best_on, BEST_METRIC)
 
     def run(self) -> int:
         """Trains to the last epoch; returns the exit code."""
@@ -179,7 +179,7 @@ class Training:
             except Stopped:
                 if config.num_epoch:  # else there is nothing to go on from
                     self.save("last")
-                log.info("stopped in epoch %d after step %d; the same command goes on", self.epoch, self.meter.steps)
+                log.info("stopped in epoch %d after step %d; the same command continues", self.epoch, self.meter.steps)
                 return 128 + (self.stop.received or SIGTERM)
             finally:
                 if record is not None:
@@ -213,27 +213,27 @@ class Training:
             raise Stopped
 
     def close_epoch(self, metrics: dict[str, Any], record: MetricsLog | None) -> None:
-        """Evaluates, writes the metrics, saves. Epoch -1 is what was there before any training."""
+        """Evaluates, writes the metrics, saves. Epoch -1: the given weights are evaluated, nothing was trained."""
         config, data, epoch = self.config, self.data, metrics["epoch"]
         last = epoch + 1 == config.num_epoch
-        judge: Split = "val" if "val" in data.loaders else "test"
+        selection: Split = "val" if "val" in data.loaders else "test"
         scores: dict[Split, Scores] = {}
         improved = False
         if last or (epoch + 1) % config.eval_interval == 0:
             if epoch >= 0:
                 self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
             scores = self.evaluate(metrics)
-            value = metrics["val_" * (judge == "val") + BEST_METRIC]
+            value = metrics["val_" * (selection == "val") + BEST_METRIC]
             improved = value > self.best.get("value", -1.0)
             if improved:
-                self.best = {"value": value, "epoch": epoch, "split": judge, "test": metrics[BEST_METRIC]}
+                self.best = {"value": value, "epoch": epoch, "split": selection, "test": metrics[BEST_METRIC]}
         log.info(epoch_line(metrics))
         if record is not None:
             record.add(metrics)
         if last and scores:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
             if self.best and self.best["epoch"] >= 0:
-                kind = "best on validation" if judge == "val" else "best_test_epoch (published protocol)"
+                kind = "best on validation" if selection == "val" else "best_test_epoch (published protocol)"
                 log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
             for split, found in scores.items():
                 write_scores(config, data, split, found, self.folder.scores(split))

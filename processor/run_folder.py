@@ -1,4 +1,4 @@
-"""A run's folder, ``work_dir/<run>``: what its files are called, who holds it, whose run it is, what it records."""
+"""A run's folder, ``work_dir/<run>``: its file names, who holds it, which config it belongs to, what it records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .errors import BusyError, CheckpointError, ConfigError
 log = logging.getLogger(__name__)
 
 PATIENCE = 1.0  # seconds: another process that asks whether the folder is busy holds the lock for a moment
-OF_THIS_CALL = {"config", "phase", "resume", "overwrite", "plugins"}  # keys that config.yaml leaves out
+CALL_ONLY = {"config", "phase", "resume", "overwrite", "plugins"}  # keys that config.yaml leaves out
 
 
 class RunFolder:
@@ -105,20 +105,20 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            return True
-        except (OSError, NotImplementedError):  # not for us to lock: the training process will say so
+            return self._holder.is_file()  # else another process only asks, as this one does
+        except (OSError, NotImplementedError):  # no permission to lock it; the training process reports that
             return False
         lock.release()
         return False
 
-    # --- whose run it is ---------------------------------------------------------------------------------------------
+    # --- which config it belongs to ----------------------------------------------------------------------------------
 
     def other_keys(self, config: Config) -> list[str]:
-        """Keys in which the run that the folder holds is another one than ``config``; none where it holds no run."""
+        """Keys in which the stored config differs from this one; none where the folder holds no run."""
         return config.other_keys(read_yaml(self.config)) if self.config.is_file() else []
 
     def resume(self, config: Config) -> dict[str, Any] | None:
-        """The checkpoint from which a run goes on, or None for a fresh start.
+        """The checkpoint from which a run continues, or None for a fresh start.
 
         Raises:
             ConfigError: the folder holds a run of another config.
@@ -144,7 +144,7 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """config.yaml: every key of the run, as resolved; a config file in its own right."""
-        text = yaml.safe_dump(config.model_dump(exclude=OF_THIS_CALL), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(config.model_dump(exclude=CALL_ONLY), sort_keys=False, allow_unicode=True)
         write_atomically(self.config, text.encode())
 
     def write_environment(
@@ -278,10 +278,11 @@ def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this copy of the code, where it is a git checkout."""
+    """The commit of this copy of the code, where it is a git checkout; an installed copy may lie in another one."""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     folder = Path(__file__).parents[1]
     try:
+        (folder / ".git").stat()
         return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         log.info("no git commit is known for this copy of the code")

@@ -22,6 +22,7 @@ from feeders.files import write_atomically
 from feeders.longtail import shot_groups
 
 from .metrics import classification_metrics
+from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def read_scores(path: Path, split: str = "test") -> ScoreFile:
         ValueError: the file is missing or damaged, or its content is not as above.
     """
     if path.is_dir():
-        file = path / f"scores_{split}.npz"
+        file = RunFolder(path).scores(split)
         if not file.is_file():
             raise ValueError(f"{path} has no {file.name}; a run writes it at its end, unless save_score is false")
         return _read_npz(file)

@@ -2,7 +2,7 @@
 
 Every draw of order, augmentation and mixing comes from a CPU generator with a key (seed, epoch, step, purpose), and the
 rows of a draw belong to places in the global batch. So one process and W processes, CPU and GPU, see the same numbers,
-and a run that is killed and resumed goes on with the numbers that it would have had.
+and a run that is killed and resumed continues with the numbers that it would have had.
 """
 
 from __future__ import annotations

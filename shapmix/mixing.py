@@ -121,7 +121,7 @@ def draw_coalition(table: Tensor, classes: Tensor, uniform: Tensor, temperature:
 
 
 def pasted_parts(remain: Tensor, partner_rarer: Tensor) -> Tensor:
-    """What to paste so that the parts (N, P), or joints (N, V), ``remain`` of the rarer sample; all bool.
+    """What to paste so that the rarer sample keeps the parts (N, P), or joints (N, V), in ``remain``; all bool.
 
     Where the partner is the rarer (N,), these parts are pasted, else all others.
     """

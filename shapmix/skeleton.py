@@ -103,13 +103,13 @@ class SkeletonLayout:
         return [self.joint(name) for name in names]
 
     def joints_of(self, sets: Sequence[tuple[int, ...]]) -> torch.Tensor:
-        """(E, V) bool: does a part of set e hold joint v?"""
+        """(E, V) bool: True where joint v belongs to a part in set e."""
         parts = list(self.parts.values())
         held = [[joint for part in members for joint in parts[part]] for members in sets]
         return torch.tensor([[joint in joints for joint in range(self.num_joints)] for joints in held])
 
     def membership(self) -> torch.Tensor:
-        """(P, V) bool: does part p hold joint v?"""
+        """(P, V) bool: True where joint v belongs to part p."""
         return self.joints_of([(part,) for part in range(self.num_parts)])
 
     def coalitions(self, sizes: Sequence[int] | None = None) -> tuple[tuple[int, ...], ...]:

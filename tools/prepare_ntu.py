@@ -2,7 +2,7 @@
 
 Reads ``.skeleton`` files from folders and zip archives, which it does not unpack, and writes a store with all splits of
 the data set. Files that cannot be used are left out; ``report.json`` and a table at the end name them. After a stop the
-same command goes on where it was.
+same command continues where it was.
 """
 
 from __future__ import annotations

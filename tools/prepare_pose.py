@@ -2,7 +2,7 @@
 
 The pickle is read by a reader of arrays and plain containers that runs no code. At most two people are kept, by score.
 Sequences that cannot be used are left out; ``report.json`` and a table at the end name them. After a stop the same
-command goes on where it was.
+command continues where it was.
 """
 
 from __future__ import annotations

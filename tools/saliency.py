@@ -25,7 +25,7 @@ def parser(description: str = "Which body parts carry each class, by exact contr
     """The command line; tools.picture adds to it."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("run", type=Path, help="folder of a run: work_dir/<run>")
-    options.add_argument("--checkpoint", default="last.pt", help="file in that folder")
+    options.add_argument("--checkpoint", default=RunFolder("").last.name, help="file in that folder")
     options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     add_plugin(options)
     return options

@@ -1,7 +1,7 @@
 """Trains many runs over one recipe: ``python -m tools.sweep config/sweeps/demo.yaml``
 
 The YAML names what is compared: ``config``, the recipe; ``methods`` and ``runs``, what differs; ``grid``; ``seeds``;
-``set``. The keys in ``set``, in ``grid`` and in a run's own ``set`` lie over all files, those of methods too. Finished
+``set``. The keys in ``set``, in ``grid`` and in a run's own ``set`` override all files, those of methods too. Finished
 runs are left alone, those that were cut off go on, several train at a time. ``--dry-run`` lists them.
 """
 
@@ -26,7 +26,7 @@ MOST_JOBS = 8  # on the CPU, by default
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(
-        description="Train the runs of a sweep that are missing. The same command goes on after Ctrl-C or a crash, and "
+        description="Train the runs of a sweep that are missing. The same command continues after Ctrl-C or a crash; "
         "several on one disk share the work.",
         allow_abbrev=False,
     )
@@ -69,7 +69,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     launcher = Launcher(jobs, arguments.plugin, places, gpus)
     code = launcher.run()
     if code > 1:
-        log.info("stopped; the same command goes on")
+        log.info("stopped; the same command continues")
         return code
     for label, reason in launcher.failed.items():
         log.error("failed: %s (%s)", label, reason)

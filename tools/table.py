@@ -13,6 +13,7 @@ from pathlib import Path
 
 from feeders.files import write_atomically
 from processor.command_line import run_command
+from processor.run_folder import RunFolder
 from processor.study.runs import read_experiment
 from processor.study.tables import COMPARED, compare_methods
 
@@ -51,7 +52,7 @@ def table(arguments: argparse.Namespace) -> None:
         raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
     experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
     if experiment.left_out:
-        lacking = f"without scores_{arguments.split}.npz (unfinished, or save_score is false)"
+        lacking = f"without {RunFolder('').scores(arguments.split)} (unfinished, or save_score is false)"
         print(f"left out, {lacking}: {', '.join(map(str, experiment.left_out))}", file=sys.stderr)
     comparison = compare_methods(experiment, arguments.baseline, arguments.compare, arguments.bootstrap)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)

@@ -1,4 +1,4 @@
-"""Prepares a data set once: many source files -> one store, on all cores. A stopped run goes on where it was.
+"""Prepares a data set once: many source files -> one store, on all cores. A stopped run continues where it was.
 
 A source file is a file in a folder or a member of a zip archive, which is read without unpacking. The unfinished store
 lies in ``OUT.partial`` beside the store ``OUT``; a rename makes it the store.
@@ -58,6 +58,9 @@ class Source:
     def name(self) -> str:
         """Its name without folders and suffix."""
         return Path(self.member or self.path).stem
+
+    def __repr__(self) -> str:  # is hashed: another text would make stores look as if they were of other files
+        return f"Source(path={self.path!r}, stamp={self.stamp!r}, member={self.member!r}, packed=None)"
 
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else self.path
@@ -262,7 +265,7 @@ def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) ->
                 yield from pending.popleft().result()
         except BrokenProcessPool as error:
             raise DataError(
-                "a process was killed, perhaps because memory ran out; the same command goes on (try fewer --jobs)"
+                "a process was killed, perhaps because memory ran out; the same command continues (try fewer --jobs)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

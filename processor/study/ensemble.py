@@ -76,9 +76,10 @@ def read_validation(runs: Sequence[Path], tests: Sequence[ScoreFile]) -> list[Sc
     for run in runs:
         if not run.is_dir():
             raise ValueError(f"{run} is not a run's folder; weights are searched on the scores_val.npz of runs")
-        if not RunFolder(run).scores("val").is_file():
+        scores = RunFolder(run).scores("val")
+        if not scores.is_file():
             raise ValueError(
-                f"{run} has no scores_val.npz to search weights on; set val_subjects or val_fraction in feeder_args "
+                f"{run} has no {scores.name} to search weights on; set val_subjects or val_fraction in feeder_args "
                 "and train it again, or give --weights"
             )
         files.append(read_scores(run, "val"))

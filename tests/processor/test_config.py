@@ -223,3 +223,16 @@ def test_learning_rate():
     assert rate(6, 0, **cosine) == pytest.approx(0.1 * (0.001 + 0.999 / 2))
     assert rate(9, 9, **cosine) == pytest.approx(1e-4, rel=0.5)
     assert rate(5, 1, **cosine) < rate(5, 0, **cosine), "by iteration, not by epoch"
+
+
+def test_methods_need_no_files(tmp_path, monkeypatch):
+    """Outside of a checkout config/methods/<name>.yaml is what the code says."""
+    recipe = write(tmp_path, yaml.safe_dump({"feeder": "feeders.synthetic.Feeder"}))
+    names = [recipe, "config/methods/ldam_drw.yaml"]
+    inside = load_config(names, {"loss_args.scale": 20})
+    monkeypatch.chdir(tmp_path)
+    outside = load_config(names, {"loss_args.scale": 20})
+    assert outside == inside
+    assert load_config(names).loss_args["scale"] == 30, "nothing is changed by overrides"
+    with pytest.raises(ConfigError, match=r"config file config/methods/ldam_drx.yaml does not exist"):
+        load_config([recipe, "config/methods/ldam_drx.yaml"])

@@ -36,7 +36,7 @@ def test_what_a_run_leaves(write_config, tmp_path, capsys):
     }  # fmt: skip
     assert [line["epoch"] for line in lines] == [0, 1]
     assert all(wanted <= line.keys() for line in lines)
-    assert lines[0]["many"] is None, "a group without classes has no figure"
+    assert lines[0]["many"] is None, "a group without classes has no value"
     assert len(lines[0]["per_class"]) == 12
     out = capsys.readouterr().out
     for text in ("overall (top-1)", "few shot", "wave_left", "best_test_epoch (published protocol)"):

@@ -157,7 +157,7 @@ def test_sigterm_from_outside(tmp_path):
                 break
         rest = run.stdout.read()
     assert run.returncode == 143
-    assert "the same command goes on" in rest
+    assert "the same command continues" in rest
     assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] >= 1
 
 

@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 import main
+from processor import run_folder
 from processor.errors import BUSY, BusyError
 from processor.run_folder import RunFolder
 from tests.conftest import ROOT
@@ -107,3 +108,19 @@ def test_refused_under_torchrun(tmp_path, write_config, holder):
     assert done.stderr.count("error: another process is training in work_dir") == 1, done.stderr
     assert "cannot be opened; the main process says why" in done.stderr
     assert sorted(os.listdir(tmp_path / "run")) == [".holder", ".lock"]
+
+
+def test_who_only_asks_is_not_busy(tmp_path):
+    """Another process that asks holds the lock for a moment, but is no holder."""
+    folder = RunFolder(tmp_path)
+    folder.acquire()
+    folder.release()
+    with FileLock(tmp_path / ".lock", thread_local=False):
+        assert not folder.is_busy()
+
+
+def test_an_installed_copy_has_no_commit(tmp_path, monkeypatch):
+    """Not even where it lies in a checkout of something else."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "venv" / "processor" / "run_folder.py"))
+    assert run_folder._commit() is None

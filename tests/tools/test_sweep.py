@@ -415,7 +415,7 @@ def test_stopped(write, events, capsys, number, code):
     assert sweep.main([str(path), "--jobs", "2", "--only", "slow"]) == code
     other.join()
     assert sorted(events("saved")) == ["slow/seed_1", "slow/seed_2"]
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command continues" in capsys.readouterr().out
 
 
 def test_a_folder_of_another_config(write, events, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from time import perf_counter
 from typing import Any
 
 import torch
+
+from processor.host import usable_cores
 
 PEAK_SIZE = {"cpu": 2048, "cuda": 8192}  # of the square matrix product that gives the peak
 IN_A_ROW = {"cpu": 1, "cuda": 8}  # calls that are timed together
@@ -135,5 +136,5 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     cuda = getattr(options, "device", "cpu") == "cuda"
     machine = torch.cuda.get_device_name() if cuda else platform.machine()
     found = {name: value for name, value in vars(options).items() if name != "folder"}
-    found |= {"machine": f"{machine}, {os.cpu_count()} cores", "torch": torch.__version__}
+    found |= {"machine": f"{machine}, {usable_cores()} cores", "torch": torch.__version__}
     return found | ({"cudnn_allow_tf32": torch.backends.cudnn.allow_tf32} if cuda else {})

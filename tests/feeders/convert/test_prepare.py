@@ -315,7 +315,7 @@ def die(source):
 
 def test_killed_process_is_said(tmp_path):
     with pytest.raises(
-        DataError, match="a process was killed, perhaps because memory ran out; the same command goes on"
+        DataError, match="a process was killed, perhaps because memory ran out; the same command continues"
     ):
         list(ordered_map(die, [Source("x", "")], 2))
 
@@ -576,7 +576,7 @@ def test_killed_again_and_again(tmp_path):
         os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()  # a terminal sends Ctrl-C to all
         message = process.communicate(timeout=60)[1]
         assert process.returncode == (130 if how == signal.SIGINT else -how), message
-        assert how != signal.SIGINT or "stopped; the same command goes on" in message
+        assert how != signal.SIGINT or "stopped; the same command continues" in message
         assert "Traceback" not in message
         assert not out.exists()
         end = time.monotonic() + 20
@@ -695,3 +695,10 @@ def test_store_of_another_format(tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({**meta, "format": 99}))
     with pytest.raises(DataError, match=r"cannot be read \(it has format 99, this version reads 2\)"):
         SkeletonStore(tmp_path)
+
+
+def test_sources_are_hashed_as_before():
+    """Stores that exist stay valid: their fingerprints are of this text."""
+    source = Source("raw/S001C001P001R001A001.skeleton", "12-34")
+    text = "Source(path='raw/S001C001P001R001A001.skeleton', stamp='12-34', member='', packed=None)"
+    assert repr([source]) == f"[{text}]"
