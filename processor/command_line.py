@@ -36,8 +36,7 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
     arguments, unknown = options.parse_known_args(words)
     if unknown:
         known = [name for action in options._actions for name in action.option_strings]
-        hint = nearest(unknown[0], known)
-        options.exit(2, f"error: unknown option {unknown[0]}{hint if 'did you' in hint else '; see --help'}\n")
+        options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known, 'see --help')}\n")
     try:
         return work(arguments) or 0
     except (ValueError, OSError) as error:

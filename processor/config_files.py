@@ -211,11 +211,13 @@ def _check_names(
                 raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the known one that is most like it, or all of them."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence about an unknown name: the known one that is most like it, else ``otherwise`` or all."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; {otherwise}" if otherwise else f"; there are {', '.join(known) or 'none'}"
 
 
 def explained(path: str, error: ValidationError, model: type[BaseModel], inner: type[BaseModel]) -> ConfigError:

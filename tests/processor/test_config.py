@@ -236,3 +236,10 @@ def test_methods_need_no_files(tmp_path, monkeypatch):
     assert load_config(names).loss_args["scale"] == 30, "nothing is changed by overrides"
     with pytest.raises(ConfigError, match=r"config file config/methods/ldam_drx.yaml does not exist"):
         load_config([recipe, "config/methods/ldam_drx.yaml"])
+
+
+@pytest.mark.parametrize(("word", "end"), [("--base_lrr", "; did you mean --base_lr?"), ("--zzzz", "; see --help")])
+def test_unknown_options(word, end, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command_line.main(["--config", "config/demo.yaml", word])
+    assert capsys.readouterr().err == f"error: unknown option {word}{end}\n"
