@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from processor import processor
+from processor import training
 
 
 def pretend(replace: Any = setattr) -> None:
@@ -17,4 +17,4 @@ def pretend(replace: Any = setattr) -> None:
         compile_module(self, backend="eager", dynamic=kwargs["dynamic"])
 
     replace(nn.Module, "compile", traced)
-    replace(processor, "read_interval", lambda config, device: config.log_interval)
+    replace(training, "read_interval", lambda config, device: config.log_interval)

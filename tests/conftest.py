@@ -20,7 +20,7 @@ from processor.build import Data, Parts, build, load_data
 from processor.config import Config
 from processor.distributed import set_up
 from processor.engine import Trainer
-from processor.processor import make_trainer
+from processor.training import make_trainer
 
 ROOT = Path(__file__).parents[1]
 

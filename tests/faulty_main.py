@@ -11,7 +11,7 @@ import signal
 import sys
 
 import main
-from processor import checkpoint, processor, run_folder
+from processor import checkpoint, run_folder, training
 from processor.engine import Trainer
 from tests import as_on_cuda
 
@@ -46,13 +46,13 @@ def arm(moment: str, number: int) -> None:
     if moment == "step":
         Trainer.step = dies(Trainer.step, number)
     elif moment == "evaluation":
-        processor.evaluate = dies(processor.evaluate, number)
+        training.evaluate = dies(training.evaluate, number)
     elif moment == "metrics":
         run_folder.MetricsLog.add = dies(run_folder.MetricsLog.add, number, half_a_line)
     elif moment == "checkpoint":
         checkpoint.write_atomically = dies(checkpoint.write_atomically, number, half_a_file)
     elif moment == "save":
-        processor.Training.save = dies(processor.Training.save, number)
+        training.Training.save = dies(training.Training.save, number)
     else:
         raise ValueError(moment)
 

@@ -238,7 +238,8 @@ def test_a_study_never_reaches_the_engine(graph):
     study = [name for name in FILES if name.startswith("processor/study/")]
     assert len(study) > 5
     for name in study:
-        assert not reached(name, graph) & {"processor/engine.py", "processor/processor.py"}, name
+        loop = {"processor/engine.py", "processor/processor.py", "processor/training.py"}
+        assert not reached(name, graph) & loop, name
 
 
 def functions(tree: ast.AST) -> list[tuple[str, int]]:

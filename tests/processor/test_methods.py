@@ -16,8 +16,9 @@ from processor.engine import Trainer
 from processor.errors import ConfigError
 from processor.host import Stopped
 from processor.methods import GUIDANCE, METHODS, MIXERS
-from processor.processor import Processor, Training
+from processor.processor import Processor
 from processor.scores import read_scores
+from processor.training import Training
 from shapmix import post_hoc_adjustment
 from tests.conftest import ROOT
 

@@ -13,7 +13,7 @@ import yaml
 from sklearn.metrics import balanced_accuracy_score
 
 import main
-from processor import processor
+from processor import training
 from processor.checkpoint import load_checkpoint, load_weights
 from processor.config_files import load_config
 from processor.engine import Meter, Reading, Trainer
@@ -282,7 +282,7 @@ def test_reading_losses_later_changes_nothing(write_config, tmp_path, monkeypatc
     lines = []
     for name in ("every", "second"):
         if name == "second":
-            monkeypatch.setattr(processor, "read_interval", lambda config, device: 2)
+            monkeypatch.setattr(training, "read_interval", lambda config, device: 2)
         assert main.main(["--config", write_config(), "--work_dir", str(tmp_path / name)]) == 0
         text = (tmp_path / name / "metrics.jsonl").read_text()
         lines.append([json.loads(line) | {"samples_per_s": 0} for line in text.splitlines()])
@@ -291,8 +291,8 @@ def test_reading_losses_later_changes_nothing(write_config, tmp_path, monkeypatc
 
 def test_read_interval(write_config):
     config = load_config(write_config(log_interval=30, save_steps=7))
-    assert processor.read_interval(config, torch.device("cpu")) == 1
-    assert processor.read_interval(config, torch.device("cuda")) == 30
+    assert training.read_interval(config, torch.device("cpu")) == 1
+    assert training.read_interval(config, torch.device("cuda")) == 30
     stop = StopSignals()
     reading = Reading((30, config.log_interval, config.save_steps), stop)
     assert [steps for steps in range(1, 31) if reading.due(steps)] == [7, 14, 21, 28, 30]

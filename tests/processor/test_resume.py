@@ -19,8 +19,8 @@ from processor.build import build, load_data
 from processor.checkpoint import load_checkpoint
 from processor.config_files import load_config
 from processor.host import StopSignals
-from processor.processor import Training
 from processor.run_folder import RunFolder
+from processor.training import Training
 from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
 

@@ -16,7 +16,7 @@ from feeders.loader import Batch
 from processor.build import build, load_data
 from processor.engine import Trainer
 from processor.info import forward_units
-from processor.processor import make_trainer
+from processor.training import make_trainer
 from shapmix import ShapMix
 
 from . import made_up, network

@@ -1,0 +1,271 @@
+"""The epochs of a run: train, evaluate, write the metrics, save.
+
+Between two steps of an epoch: log, save, stop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+import torch
+from torch import nn
+
+from shapmix import effective_number_weights, post_hoc_adjustment
+from shapmix.distributed import world
+
+from .build import Data, Parts, Split
+from .checkpoint import file_checksum, save_checkpoint
+from .config import Config
+from .config_files import keys_without_effect
+from .distributed import any_rank, is_main
+from .engine import Meter, Reading, Scores, Trainer, evaluate, train_one_epoch
+from .errors import ConfigError
+from .host import Stopped, StopSignals
+from .learning_rate import learning_rate
+from .metrics import classification_metrics, epoch_line, table
+from .run_folder import MetricsLog, RunFolder
+from .scores import ScoreFile
+
+log = logging.getLogger(__name__)
+
+BEST_METRIC = "top1"
+State = Mapping[str, Any] | None  # a checkpoint
+SHARED_READS = 20  # steps after which several processes on GPUs agree on whether to stop, at the latest
+
+
+class Training:
+    """The epochs of a run, and what it carries from one to the next.
+
+    Args:
+        state: the checkpoint of a run that continues. All draws depend on (seed, epoch, step) alone, so no generator is
+            stored.
+
+    Raises:
+        ConfigError: the data is not that of the checkpoint.
+    """
+
+    def __init__(
+        self, config: Config, folder: RunFolder, data: Data, parts: Parts, device: torch.device, state: State = None
+    ) -> None:
+        self.config, self.folder, self.device, self.data, self.parts = config, folder, device, data, parts
+        self.stop = StopSignals()
+        self.trainer = make_trainer(config, data, parts, device, self.stop)
+        self.epoch, self.meter = 0, Meter()
+        self.best: dict[str, Any] = {}
+        self.weights_checksum: str | None = None  # of the file that the run began with
+        if state is not None:
+            self._restore(state)
+        elif config.weights is not None:
+            self.weights_checksum = file_checksum(Path(config.weights))
+
+    def write_records(self) -> None:
+        """config.yaml, environment.json and the first lines of the log."""
+        config, data, counts = self.config, self.data, self.data.class_counts
+        processes = world()[1]
+        if is_main():
+            self.folder.write_config(config)
+            self.folder.write_environment(data.checksum, self.weights_checksum, self.device, processes)
+        for key, reason in keys_without_effect(config):
+            log.warning("%s has no effect, because %s", key, reason)
+        log.info(
+            "%s -> %s: %d training samples in %d classes (%d to %d), %d test samples; %s, %d process(es)",
+            config.config, self.folder, len(data.loaders["train"].ids), len(counts), min(counts), max(counts),
+            len(data.loaders["test"].ids), self.device, processes,
+        )  # fmt: skip
+        best_on = "the validation split" if "val" in data.loaders else "the test split (published protocol)"
+        log.info("best.pt is chosen on %s, by %s; the reported result is the last epoch", best_on, BEST_METRIC)
+
+    def run(self) -> int:
+        """Trains to the last epoch; returns the exit code."""
+        config = self.config
+        record = MetricsLog(self.folder, self.epoch) if is_main() else None
+        with self.stop:
+            try:
+                if config.num_epoch == 0:
+                    self.close_epoch({"epoch": -1}, record)
+                while self.epoch < config.num_epoch:
+                    self.run_epoch(record)
+            except Stopped:
+                if config.num_epoch:  # else there is nothing to go on from
+                    self.save("last")
+                log.info("stopped in epoch %d after step %d; the same command continues", self.epoch, self.meter.steps)
+                return 128 + (self.stop.received or SIGTERM)
+            finally:
+                if record is not None:
+                    record.close()
+        return 0
+
+    def run_epoch(self, record: MetricsLog | None) -> None:
+        """One epoch: train, evaluate, write the metrics, save."""
+        config, epoch, trainer = self.config, self.epoch, self.trainer
+        if config.reweight_from is not None:
+            late = epoch >= round(config.reweight_from * config.num_epoch, 6)
+            weights = effective_number_weights(self.data.class_counts, config.reweight_beta) if late else None
+            self.parts.criterion.reweight(weights)
+        with closing(train_one_epoch(trainer, self.data.loaders["train"], epoch, self.meter)) as readings:
+            for _ in readings:
+                self.after_reading()
+        metrics = {"epoch": epoch, "lr": trainer.learning_rate(epoch, 0)}
+        metrics |= self.meter.over_ranks(self.device).metrics()
+        if trainer.mixer is not None:
+            metrics |= trainer.mixer.metrics()
+        self.close_epoch(metrics, record)
+
+    def after_reading(self) -> None:
+        """Between two steps, all of which are in the meter: log, save, stop."""
+        config, meter, steps = self.config, self.meter, self.data.loaders["train"].steps
+        if meter.steps % config.log_interval == 0 or meter.steps == steps:
+            log.debug("epoch %d step %d/%d loss %.4f", self.epoch, meter.steps, steps, meter.loss / meter.seen)
+        if config.save_steps and meter.steps % config.save_steps == 0:
+            self.save("last")
+        if any_rank(self.stop.received is not None, self.device):
+            raise Stopped
+
+    def close_epoch(self, metrics: dict[str, Any], record: MetricsLog | None) -> None:
+        """Evaluates, writes the metrics, saves. Epoch -1: the given weights are evaluated, nothing was trained."""
+        config, data, epoch = self.config, self.data, metrics["epoch"]
+        last = epoch + 1 == config.num_epoch
+        selection: Split = "val" if "val" in data.loaders else "test"
+        scores: dict[Split, Scores] = {}
+        improved = False
+        if last or (epoch + 1) % config.eval_interval == 0:
+            if epoch >= 0:
+                self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
+            scores = self.evaluate(metrics)
+            value = metrics["val_" * (selection == "val") + BEST_METRIC]
+            improved = value > self.best.get("value", -1.0)
+            if improved:
+                self.best = {"value": value, "epoch": epoch, "split": selection, "test": metrics[BEST_METRIC]}
+        log.info(epoch_line(metrics))
+        if record is not None:
+            record.add(metrics)
+        if last and scores:
+            log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
+            if self.best and self.best["epoch"] >= 0:
+                kind = "best on validation" if selection == "val" else "best_test_epoch (published protocol)"
+                log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
+            for split, found in scores.items():
+                write_scores(config, data, split, found, self.folder.scores(split))
+        self.epoch, self.meter = epoch + 1, Meter()
+        if improved:
+            self.save("best")
+        self.save("last")
+        if config.save_interval and epoch >= config.save_epoch and (epoch + 1) % config.save_interval == 0:
+            self.save(f"epoch_{epoch}")
+
+    def evaluate(self, metrics: dict[str, Any]) -> dict[Split, Scores]:
+        """Scores of the test and the validation split; their metrics are added to ``metrics``. May raise Stopped."""
+        config, data = self.config, self.data
+        scores: dict[Split, Scores] = {"test": score_split(config, data, self.parts.network, "test", self.stop)}
+        metrics |= {"test_loss": scores["test"].loss, **split_metrics(config, data, "test", scores["test"])}
+        if "val" in data.loaders:
+            scores["val"] = score_split(config, data, self.parts.network, "val", self.stop)
+            found = split_metrics(config, data, "val", scores["val"])
+            metrics |= {f"val_{name}": value for name, value in found.items()}
+        return scores
+
+    def save(self, name: str) -> None:
+        """Writes ``name``.pt with everything that the loop carries."""
+        meter = self.meter.over_ranks(self.device)
+        if is_main():
+            mixer = self.parts.mixer
+            save_checkpoint(
+                self.folder.checkpoint(name),
+                {
+                    "model": self.parts.network.state_dict(),
+                    "optimizer": self.parts.optimizer.state_dict(),
+                    "mixer": {} if mixer is None else mixer.state_dict(),
+                    "epoch": self.epoch,
+                    "meter": dataclasses.asdict(meter),
+                    "best": self.best,
+                    "data": self.data.checksum,
+                    "weights": self.weights_checksum,
+                    "config": self.config.identity(),
+                },
+            )
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state.get("data", self.data.checksum) != self.data.checksum:
+            raise ConfigError(f"the data has changed since {self.folder} was begun; --overwrite trains it again")
+        self.weights_checksum = state.get("weights")
+        self.parts.network.load_state_dict(state["model"])
+        optimizer = self.parts.optimizer
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = optimizer.defaults["fused"]  # as suits this device, not the one that it was saved on
+        optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
+        if not is_main():  # the main process carries the sums of all
+            self.meter = Meter(steps=self.meter.steps)
+        log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
+
+
+def make_trainer(
+    config: Config, data: Data, parts: Parts, device: torch.device, stop: StopSignals | None = None
+) -> Trainer:
+    """The training step of a run. One process reads losses when a signal comes; several agree at fixed steps."""
+    intervals = read_interval(config, device), config.log_interval, config.save_steps
+    return Trainer(
+        model=parts.model,
+        mixer=parts.mixer,
+        criterion=parts.criterion,
+        optimizer=parts.optimizer,
+        learning_rate=partial(learning_rate, config, steps=data.loaders["train"].steps),
+        seed=config.seed,
+        grad_clip=config.grad_clip,
+        reading=Reading(intervals, stop if world()[1] == 1 else None),
+        autocast=autocast_dtype(config),
+        compiled=bool(config.compile),
+        frozen=parts.frozen,
+    )
+
+
+def read_interval(config: Config, device: torch.device) -> int:
+    """Steps after which losses are read: every one on the CPU, where that costs nothing.
+
+    On a GPU those that are logged. Several processes agree on a stop only then, so they do it more often.
+    """
+    if device.type == "cpu":
+        return 1
+    return config.log_interval if world()[1] == 1 else min(config.log_interval, SHARED_READS)
+
+
+def autocast_dtype(config: Config) -> torch.dtype | None:
+    """bf16 where the config asks for it."""
+    return torch.bfloat16 if config.precision == "bf16" else None
+
+
+def score_split(config: Config, data: Data, network: nn.Module, split: Split, stop: StopSignals) -> Scores:
+    """Logits of a split; several processes cannot stop in an evaluation."""
+    adjustment = post_hoc_adjustment(data.class_counts, config.post_hoc_tau) if config.post_hoc_tau else None
+    return evaluate(
+        network,
+        data.loaders[split],
+        config.test_batch_size,
+        autocast_dtype(config),
+        stop if world()[1] == 1 else None,
+        bool(config.compile),
+        adjustment,
+    )
+
+
+def split_metrics(config: Config, data: Data, split: Split, scores: Scores) -> dict[str, Any]:
+    """Metrics of a split."""
+    labels = data.loaders[split].labels.numpy()
+    return classification_metrics(scores.logits.numpy(), labels, data.groups, config.show_topk)
+
+
+def write_scores(config: Config, data: Data, split: Split, scores: Scores, path: Path) -> None:
+    """The score file of a split, for tables and ensembles."""
+    if is_main() and config.save_score:
+        loader, groups = data.loaders[split], config.groups
+        ScoreFile(
+            str(path), loader.ids, scores.logits.numpy(), loader.labels.numpy(), loader.class_names, data.class_counts,
+            groups.many, groups.few,
+        ).write(path)  # fmt: skip
