@@ -56,8 +56,8 @@ class Feeder(StoreFeeder[ViewDraws]):
         long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; null: no cut.
         val_subjects: subjects that are held out of training for ``split: val``.
         val_fraction: instead, the share (0 .. 1) of subjects to hold out; always the same ones.
-        random_rot: in training turn by whole degrees, uniform in -60 .. 60, about x and y. (CTR-GCN also scales at
-            random; the scaling to -1 .. 1 cancels that.)
+        random_rot: in training turn by whole degrees, uniform in -60 .. 60, about y (vertical), then about x. (CTR-GCN
+            also scales at random; the scaling to -1 .. 1 cancels that.)
         cache_dir: where the packed store lies; by default beside ``data_path``.
 
     Raises:
@@ -109,10 +109,13 @@ class Feeder(StoreFeeder[ViewDraws]):
         if draws is not None and self.random_rot:
             degrees = (draws.view.double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
             angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
-            x = rotate(x, rotation_matrices(to_device(angles.to(x.dtype), device)))
+            published = rotation_matrices(to_device(angles.to(x.dtype), device))  # Ry Rx, which rows are multiplied by
+            x = rotate(x, published.mT)
         x = scale_to_unit(x, valid)
         if draws is None:
-            frames = torch.from_numpy(np.linspace(0, lengths - 1, self.window_size, axis=1).astype(np.int64))
+            # each by itself: linspace rounds otherwise where one of several has a single frame
+            spaced = [np.linspace(0, length - 1, self.window_size).astype(np.int64) for length in lengths]
+            frames = torch.from_numpy(np.stack(spaced))
         else:
             frames = (draws.frames.double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
         index = to_device(frames, device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])

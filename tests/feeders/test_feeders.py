@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,13 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feeders import feeder_ucla
 from feeders.body import ACTIONS, LAYOUT, forward_kinematics, joint_angles, sample_body
-from feeders.feeder_ucla import CLASSES, Feeder
+from feeders.feeder_ucla import CLASSES, Feeder, ViewDraws
 from feeders.loader import StoreLoader
 from feeders.longtail import exponential_counts, long_tailed_subset, shot_groups
 from feeders.store import DataError, Sample, SkeletonStore, cache_folders
 from feeders.synthetic import Feeder as Synthetic
 from feeders.transforms import neighbouring_frames, random_crop, scale_to_unit
+from shapmix.skeleton import SkeletonLayout
 from tests.conftest import write_ucla
 
 # --- store -----------------------------------------------------------------------------------------------------------
@@ -195,6 +199,60 @@ def test_ucla_frames_of_the_test_view_are_linspace(tmp_path):
             wanted = np.linspace(0, length - 1, 52).astype(int)
             steps = torch.unique(values).numpy()
             assert np.searchsorted(steps, values.numpy()).tolist() == np.unique(wanted, return_inverse=True)[1].tolist()
+
+
+def test_ucla_test_view_does_not_depend_on_the_batch(tmp_path):
+    """Beside a sequence of one frame, numpy's linspace for all of them at once rounds otherwise (52, 103, ...)."""
+    folder = write_ucla(tmp_path / "all_sqe")
+    for length in (1, 40, 52, 103, 154, 205):
+        frames = np.random.default_rng(length).normal(size=(length, 20, 3)).tolist()
+        (folder / f"a01_s09_e{length % 100:02d}_v03.json").write_text(json.dumps({"skeletons": frames}))
+    feeder = Feeder(str(folder), "test", cache_dir=str(tmp_path))
+    rows = np.arange(len(feeder))
+    assert torch.equal(feeder.batch(rows), torch.cat([feeder.batch(row[None]) for row in rows]))
+
+
+def published_training_view(joints: np.ndarray, about_x: float, about_y: float, chosen: Sequence[int]) -> np.ndarray:
+    """CTR-GCN's training view of one sequence (L, 20, 3), point after point: rows times Ry, then times Rx."""
+    cos, sin = math.cos, math.sin
+    turn_y = np.array([[cos(about_y), 0, -sin(about_y)], [0, 1, 0], [sin(about_y), 0, cos(about_y)]])
+    turn_x = np.array([[1, 0, 0], [0, cos(about_x), sin(about_x)], [0, -sin(about_x), cos(about_x)]])
+    points = [(point - joints[0, 1]) @ turn_y @ turn_x for frame in joints for point in frame]
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    scaled = 2 * (np.array(points) - low) / (high - low) - 1
+    return scaled.reshape(-1, 20, 3)[chosen]
+
+
+@pytest.mark.parametrize("stream", ["joint", "bone_motion"])
+def test_ucla_training_view_as_published(tmp_path, stream):
+    folder = write_ucla(tmp_path / "all_sqe")
+    feeder = Feeder(str(folder), "train", stream, 52, cache_dir=str(tmp_path))
+    rng = np.random.default_rng(3)
+    degrees = rng.integers(-60, 61, size=(len(feeder), 2))
+    degrees[:4] = [[60, 0], [0, 60], [-60, 60], [-37, 14]]  # about x, about y
+    where = rng.random((len(feeder), 52))
+    view = (torch.from_numpy(degrees) + 60.5) / 121  # the numbers in 0 .. 1 that give these degrees
+    found = feeder.batch(np.arange(len(feeder)), draws=ViewDraws(view, torch.from_numpy(where))).numpy()
+    for name, (about_x, about_y), places, x in zip(feeder.ids, np.radians(degrees), where, found, strict=True):
+        joints = np.array(json.loads((folder / f"{name}.json").read_text())["skeletons"])
+        wanted = published_training_view(joints, about_x, about_y, sorted((places * len(joints)).astype(int)))
+        if stream == "bone_motion":
+            parents = SkeletonLayout.get("ucla20").parents()
+            wanted = wanted - wanted[:, parents]
+            wanted = np.concatenate([np.diff(wanted, axis=0), np.zeros((1, 20, 3))])
+        np.testing.assert_allclose(x[..., 0], wanted.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_ucla_upright_body_never_leans_sideways(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeder_ucla, "scale_to_unit", lambda x, valid: x)
+    pose = np.zeros((6, 20, 3))
+    pose[:, :, 1] = np.arange(20)
+    folder = write_ucla(tmp_path / "all_sqe", a01_s09_e00_v01={"skeletons": pose.tolist()})
+    feeder = Feeder(str(folder), cache_dir=str(tmp_path))
+    rows = np.full(50, feeder.ids.index("a01_s09_e00_v01"))
+    x = feeder.batch(rows, draws=feeder.draw(50, torch.Generator().manual_seed(0)))
+    assert x[:, 0].abs().max() < 1e-5
+    assert x[:, 2].abs().max() > 10, "it leans forwards and backwards"
 
 
 def test_ucla_classes():
