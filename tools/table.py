@@ -35,7 +35,6 @@ def parser() -> argparse.ArgumentParser:
     add("--best-test-epoch", action="store_true", help=best)
     add("--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)")
     add("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
-    add("--bootstrap", type=int, default=2000, metavar="R", help="replicates for the differences (default 2000)")
     return options
 
 
@@ -54,7 +53,7 @@ def table(arguments: argparse.Namespace) -> None:
     if experiment.left_out:
         lacking = f"without {RunFolder('').scores(arguments.split)} (unfinished, or save_score is false)"
         print(f"left out, {lacking}: {', '.join(map(str, experiment.left_out))}", file=sys.stderr)
-    comparison = compare_methods(experiment, arguments.baseline, arguments.compare, arguments.bootstrap)
+    comparison = compare_methods(experiment, arguments.baseline, arguments.compare)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
     if arguments.plot is not None:
         write_atomically(arguments.plot, comparison.plot(arguments.plot.suffix[1:]))

@@ -14,7 +14,7 @@ import numpy as np
 from tabulate import tabulate
 
 from .runs import Experiment, Run
-from .statistics import Difference, Summary, class_weights, compare, summarise, top1_weights
+from .statistics import Difference, Summary, class_weights, compare, holm, summarise, top1_weights
 
 METRICS = {
     "top1": "overall (top-1)",
@@ -28,7 +28,10 @@ COMPARED = ("top1", "mean_class_accuracy", "many", "medium", "few")
 STYLES = {"markdown": "github", "latex": "latex_booktabs"}
 SPLITS = {"test": "test", "val": "validation"}
 SUMMARY = ("mean", "sd", "low", "high")
-DIFFERENCE = {"points": "value", "low_points": "low", "high_points": "high", "seeds": "seeds", "verdict": "verdict"}
+DIFFERENCE = {
+    "points": "value", "low_points": "low", "high_points": "high", "p": "p", "p_holm": "p_holm", "seeds": "seeds",
+    "verdict": "verdict",
+}  # fmt: skip
 Cells = list[list[str]]
 
 
@@ -52,7 +55,6 @@ class Comparison:
     experiment: Experiment
     baseline: str | None
     compared: Sequence[str]
-    replicates: int  # of the bootstrap
     rows: Sequence[Row]
 
     def text(self, style: str, by_class: bool) -> str:
@@ -119,8 +121,8 @@ class Comparison:
         )
         if self.baseline is not None:
             text += (
-                f"; difference from {self.baseline} in points, paired by seed and sample [95 % interval, bootstrap of "
-                f"{self.replicates} over seeds and samples, not corrected for the number of comparisons]"
+                f"; difference from {self.baseline} in points, paired by seed and sample [95 % interval over seeds and "
+                "samples, for each comparison alone]; verdict with Holm's correction for all differences of the table"
             )
         return text
 
@@ -165,10 +167,8 @@ class Comparison:
         return cells
 
 
-def compare_methods(
-    experiment: Experiment, baseline: str | None, wanted: Sequence[str] = COMPARED[:2], replicates: int = 2000
-) -> Comparison:
-    """Summaries of all methods, and their differences from the baseline.
+def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequence[str] = COMPARED[:2]) -> Comparison:
+    """Summaries of all methods, and their differences from the baseline, with Holm's correction over all of them.
 
     Args:
         baseline: a method, or None: no differences.
@@ -182,19 +182,18 @@ def compare_methods(
         raise ValueError(f"--baseline {baseline}: no such method; there are {', '.join(methods)}")
     groups = [group for group, members in samples.groups.items() if members]
     compared = [key for key in wanted if key in (*COMPARED[:2], *groups) and baseline is not None]
+    pairs = [(name, key) for name in methods if name != baseline for key in compared]
+    alone = {pair: difference(experiment, pair[0], baseline or "", pair[1]) for pair in pairs}
+    known = [pair for pair, one in alone.items() if one is not None]
+    found = dict(zip(known, holm([one for one in alone.values() if one is not None]), strict=True))
     rows = []
     for name, runs in methods.items():
         summaries = {key: _summary([run.metrics.get(key) for run in runs]) for key in METRICS}
-        differences = {}
-        if baseline is not None and name != baseline:
-            differences = {key: difference(experiment, name, baseline, key, replicates) for key in compared}
-        rows.append(Row(name, runs, summaries, differences))
-    return Comparison(experiment, baseline, compared, replicates, rows)
+        rows.append(Row(name, runs, summaries, {key: found.get((name, key)) for key in compared}))
+    return Comparison(experiment, baseline, compared, rows)
 
 
-def difference(
-    experiment: Experiment, method: str, baseline: str, metric: str, replicates: int = 2000
-) -> Difference | None:
+def difference(experiment: Experiment, method: str, baseline: str, metric: str) -> Difference | None:
     """How much better a method is than the baseline, over the seeds that both have; None where there are none."""
     runs, others = experiment.methods[method], experiment.methods[baseline]
     pairs = [(run.correct, other.correct) for run in runs for other in others if run.seed == other.seed]
@@ -205,7 +204,7 @@ def difference(
     ours, theirs = map(np.stack, zip(*pairs, strict=True))
     groups = experiment.samples.groups
     weights = top1_weights(labels) if metric == "top1" else class_weights(labels, groups.get(metric))
-    return compare(ours, theirs, labels, weights, replicates)
+    return compare(ours, theirs, labels, weights)
 
 
 def _summary(values: Sequence[float | None]) -> Summary | None:
@@ -228,12 +227,12 @@ def _difference_text(found: Difference | None, most_seeds: int) -> str:
     if found is None:
         return "no seed in common"
     text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] {found.verdict}"
-    if found.seeds == 2:
-        return f"{text} (2 seeds: too few for 95 %)"
     return text if found.seeds in (1, most_seeds) else f"{text} ({found.seeds} seeds)"
 
 
 def _number(found: Summary | Difference | None, part: str) -> str:
     """A part of a summary or difference for CSV: shares in percent or points; empty where it is unknown."""
     value = getattr(found, part, None)
-    return "" if value is None else repr(100 * value) if isinstance(value, float) else str(value)
+    if value is None:
+        return ""
+    return repr(100 * value) if isinstance(value, float) and part not in ("p", "p_holm") else str(value)
