@@ -14,6 +14,7 @@ from pathlib import Path
 from feeders.files import write_atomically
 from processor.command_line import run_command
 from processor.run_folder import RunFolder
+from processor.study.pool import pooled_table
 from processor.study.runs import read_experiment
 from processor.study.tables import COMPARED, compare_methods
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("--best-test-epoch", action="store_true", help=best)
     add("--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)")
     add("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
+    add("--pool", action="store_true", help="each RUN is a data set: mean differences from --baseline over all of them")
     return options
 
 
@@ -49,6 +51,24 @@ def table(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
     if arguments.split == "val" and arguments.best_test_epoch:
         raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
+    if arguments.pool:
+        text = _pooled(arguments)
+    else:
+        text = _one_set(arguments)
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write_atomically(arguments.out, text.encode())
+
+
+def _pooled(arguments: argparse.Namespace) -> str:
+    if arguments.baseline is None or arguments.format == "csv" or arguments.group_by is not None:
+        raise ValueError("--pool needs --baseline, and prints Markdown or LaTeX without --group-by")
+    experiments = [read_experiment([path], arguments.split) for path in arguments.runs]
+    return pooled_table(experiments, arguments.baseline, arguments.compare, arguments.format)
+
+
+def _one_set(arguments: argparse.Namespace) -> str:
     experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
     if experiment.left_out:
         lacking = f"without {RunFolder('').scores(arguments.split)} (unfinished, or save_score is false)"
@@ -57,10 +77,7 @@ def table(arguments: argparse.Namespace) -> None:
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
     if arguments.plot is not None:
         write_atomically(arguments.plot, comparison.plot(arguments.plot.suffix[1:]))
-    if arguments.out is None:
-        print(text, end="")
-    else:
-        write_atomically(arguments.out, text.encode())
+    return text
 
 
 main = partial(run_command, table, parser())

@@ -138,7 +138,7 @@ class Comparison:
                 texts += ["baseline"] * len(self.compared)
             else:
                 most = max(runs[row.method], runs.get(self.baseline or "", 0))
-                texts += [_difference_text(row.differences[key], most) for key in self.compared]
+                texts += [difference_text(row.differences[key], most) for key in self.compared]
             cells.append([row.method, str(len(row.runs)), *texts])
         return cells
 
@@ -223,7 +223,8 @@ def _summary_text(summary: Summary | None, with_interval: bool) -> str:
     return text
 
 
-def _difference_text(found: Difference | None, most_seeds: int) -> str:
+def difference_text(found: Difference | None, most_seeds: int) -> str:
+    """``+1.2 [+0.3, +2.1] better``; with the number of seeds where a method of the table has more."""
     if found is None:
         return "no seed in common"
     text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] {found.verdict}"

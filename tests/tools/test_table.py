@@ -437,6 +437,26 @@ def test_latex_and_markdown_escape(tmp_path, capsys):
     assert r"| a\|b " in capsys.readouterr().out
 
 
+def test_pooled_over_two_sets(tmp_path, capsys):
+    first, second = two_methods(tmp_path / "one"), two_methods(tmp_path / "two")
+    write_run(second / "c" / "seed_1", 1, answers(5, 2, 0))  # not in the first set
+    assert command(first, second, "--pool", "--baseline", "b", "--compare", "top1", "few") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("mean over 2 data sets of the difference from b in points")
+    found = cells(text)
+    assert found["method"] == ["overall (top-1)", "few shot"]
+    assert "c" not in found
+    assert found["a"][0].startswith("+67.5 [")
+    assert command(first, "--baseline", "b", "--compare", "top1", "few") == 0
+    assert cells(capsys.readouterr().out)["a"][-1] == found["a"][1]  # no seed varies there, nor does a sample
+    for words, reason in [
+        ([first, second, "--pool"], "--pool needs --baseline"),
+        ([first, second, "--pool", "--baseline", "c"], "--baseline c is not in all sets; in all are a, b"),
+    ]:
+        assert command(*words) == 2
+        assert reason in capsys.readouterr().err
+
+
 def test_errors(tmp_path, capsys):
     root = two_methods(tmp_path / "runs")
     (tmp_path / "empty").mkdir()
