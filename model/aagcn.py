@@ -68,7 +68,7 @@ class GraphConv(nn.Module):
     def similarity(self, x: Tensor) -> Tensor:
         """x (N, C, T, V) -> (N, S, V, V) within -1 .. 1, entry [n, s, target, source]."""
         n, _, _, v = x.shape
-        target, source = self.embed(x).reshape(n, 2, len(self.adjacency), -1, v).unbind(1)
+        target, source = self.embed(x).reshape(n, 2, self.adjacency.shape[0], -1, v).unbind(1)
         return torch.tanh(torch.matmul(target.transpose(-1, -2), source) / target.shape[2])
 
     def forward(self, x: Tensor) -> Tensor:

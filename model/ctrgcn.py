@@ -81,7 +81,7 @@ class GraphConv(Fusible):
     def forward(self, x: Tensor) -> Tensor:
         if self.fused:
             return fused.graph_conv(self, x)
-        y = sum(conv(x, adjacency, self.alpha) for conv, adjacency in zip(self.convs, self.PA, strict=True))
+        y = sum(conv(x, adjacency, self.alpha) for conv, adjacency in zip(self.convs, self.PA.unbind(), strict=True))
         return F.relu(self.bn(y) + self.down(x))
 
 

@@ -34,7 +34,7 @@ def graph_conv(layer: Any, x: Tensor) -> Tensor:
     scale, shift = affine(layer.bn) if is_fixed(layer.bn) else (None, None)
     first = joints_adjacent(x)
     total: Tensor | None = None
-    subsets = zip(layer.convs, layer.PA, _relations(layer, first), _values(layer, first, scale), strict=True)
+    subsets = zip(layer.convs, layer.PA.unbind(), _relations(layer, first), _values(layer, first, scale), strict=True)
     for conv, adjacency, relation, values in subsets:
         topology = _topology(conv.conv4, layer.alpha, adjacency, relation)
         if total is not None:
@@ -59,7 +59,7 @@ def _relations(layer: Any, x: Tensor) -> tuple[Tensor, ...]:
 
 def _topology(conv: Any, alpha: Tensor, adjacency: Tensor, relation: Tensor) -> Tensor:
     """alpha * conv(relation) + adjacency as one product: relation (N, R, V V) -> (N C', V, V) [source, target]."""
-    n, joints = len(relation), len(adjacency)
+    n, joints = relation.shape[0], adjacency.shape[0]  # a trace takes len(relation) for a constant
     constant = (adjacency.t().flatten() + (conv.bias * alpha).unsqueeze(1)).to(relation.dtype)
     weight = (conv.weight * alpha).flatten(1)
     product = torch.baddbmm(constant.expand(n, -1, -1), weight.expand(n, -1, -1), relation)
@@ -187,7 +187,7 @@ class _InMemory(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, channels_last: bool) -> Tensor:
         ctx.channels_last = channels_last
-        return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        return _contiguous(x, channels_last)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -197,9 +197,18 @@ class _InMemory(torch.autograd.Function):
 
 def joints_adjacent(x: Tensor) -> Tensor:
     """x (N, C, T, V) with joints next to each other in memory, as products over joints want it."""
-    return _InMemory.apply(x, False)
+    return _in_memory(x, False)
 
 
 def channels_adjacent(x: Tensor) -> Tensor:
     """x (N, C, T, V) with channels next to each other in memory: batch norm and pooling are several times faster."""
-    return _InMemory.apply(x, True)
+    return _in_memory(x, True)
+
+
+def _in_memory(x: Tensor, channels_last: bool) -> Tensor:
+    """x in one of the two layouts; its gradient in the other, but in a trace, which cannot hold a Python function."""
+    return _contiguous(x, channels_last) if torch.jit.is_tracing() else _InMemory.apply(x, channels_last)
+
+
+def _contiguous(x: Tensor, channels_last: bool) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
