@@ -23,6 +23,7 @@ from .transforms import STREAMS
 
 log = logging.getLogger(__name__)
 Sampler = Literal["instance", "class_balanced", "over_sampling"]
+BAD_VALUE_LIMIT = 1e6  # metres, millimetres (10^5) and pixels (10^4) stay below it
 FREE_SHARE = 1 / 3  # of a GPU's free memory that frames may take with ``device_resident: auto``
 
 
@@ -53,6 +54,8 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         sampler: ``instance`` shows every sequence once an epoch; see feeders.loader for the others.
         on_bad_sample: what to do with training sequences that cannot be used: ``error``, or ``skip`` (the log names
             and counts them). In other splits they are always an error.
+        bad_value_limit: sequences with a larger absolute value cannot be used: one such value spoils batch norm's
+            running variance for good.
 
     Raises:
         DataError: no sequence in the split, sequences that cannot be used, another number of joints than the layout.
@@ -71,6 +74,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         repeat: int = 1,
         sampler: Sampler = "instance",
         on_bad_sample: Literal["error", "skip"] = "error",
+        bad_value_limit: float = BAD_VALUE_LIMIT,
     ) -> None:
         if stream not in STREAMS:
             raise DataError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
@@ -88,7 +92,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         self.window_size = window_size
         self.repeat = repeat
         self.sampler = sampler
-        self.members = self._usable(members, on_bad_sample)
+        self.members = self._usable(members, on_bad_sample, bad_value_limit)
         self.labels = store.labels[self.members]
         self.ids = [store.ids[member] for member in self.members]
         self.resident: ResidentFrames | None = None
@@ -149,11 +153,16 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         x = self.read(members, np.where(inside, place, 0), torch.device("cpu"))
         return x.float() * torch.from_numpy(inside)[:, None, :, None, None]
 
-    def _usable(self, members: np.ndarray, on_bad_sample: str) -> np.ndarray:
+    def _usable(self, members: np.ndarray, on_bad_sample: str, limit: float) -> np.ndarray:
         """The members without those that the store says cannot be used."""
-        bad = [member for member in members if self.store.ids[member] in self.store.problems]
-        first = [self.store.ids[member] for member in bad[:5]]
-        named = "; ".join(f"{name} {self.store.problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
+        store, problems = self.store, dict(self.store.problems)
+        for member in members[store.largest[members] > limit]:
+            problems[store.ids[member]] = (
+                f"has values up to {store.largest[member]:.3g}, above bad_value_limit {limit:g}"
+            )
+        bad = [member for member in members if store.ids[member] in problems]
+        first = [store.ids[member] for member in bad[:5]]
+        named = "; ".join(f"{name} {problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
         if bad and not (on_bad_sample == "skip" and self.training):
             raise DataError(
                 f"{len(bad)} {self.split} sample(s) cannot be used: {named}. Fix or remove them"

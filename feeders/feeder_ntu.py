@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .crop import CropDraws, CropFeeder
-from .feeder import Sampler
+from .feeder import BAD_VALUE_LIMIT, Sampler
 from .ntu_data import NTUData
 from .ntu_protocols import LAYOUT, PROTOCOLS
 from .store import DataError, SkeletonStore
@@ -52,7 +52,7 @@ class Feeder(CropFeeder):
         normalization: subtract the training set's mean of each joint and coordinate, divide by its standard deviation.
         debug: only the first 100 sequences.
         use_mmap: false reads all frames into memory.
-        on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
+        on_bad_sample, bad_value_limit: error or skip, and a number, see StoreFeeder; skip also ignores unknown names in ``split_path``.
         cache_dir: where the store of an ``.npz`` file lies; by default beside it.
         bone, vel: the official way to name the stream.
 
@@ -86,6 +86,7 @@ class Feeder(CropFeeder):
         use_mmap: bool = True,
         repeat: int = 1,
         on_bad_sample: Literal["error", "skip"] = "error",
+        bad_value_limit: float = BAD_VALUE_LIMIT,
         cache_dir: str | None = None,
         bone: bool = False,
         vel: bool = False,
@@ -110,7 +111,7 @@ class Feeder(CropFeeder):
         super().__init__(
             data.store if use_mmap else data.store.in_memory(), members[:DEBUG_SAMPLES] if debug else members, LAYOUT,
             data.class_names, split, split == "train", stream or official, window_size, repeat,
-            self.samplers[class_balance], on_bad_sample, p_interval=p_interval, random_rot=random_rot,
+            self.samplers[class_balance], on_bad_sample, bad_value_limit, p_interval=p_interval, random_rot=random_rot,
         )  # fmt: skip
         self.random_choose, self.random_shift, self.random_move = random_choose, random_shift, random_move
         self.single = data.copied_actor

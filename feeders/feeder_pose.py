@@ -19,7 +19,8 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .convert.pyskl import Recipe, is_training, read_pose, read_poses
-from .feeder import Draws, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, StoreFeeder
+from .files import kind_of
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
@@ -121,6 +122,7 @@ class Feeder(PoseFeeder):
         ann_file: instead, PYSKL's annotation pickle, which is packed into a store beside it the first time.
         split: a split of that data, such as ``train``, ``val``, ``xsub_train``.
         stream, window_size, num_clips, flip, random_scale, random_rot, repeat, on_bad_sample: see PoseFeeder.
+        bad_value_limit: see StoreFeeder.
         layout: of the joints; by default the store's, coco17 for a pickle.
         box_thr, valid_ratio: of ``ann_file``, see feeders.convert.pyskl.Recipe.
         cache_dir: where the store of a pickle lies; by default beside it.
@@ -145,12 +147,13 @@ class Feeder(PoseFeeder):
         box_thr: float | None = None,
         valid_ratio: float | None = None,
         on_bad_sample: Literal["error", "skip"] = "error",
+        bad_value_limit: float = BAD_VALUE_LIMIT,
         cache_dir: str | None = None,
     ) -> None:
         if (data_path is None) == (ann_file is None):
             raise DataError("give either data_path, a store written by tools.prepare_pose, or ann_file, PYSKL's pickle")
         if ann_file is not None:
-            folder = str(Path(ann_file).parent)
+            folder = str(Path(ann_file).resolve().parent)
             recipe = Recipe(SkeletonLayout.get(layout or "coco17"), box_thr or 0.0, valid_ratio or 0.0, folder=folder)
             store = open_annotations(Path(ann_file), recipe, cache_dir)
         else:
@@ -160,29 +163,29 @@ class Feeder(PoseFeeder):
         members, skeleton = np.flatnonzero(store.columns[f"in {split}"]), layout or store.meta["layout"]
         super().__init__(
             store, members, SkeletonLayout.get(skeleton), store.meta["class_names"], split, is_training(split), stream,
-            window_size, repeat, on_bad_sample=on_bad_sample, num_clips=num_clips, flip=flip,
-            random_scale=random_scale, random_rot=random_rot,
+            window_size, repeat, on_bad_sample=on_bad_sample, bad_value_limit=bad_value_limit, num_clips=num_clips,
+            flip=flip, random_scale=random_scale, random_rot=random_rot,
         )  # fmt: skip
 
 
 def open_annotations(path: Path, recipe: Recipe, cache_dir: str | None = None) -> SkeletonStore:
     """The store of an annotation pickle; packed again when the pickle has changed."""
     if not path.is_file():
-        raise DataError(f"annotation file {path} does not exist; set ann_file to PYSKL's pickle")
+        raise DataError(f"annotation file {path} {kind_of(path)}; set ann_file to PYSKL's pickle")
     name = f"{path.stem}-{recipe.layout.name}-{recipe.box_thr:g}-{recipe.valid_ratio:g}"
     where = cache_folders(path, cache_dir), name, fingerprint_files([path], recipe)
     packed = SkeletonStore.find(*where)
     if packed is not None:
         return packed
     poses = read_poses(path, recipe)
-    return SkeletonStore.build(*where, lambda: map(read_pose, poses.poses), **poses.meta(recipe))
+    return SkeletonStore.build(*where, lambda: map(read_pose, poses.poses), source=path, **poses.meta(recipe))
 
 
 def _open_store(path: Path) -> SkeletonStore:
     if not (path / "meta.json").is_file():
         raise DataError(
-            f"data_path {path} is not a prepared store; write one with python -m tools.prepare_pose ANNOTATIONS.pkl "
-            f"--out {path}, or set ann_file to PYSKL's pickle"
+            f"data_path {path} is not a prepared store, it {kind_of(path)}; write one with python -m tools.prepare_pose "
+            f"ANNOTATIONS.pkl --out {path}, or set ann_file to PYSKL's pickle"
         )
     store = SkeletonStore(path)
     if not {"layout", "class_names", "splits"} <= store.meta.keys():

@@ -7,7 +7,6 @@ Shapes: N batch, C coordinates, T frames (``window_size``), V = 20 joints, M = 1
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .feeder import Draws, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, StoreFeeder
+from .files import is_from_macos, kind_of, parse_json
 from .longtail import exponential_counts, held_out_subjects, long_tailed_subset
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import rotate, rotation_matrices, scale_to_unit, to_device, to_stream
@@ -51,7 +51,7 @@ class Feeder(StoreFeeder[ViewDraws]):
     Args:
         data_path: the folder ``all_sqe`` with its JSON files.
         split: ``train`` (views 1 and 2), ``test`` (view 3), or ``val``: views 1 and 2 of ``val_subjects``.
-        stream, repeat, on_bad_sample: see StoreFeeder.
+        stream, repeat, on_bad_sample, bad_value_limit: see StoreFeeder.
         window_size: T; in training frames are drawn uniformly and sorted, elsewhere they are evenly spaced.
         long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; null: no cut.
         val_subjects: subjects that are held out of training for ``split: val``.
@@ -76,6 +76,7 @@ class Feeder(StoreFeeder[ViewDraws]):
         val_fraction: float = 0.0,
         random_rot: bool = True,
         on_bad_sample: Literal["error", "skip"] = "error",
+        bad_value_limit: float = BAD_VALUE_LIMIT,
         cache_dir: str | None = None,
     ) -> None:
         if split not in SPLIT_VIEWS:
@@ -90,7 +91,7 @@ class Feeder(StoreFeeder[ViewDraws]):
             members = np.sort(members[_cut(store.labels[members], long_tail)])
         super().__init__(
             store, members, LAYOUT, list(CLASSES.values()), split, split == "train", stream, window_size, repeat,
-            on_bad_sample=on_bad_sample,
+            on_bad_sample=on_bad_sample, bad_value_limit=bad_value_limit,
         )  # fmt: skip
         self.random_rot = random_rot
 
@@ -126,10 +127,10 @@ def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
     """The packed store of a folder of JSON files; built again when the files have changed."""
     if not folder.is_dir():
         raise DataError(
-            f"data folder {folder} does not exist; unpack NW-UCLA's all_sqe.zip there, or set data_path in "
-            "train_feeder_args and test_feeder_args"
+            f"data_path {folder} {kind_of(folder)}, not a folder of JSON files; unpack NW-UCLA's all_sqe.zip, and set "
+            "data_path to the folder all_sqe"
         )
-    files = sorted(folder.glob("*.json"))
+    files = sorted(file for file in folder.glob("*.json") if not is_from_macos(file.name))
     if not files:
         raise DataError(f"data folder {folder} has no .json files; NW-UCLA's all_sqe holds 1484")
     for file in files:
@@ -139,16 +140,16 @@ def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:
                 f"{file}: the name must be aAA_sSS_eEE_vVV with an action among {', '.join(map(str, CLASSES))}"
             )
     where = cache_folders(folder, cache_dir), f"nw_ucla_{folder.name}", fingerprint_files(files)
-    return SkeletonStore.build(*where, lambda: map(_read, files))
+    return SkeletonStore.build(*where, lambda: map(_read, files), source=folder)
 
 
 def _read(file: Path) -> Sample:
     name, label = file.stem, list(CLASSES).index(int(file.stem[1:3]))
     try:
         with np.errstate(over="ignore"):  # a number that is too large becomes infinite; the store reports it
-            skeletons = np.asarray(json.loads(file.read_text())["skeletons"], dtype=np.float32)
-    except json.JSONDecodeError as error:
-        problem = f"is not JSON: {error}"
+            skeletons = np.asarray(_parsed(file)["skeletons"], dtype=np.float32)
+    except DataError as error:
+        problem = str(error)
     except KeyError:
         problem = "has no 'skeletons'"
     except (TypeError, ValueError, OSError) as error:
@@ -160,6 +161,13 @@ def _read(file: Path) -> Sample:
             return Sample(name, label, skeletons[:, None])
         problem = f"has frames of shape {skeletons.shape[1:]}, wanted {LAYOUT.num_joints} joints of x, y, z"
     return Sample(name, label, problem=f"({file}) {problem}")
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        return parse_json(file.read_bytes())
+    except ValueError as error:
+        raise DataError(f"is not JSON: {error}") from error
 
 
 def _cut(labels: np.ndarray, long_tail: Mapping[str, Any]) -> np.ndarray:

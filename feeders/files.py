@@ -1,43 +1,108 @@
-"""Files that are whole at any moment: written beside their place, forced to the disk and renamed."""
+"""Files: whole at any moment when they are written, and named in the message when something is wrong with them.
+
+A file is written beside its place, forced to the disk and renamed.
+"""
 
 from __future__ import annotations
 
+import errno
+import glob
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
+
+from .locks import held, is_abandoned
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class WriteError(ValueError):
-    """A file that cannot be written: the message names it. The previous file is as it was."""
+    """A file that cannot be written: the message names it. What was there before is as it was."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong in the block into a message that names the file.
+
+    Raises:
+        WriteError: the disk is full or cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = "Put that right and run the same command again"
+        if error.errno in FULL:
+            advice = "Free some space and run the same command again: it continues from there"
+        elif error.errno in REFUSED:
+            advice = "Allow this user to write there, or choose another folder"
+        reason = error.strerror or error
+        raise WriteError(f"{path} could not be written ({reason}); what was there is unharmed. {advice}") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to. When the block ends without an error, that file takes the place of ``path``.
 
-    The folder is created where it is missing. A crash at any moment leaves the previous file.
+    The folder is created where it is missing. A crash at any moment leaves the previous file; what it leaves beside it
+    is removed the next time.
 
     Raises:
         WriteError: the disk is full or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield beside
-        with open(beside, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise WriteError(
-            f"{path} could not be written ({error.strerror or error}); the previous file is unharmed. Free some space "
-            "and run the same command again: it continues from there"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            if other.suffix[1:].isdecimal() and is_abandoned(other):
+                other.unlink(missing_ok=True)
+        with held(beside):
+            try:
+                yield beside
+                with open(beside, "r+b") as file:
+                    os.fsync(file.fileno())
+                os.replace(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Writes a whole file, see :func:`replacing`."""
     with replacing(path) as beside:
         beside.write_bytes(content)
+
+
+def append(path: Path, text: str) -> None:
+    """Adds text at the end of a file; WriteError where that fails."""
+    with writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says; ValueError where it is none, also for one that is nested thousands of levels deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def is_from_macos(path: str | PurePath) -> bool:
+    """Is this one of the files that macOS adds to folders and zip archives (``._NAME``, ``__MACOSX/``, .DS_Store)?"""
+    parts = PurePath(path).parts
+    return "__MACOSX" in parts or any(part.startswith("._") or part == ".DS_Store" for part in parts)
+
+
+def kind_of(path: Path) -> str:
+    """What lies at a path, as the end of a sentence: "does not exist", "is a zip archive", ..."""
+    if path.is_dir():
+        return "is a folder"
+    if not path.is_file():
+        return "does not exist"
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start == b"PK\3\4" and path.suffix not in (".npz", ".pt", ".pth"):
+        return "is a zip archive"
+    return f"is a {path.suffix} file" if path.suffix else "is a file"

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from shapmix.distributed import own_slice, world
 from shapmix.draws import derive_seed, generator
 
-from .feeder import Sampler, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder
 from .store import DataError
 from .transforms import to_device
 
@@ -237,7 +237,7 @@ class DatasetLoader(Loader):
 
     Args:
         dataset: with ``labels`` or, as in CTR-GCN, ``label``; without either, one pass over it reads them. Optional:
-            ``sample_name`` (ids) and ``class_names``.
+            ``sample_name`` (ids), ``class_names`` and ``bad_value_limit``, see StoreFeeder.
         num_class: K, where the Dataset has no class names.
         num_worker: processes that load.
 
@@ -274,6 +274,7 @@ class DatasetLoader(Loader):
         super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype, sampler)
         self.dataset = dataset
         self.num_worker = num_worker
+        self.limit = float(getattr(dataset, "bad_value_limit", BAD_VALUE_LIMIT))
 
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         yield from self._load([own_slice(batch).tolist() for batch in self.plan(epoch)[first_step:]], epoch)
@@ -297,9 +298,13 @@ class DatasetLoader(Loader):
                     f"{type(self.dataset).__name__} must return (data (C, T, V, M), label, index) with the labels that "
                     f"it lists; sample {self.ids[rows[0]]} has shape {tuple(data.shape[1:])}, labels {label.tolist()}"
                 )
-            if not bool(data.isfinite().all()):
-                bad = rows[int((~data.isfinite().flatten(1).all(1)).nonzero()[0])]
-                raise DataError(f"sample {self.ids[bad]} has NaN or infinite values; fix or remove it")
+            good = data.isfinite() & (data.abs() <= self.limit)
+            if not bool(good.all()):
+                bad = rows[int((~good.flatten(1).all(1)).nonzero()[0])]
+                raise DataError(
+                    f"sample {self.ids[bad]} has NaN or infinite values, or some beyond {self.limit:g} (the attribute "
+                    "bad_value_limit of your Dataset); fix or remove it"
+                )
             yield self._to_device(data.to(torch.float32), index)
 
 

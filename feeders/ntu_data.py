@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .convert.ctrgcn_npz import open_arrays
+from .files import kind_of
 from .longtail import held_out_subjects
 from .ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from .store import DataError, SkeletonStore
@@ -51,8 +52,8 @@ class NTUData:
             self._open_arrays(protocol, train_id_path, sample_name_path, cache_dir)
         else:
             raise DataError(
-                f"data_path {path} is not a prepared store or an .npz file; write one with python -m tools.prepare_ntu "
-                f"--raw FOLDER_OR_ZIP --out {path}, or set data_path to CTR-GCN's NTU60_CS.npz"
+                f"data_path {path} is not a prepared store or an .npz file, it {kind_of(path)}; write one with python -m "
+                f"tools.prepare_ntu --raw FOLDER_OR_ZIP --out data/ntu60, or set data_path to CTR-GCN's NTU60_CS.npz"
             )
 
     def _open_store(self, protocol: str | None) -> None:

@@ -17,9 +17,10 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from ..files import replacing
+from ..files import kind_of, replacing
 from ..ntu_protocols import LAYOUT, PROTOCOLS
-from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files, write_header
+from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
+from ..store_writer import MAX_CLASSES, write_header
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 BLOCK = 64  # rows
@@ -37,7 +38,7 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
         DataError: the file is missing, damaged, or holds other arrays.
     """
     if not path.is_file():
-        raise DataError(f"data file {path} does not exist; set data_path to CTR-GCN's .npz file or a prepared store")
+        raise DataError(f"data file {path} {kind_of(path)}; set data_path to CTR-GCN's .npz file or a prepared store")
     where = cache_folders(path, cache_dir), path.stem, fingerprint_files([path])
     packed = SkeletonStore.find(*where)
     if packed is not None:
@@ -62,7 +63,7 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
             raise DataError(f"{path}: x_{split} has shape {shape}, wanted (N, T, {2 * ACTOR}) for 2 actors")
         if shape[0] != labelled:
             raise DataError(f"{path}: x_{split} has {shape[0]} sequences, y_{split} {labelled}")
-    return SkeletonStore.build(*where, read, num_class=num_class)
+    return SkeletonStore.build(*where, read, source=path, num_class=num_class)
 
 
 def write_arrays(path: Path, store: SkeletonStore, protocol: str) -> None:
@@ -104,7 +105,10 @@ def _write(
 def _labels(path: Path, key: str) -> tuple[np.ndarray, int]:
     """Classes (N,) and K of a one-hot array (N, K), or of whole numbers (N,)."""
     values = np.concatenate([np.zeros((0, *_header(path, key)[0][1:])), *_blocks(path, key)])
-    if values.ndim == 1 and (values == values.astype(np.int64)).all() and (values >= 0).all():
+    if values.ndim == 1 and ((values == np.floor(values)) & (values >= 0)).all():
+        if (values >= MAX_CLASSES).any():
+            row = int(np.argmax(values))
+            raise DataError(f"{path}: {key} has label {values[row]:g} in row {row}; classes are numbered from 0")
         return values.astype(np.int64), int(values.max(initial=-1)) + 1
     hot = values.ndim == 2 and (values.max(axis=1, initial=0) == 1) & (np.count_nonzero(values, axis=1) == 1)
     if values.ndim != 2 or not np.all(hot):

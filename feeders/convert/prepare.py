@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from ..files import is_from_macos, parse_json, write_atomically
 from ..store import DataError, Sample, SkeletonStore, StoreWriter
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,6 @@ class Source:
     def name(self) -> str:
         """Its name without folders and suffix."""
         return Path(self.member or self.path).stem
-
-    def __repr__(self) -> str:  # is hashed: another text would make stores look as if they were of other files
-        return f"Source(path={self.path!r}, stamp={self.stamp!r}, member={self.member!r}, packed=None)"
 
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else self.path
@@ -108,6 +106,8 @@ def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], Lef
 def _look(place: Path) -> Iterator[Source]:
     if place.is_dir():
         for path in sorted(path for path in place.rglob("*") if path.is_file()):
+            if is_from_macos(path.relative_to(place)):
+                continue
             yield from _look(path)
     elif not place.is_file():
         raise DataError(f"{place} does not exist; name folders or .zip archives")
@@ -115,6 +115,7 @@ def _look(place: Path) -> Iterator[Source]:
         try:
             with zipfile.ZipFile(place) as archive:
                 members = [member for member in archive.infolist() if not member.is_dir()]
+                members = [member for member in members if not is_from_macos(member.filename)]
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise DataError(f"archive {place} cannot be opened ({error}); download it again") from error
         for member in members:
@@ -145,7 +146,7 @@ def prepare(
         jobs: processes.
         strict: refuse where anything is left out, except files of another data set.
         overwrite: replace the store in ``out``.
-        fingerprint: of the sources; by default of their names and stamps.
+        fingerprint: of the sources; by default of their names and stamps, wherever they lie.
         meta: more entries of ``meta.json``.
 
     Returns:
@@ -156,12 +157,14 @@ def prepare(
     """
     if jobs < 1:
         raise DataError(f"--jobs must be at least 1, got {jobs}")
-    fingerprint = fingerprint or hashlib.blake2b(repr([name, *sources]).encode(), digest_size=8).hexdigest()
+    fingerprint, former = (fingerprint, "") if fingerprint else _fingerprints(name, sources)
     out = out.resolve() if out.is_symlink() else out
-    if _is_prepared(out, fingerprint, overwrite):
-        log.info("%s is prepared already, from these files", out)
+    if _is_prepared(out, (fingerprint, former), overwrite):
         _clear_away(out)
-        return SkeletonStore(out), _checked(out / REPORT, strict)
+        store = SkeletonStore(out)
+        store.check()
+        log.info("%s is prepared already, from these files, and its checksums are right", out)
+        return store, _checked(out / REPORT, strict)
     partial = _unfinished(out, fingerprint)
     if not (partial / "meta.json").is_file():
         with StoreWriter(partial) as writer:
@@ -172,7 +175,7 @@ def prepare(
             for sample in tqdm(samples, name, len(sources), initial=done, unit="file", disable=None):
                 writer.add(sample)
             report = _report(name, writer.entries, left_out)
-            (partial / REPORT).write_text(json.dumps(report, indent=1))
+            write_atomically(partial / REPORT, json.dumps(report, indent=1).encode())
             writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
     if out.exists():
@@ -182,13 +185,25 @@ def prepare(
     return SkeletonStore(out), report
 
 
-def _is_prepared(out: Path, fingerprint: str, overwrite: bool) -> bool:
+def _fingerprints(name: str, sources: Sequence[Any]) -> tuple[str, str]:
+    """Of the sources, wherever they lie; and as older versions have it, with their paths."""
+    known = [(source.name, source.stamp) for source in sources]
+    former = [f"Source(path={one.path!r}, stamp={one.stamp!r}, member={one.member!r}, packed=None)" for one in sources]
+    texts = repr([name, *known]), f"[{', '.join([repr(name), *former])}]"
+    new, old = (hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
+    return new, old
+
+
+def _is_prepared(out: Path, fingerprints: Sequence[str], overwrite: bool) -> bool:
     """Whether ``out`` is the store of these sources; DataError where it holds something that may not be replaced."""
     if (out / "meta.json").is_file():
-        if SkeletonStore(out).meta.get("source") == fingerprint and (out / REPORT).is_file():
+        if SkeletonStore(out).meta.get("source") in fingerprints and (out / REPORT).is_file():
             return True
         if not overwrite:
-            raise DataError(f"{out} holds a store of other files; choose another --out, or --overwrite it")
+            raise DataError(
+                f"{out} holds a store of other files, or of an older version of this command: leave this command out "
+                "and use it as it is, choose another --out, or --overwrite it"
+            )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} holds something else; choose another --out")
     return False
@@ -229,8 +244,11 @@ def _report(name: str, entries: Sequence[dict[str, Any]], known: LeftOut) -> dic
 
 def _checked(file: Path, strict: bool) -> dict[str, Any]:
     """The report in ``file``; DataError where ``strict`` and something was left out."""
-    report: dict[str, Any] = json.loads(file.read_text())
-    number = sum(len(files) for kind, files in report["left_out"].items() if not kind.startswith(FOREIGN))
+    try:
+        report: dict[str, Any] = parse_json(file.read_bytes())
+        number = sum(len(files) for kind, files in report["left_out"].items() if not kind.startswith(FOREIGN))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is damaged ({error}); prepare the store again, with --overwrite") from error
     if strict and number:
         raise DataError(f"{number} files were left out, and --strict forbids that; {file} names them")
     return report

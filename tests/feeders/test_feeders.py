@@ -67,10 +67,27 @@ def test_pieces_are_the_frames(tmp_path, half):
 
 
 def test_changed_source_replaces_the_store(tmp_path):
-    first = SkeletonStore.build([tmp_path], "set", "f1", samples)
-    second = SkeletonStore.build([tmp_path], "set", "f2", lambda: samples((4,)))
-    assert second.checksum != first.checksum
-    assert [path.name for path in tmp_path.iterdir()] == ["set.store-f2"]
+    """The store of the former source is removed, unless somebody uses it or it may be of another folder."""
+
+    def build(fingerprint: str, source: str | None) -> SkeletonStore:
+        place = None if source is None else tmp_path / source
+        return SkeletonStore.build([tmp_path / "cache"], "set", fingerprint, samples, source=place)
+
+    def there() -> list[str]:
+        return sorted(path.name.rpartition("-")[2] for path in (tmp_path / "cache").iterdir())
+
+    build("f1", "a")
+    build("f2", "a/../a")
+    assert there() == ["f2"]
+    used = build("f3", "b")
+    build("f4", None)
+    assert there() == ["f2", "f3", "f4"], "of another folder, and of an unknown one"
+    build("f5", "b")
+    assert there() == ["f2", "f3", "f4", "f5"], "f3 is in use"
+    assert used.renamed(["x", "y", "z"]).sequence(1).shape == (5, 2, 25, 3)
+    del used
+    build("f6", "b")
+    assert there() == ["f2", "f4", "f6"]
 
 
 def test_crash_while_packing_leaves_the_old_store(tmp_path):

@@ -12,6 +12,7 @@ import time
 import tracemalloc
 import uuid
 import zipfile
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_store(raw, tmp_path, capsys):
         wanted = read_source(Source(str(raw / f"{name}.skeleton"), "")).frames
         np.testing.assert_array_equal(store.sequence(row), wanted)
     assert sorted(contents(out)) == [
-        "columns.npz", "frames.npy", "ids.npy", "labels.npy", "meta.json", "offsets.npy", "report.json",
+        "checks.npz", "columns.npz", "frames.npy", "ids.npy", "labels.npy", "meta.json", "offsets.npy", "report.json",
     ]  # fmt: skip
     assert [path.name for path in out.parent.iterdir()] == ["ntu120"]
     assert "used                              18" in capsys.readouterr().out
@@ -340,7 +341,7 @@ def test_overwrite(raw, tmp_path, capsys):
     before = contents(out)
     (tmp_path / "missing.txt").write_text(NAMES[0])
     other = ["--missing", str(tmp_path / "missing.txt")]
-    fails(capsys, run(raw, out, *other), "out holds a store of other files; choose another --out, or --overwrite it")
+    fails(capsys, run(raw, out, *other), "out holds a store of other files", "choose another --out, or --overwrite it")
     assert contents(out) == before
     assert run(raw, out, *other, "--overwrite") == 0
     assert SkeletonStore(out).ids == NAMES[1:]
@@ -631,7 +632,7 @@ def test_writer_goes_on(tmp_path):
             for name in "ab":
                 writer.add(sample(name))
             if folder.name == "two":
-                writer.files.close()
+                writer.__exit__()
                 (folder / "frames.npy").open("ab").write(b"rest")
                 writer = StoreWriter(folder)
                 assert [entry["id"] for entry in writer.entries] == ["a", "b"]
@@ -697,8 +698,22 @@ def test_store_of_another_format(tmp_path):
         SkeletonStore(tmp_path)
 
 
-def test_sources_are_hashed_as_before():
+def test_files_that_lie_elsewhere_are_the_same_files(raw, tmp_path, monkeypatch, capsys):
+    """Another spelling of the path, an archive that was moved; a store of an older version, which knew paths."""
+    archive = zipped(tmp_path / "x.zip", raw)
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("x.zip"), tmp_path / "out") == 0
+    archive.rename(tmp_path / "y.zip")
+    assert run(tmp_path / "y.zip", tmp_path / "out") == 0
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    former = prepare_module._fingerprints("ntu120", find_sources([tmp_path / "y.zip"], ".skeleton")[0])[1]
+    (tmp_path / "out" / "meta.json").write_text(json.dumps({**meta, "source": former}))
+    assert run(tmp_path / "y.zip", tmp_path / "out") == 0
+    assert capsys.readouterr().out.count("is prepared already") == 2
+
+
+def test_fingerprints_of_older_versions():
     """Stores that exist stay valid: their fingerprints are of this text."""
     source = Source("raw/S001C001P001R001A001.skeleton", "12-34")
-    text = "Source(path='raw/S001C001P001R001A001.skeleton', stamp='12-34', member='', packed=None)"
-    assert repr([source]) == f"[{text}]"
+    text = "['ntu60', Source(path='raw/S001C001P001R001A001.skeleton', stamp='12-34', member='', packed=None)]"
+    assert prepare_module._fingerprints("ntu60", [source])[1] == blake2b(text.encode(), digest_size=8).hexdigest()

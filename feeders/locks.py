@@ -1,0 +1,102 @@
+"""Locks on files: who writes one, who reads it. A lock ends with its process, also after ``kill -9``.
+
+They are those of ``flock``, which only programs that ask see. Where the system or a file system has none, asking is an
+OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from weakref import WeakSet
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class Lock:
+    """A lock on a file that no other process has; see :func:`try_lock`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        _held.add(self)
+
+    def release(self) -> None:
+        """Gives the file free."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+_held: WeakSet[Lock] = WeakSet()
+
+
+def _give_up_inherited() -> None:
+    """A forked process, such as one that loads data, would keep its parent's locks after the parent's death."""
+    for lock in _held:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_give_up_inherited)
+
+
+def try_lock(path: Path, create: bool = True) -> Lock | None:
+    """Locks a file for this process alone; None where another one, or another part of this one, has it open for use.
+
+    Raises:
+        OSError: the file cannot be opened for writing, or there are no locks here.
+    """
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+    try:
+        _flock(descriptor, shared=False)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return Lock(descriptor)
+
+
+def use(file: BinaryIO) -> None:
+    """Says that an open file is in use, until it is closed; any number of processes may use it."""
+    with suppress(OSError):
+        _flock(file.fileno(), shared=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Does a file exist that no process holds or uses? False also where that cannot be known."""
+    try:
+        lock = try_lock(path, create=False)
+    except OSError:
+        return False
+    if lock is None:
+        return False
+    lock.release()
+    return True
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Holds the lock of a file, which is created, where there are locks."""
+    lock = None
+    with suppress(OSError):
+        lock = try_lock(path)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _flock(descriptor: int, shared: bool) -> None:
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, "this system has no locks")
+    fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
