@@ -52,7 +52,8 @@ class Feeder(CropFeeder):
         normalization: subtract the training set's mean of each joint and coordinate, divide by its standard deviation.
         debug: only the first 100 sequences.
         use_mmap: false reads all frames into memory.
-        on_bad_sample, bad_value_limit: error or skip, and a number, see StoreFeeder; skip also ignores unknown names in ``split_path``.
+        on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
+        bad_value_limit: see StoreFeeder.
         cache_dir: where the store of an ``.npz`` file lies; by default beside it.
         bone, vel: the official way to name the stream.
 

@@ -184,8 +184,8 @@ def open_annotations(path: Path, recipe: Recipe, cache_dir: str | None = None) -
 def _open_store(path: Path) -> SkeletonStore:
     if not (path / "meta.json").is_file():
         raise DataError(
-            f"data_path {path} is not a prepared store, it {kind_of(path)}; write one with python -m tools.prepare_pose "
-            f"ANNOTATIONS.pkl --out {path}, or set ann_file to PYSKL's pickle"
+            f"data_path {path} is not a prepared store, it {kind_of(path)}; write one with python -m "
+            f"tools.prepare_pose ANNOTATIONS.pkl --out {path}, or set ann_file to PYSKL's pickle"
         )
     store = SkeletonStore(path)
     if not {"layout", "class_names", "splits"} <= store.meta.keys():

@@ -52,8 +52,9 @@ class NTUData:
             self._open_arrays(protocol, train_id_path, sample_name_path, cache_dir)
         else:
             raise DataError(
-                f"data_path {path} is not a prepared store or an .npz file, it {kind_of(path)}; write one with python -m "
-                f"tools.prepare_ntu --raw FOLDER_OR_ZIP --out data/ntu60, or set data_path to CTR-GCN's NTU60_CS.npz"
+                f"data_path {path} is not a prepared store or an .npz file, it {kind_of(path)}; write one with "
+                "python -m tools.prepare_ntu --raw FOLDER_OR_ZIP --out data/ntu60, or set data_path to CTR-GCN's "
+                "NTU60_CS.npz"
             )
 
     def _open_store(self, protocol: str | None) -> None:

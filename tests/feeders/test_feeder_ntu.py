@@ -317,7 +317,7 @@ def test_unknown_values(ntu120, tmp_path):
         ({"window_size": 2}, "window_size must be at least 4"),
         (
             {"data_path": str(tmp_path)},
-            "is not a prepared store or an .npz file; write one with python -m tools.prepare",
+            "is not a prepared store or an .npz file, it is a folder; write one with python -m tools.prepare",
         ),
         ({"data_path": str(tmp_path / "a.npz")}, r"a.npz does not exist; set data_path to CTR-GCN's .npz file"),
     ):

@@ -1,0 +1,295 @@
+"""Damaged stores, hostile values, what killed processes leave, locks, and the functions about files."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from feeders import files, locks
+from feeders.convert.ctrgcn_npz import open_arrays
+from feeders.feeder_ucla import Feeder
+from feeders.feeder_ucla import open_store as open_ucla
+from feeders.files import WriteError, is_from_macos, kind_of, parse_json, write_atomically
+from feeders.store import DataError, Sample, SkeletonStore, StoreWriter
+from tests.conftest import ROOT, write_ucla
+
+SHAPE = (1, 17, 3)
+
+
+def frames(length: int, value: float = 1.0, kind: type = np.float32) -> np.ndarray:
+    return np.full((length, *SHAPE), value, kind)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The folder of a store of four sequences."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    with StoreWriter(folder) as writer:
+        for number in range(4):
+            writer.add(Sample(f"s{number}", number % 3, frames(3 + number, number), columns={"subject": number}))
+        writer.close("set")
+    return folder
+
+
+def saved(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def headed(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.encode().ljust(117) + b"\n"
+
+
+def of_columns(**columns: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **columns)
+    return content.getvalue()
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+DAMAGE = {
+    "places beyond the frames": ("offsets.npy", saved(np.array([0, 3, 7, 12, 10**12]))),
+    "places that fall": ("offsets.npy", saved(np.array([0, 12, 7, 12, 18]))),
+    "places as fractions": ("offsets.npy", saved(np.array([0.0, 3, 7, 12, 18]))),
+    "no places": ("offsets.npy", saved(np.zeros(0, np.int64))),
+    "one label": ("labels.npy", saved(np.array(1))),
+    "labels of text": ("labels.npy", saved(np.array(list("abcd")))),
+    "a negative label": ("labels.npy", saved(np.array([0, 1, -2, 0]))),
+    "a huge label": ("labels.npy", saved(np.array([0, 1, 10**9, 0]))),
+    "names of bytes": ("ids.npy", saved(np.array([b"a", b"b", b"c", b"d"]))),
+    "two of one name": ("ids.npy", saved(np.array(["a", "b", "a", "c"]))),
+    "a header of a sum": ("ids.npy", headed("{'descr': '<U9', 'fortran_order': False, 'shape': (10**13,)}")),
+    "a huge header": ("labels.npy", headed("{'descr': '<i8', 'fortran_order': False, 'shape': (9" + 15 * "0" + ",)}")),
+    "columns of another length": ("columns.npz", of_columns(subject=np.arange(3))),
+    "no archive": ("columns.npz", b"PK"),
+    "double precision": ("frames.npy", saved(np.zeros((18, *SHAPE)))),
+    "too few frames": ("frames.npy", saved(frames(17))),
+    "frames of three axes": ("frames.npy", saved(np.zeros((18, 17, 3), np.float32))),
+    "column by column": ("frames.npy", saved(np.asfortranarray(np.zeros((18, *SHAPE), np.float32)))),
+    "no joints": ("frames.npy", saved(np.zeros((18, 1, 0, 3), np.float32))),
+    "brackets": ("frames.npy", headed("{'descr': '<f4', 'shape': (((((")),
+    "no frames at all": ("frames.npy", b""),
+    "a list": ("meta.json", b"[]"),
+    "deep": ("meta.json", b"[" * 100_000),
+    "no numbers": ("meta.json", b'{"format": 2}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_seen_when_a_store_is_opened(store, name, older):
+    """Also where an older version wrote no checksums."""
+    if older:
+        meta = parse_json((store / "meta.json").read_bytes())
+        del meta["crc32"]
+        write_atomically(store / "meta.json", files.json.dumps(meta).encode())
+    assert SkeletonStore(store).ids == ["s0", "s1", "s2", "s3"]
+    file, content = DAMAGE[name]
+    (store / file).write_bytes(content)
+    with pytest.raises(DataError, match=r"store .* cannot be read .*; delete the folder, and it is built again"):
+        SkeletonStore(store)
+
+
+@pytest.mark.parametrize("file", ["offsets.npy", "labels.npy", "ids.npy", "columns.npz", "checks.npz"])
+def test_any_wrong_byte_of_a_small_file(store, file):
+    whole = (store / file).read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        (store / file).write_bytes(damaged)
+        with pytest.raises(DataError, match=f"{file} has another checksum"):
+            SkeletonStore(store)
+
+
+def test_a_wrong_byte_of_the_frames(store):
+    """Is noticed when its sequence is read first, in every way of reading, and not before."""
+    whole = (store / "frames.npy").read_bytes()
+    opened = SkeletonStore(store)
+    start = opened.frames.offset + int(opened.offsets[2]) * opened.frames[:1].nbytes
+    damaged = bytearray(whole)
+    damaged[start + 100] ^= 1
+    (store / "frames.npy").write_bytes(damaged)
+    rows, first = np.array([0, 1, 3, 2]), np.zeros((4, 1), np.int64)
+    for read in (
+        lambda store: store.pieces(rows, first),
+        lambda store: store.sequence(2),
+        lambda store: store.in_memory(),
+        lambda store: store.renamed(["a", "b", "s2", "d"]).sequence(2),
+        lambda store: store.check(),
+    ):
+        opened = SkeletonStore(store)
+        opened.pieces(rows[:3], first[:3])
+        with pytest.raises(DataError, match=r"sample s2: its frames in .*frames.npy are damaged"):
+            read(opened)
+
+
+def test_a_store_without_checksums_is_read(store):
+    meta = parse_json((store / "meta.json").read_bytes())
+    del meta["crc32"]
+    write_atomically(store / "meta.json", files.json.dumps(meta).encode())
+    (store / "checks.npz").unlink()
+    opened = SkeletonStore(store)
+    opened.check()
+    assert opened.largest.tolist() == [0, 0, 0, 0]
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "value"), [(np.float16, 7e4), (np.float32, 1e39), (np.float64, -1e300)])
+def test_numbers_too_large_for_the_store(tmp_path, first, value):
+    """A later sequence of another type may overflow; it is named, and the store stays finite."""
+    with StoreWriter(tmp_path) as writer:
+        writer.add(Sample("a", 0, frames(2, 1, first)))
+        writer.add(Sample("b", 1, frames(2, value, np.float64)))
+        writer.add(Sample("c", 1, frames(2, 6e4, np.float64)))
+        writer.close("set")
+    store = SkeletonStore(tmp_path)
+    assert store.problems.keys() == {"b"}
+    assert "too large for float" in store.problems["b"]
+    assert np.isfinite(store.frames).all()
+    assert store.largest.tolist() == [1, 0, 60000]
+
+
+def test_names_and_labels(tmp_path):
+    with StoreWriter(tmp_path) as writer:
+        for label in (-1, 10**9):
+            with pytest.raises(DataError, match=f"x has label {label}; labels count the classes from 0"):
+                writer.add(Sample("x", label, frames(1)))
+        writer.add(Sample("a", 0, frames(1)))
+        writer.add(Sample("a", 0, frames(2)))
+        with pytest.raises(DataError, match="1 names occur more than once: a"):
+            writer.close("set")
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((2, 1, 150)), y_train=[0, 10**9], x_test=[], y_test=[])
+    with pytest.raises(DataError, match=r"a.npz: y_train has label 1e\+09 in row 1"):
+        open_arrays(tmp_path / "a.npz")
+
+
+def test_one_value_out_of_all_bounds(tmp_path):
+    """It spoils batch norm, so it is named; millimetres and pixels pass."""
+    odd = {"skeletons": [[[0.0, 0.0, 3e7]] + [[1e5, 1e4, 3]] * 19] * 4}
+    good = {"skeletons": [[[1e5, 1e4, 3]] * 20] * 4}
+    folder = write_ucla(tmp_path / "ucla", a01_s02_e00_v01=odd, a02_s02_e00_v01=good)
+    with pytest.raises(DataError, match=r"a01_s02_e00_v01 has values up to 3e\+07, above bad_value_limit 1e\+06"):
+        Feeder(str(folder))
+    assert "a02_s02_e00_v01" in Feeder(str(folder), on_bad_sample="skip").ids
+    assert "a01_s02_e00_v01" in Feeder(str(folder), bad_value_limit=1e8).ids
+
+
+# --- what killed processes leave, and what living ones hold ----------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from feeders.files import replacing
+with replacing(Path(sys.argv[1])) as beside:
+    beside.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_half_written_files_are_removed_by_the_next_write(tmp_path):
+    path, other = tmp_path / "last.pt", tmp_path / ".last.pt.notes"
+    other.write_text("mine")
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"writing\n"
+        beside = tmp_path / f".last.pt.{process.pid}"
+        write_atomically(path, b"first")
+        assert beside.read_bytes() == b"half", "a living process is writing it"
+        process.send_signal(signal.SIGKILL)
+    assert beside.exists()
+    write_atomically(path, b"second")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".last.pt.notes", "last.pt"]
+    assert path.read_bytes() == b"second"
+
+
+def test_half_built_stores_are_removed_by_the_next_build(tmp_path):
+    half, busy = tmp_path / ".set[1].dead", tmp_path / ".set[1].busy"
+    for folder in (half, busy):
+        folder.mkdir()
+        with StoreWriter(folder) as writer:
+            writer.add(Sample("a", 0, frames(2)))
+    with StoreWriter(busy):
+        SkeletonStore.build([tmp_path], "set[1]", "f", lambda: [Sample("a", 0, frames(2))])
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".set[1].busy", "set[1].store-f"]
+        with pytest.raises(DataError, match=r"another process is writing .*busy; wait for it"):
+            StoreWriter(busy)
+
+
+def test_a_forked_process_holds_no_lock(tmp_path):
+    """A loading process outlives its killed parent for a while."""
+    lock = locks.try_lock(tmp_path / "x")
+    assert locks.try_lock(tmp_path / "x") is None
+    child = os.fork()
+    if child == 0:
+        time.sleep(100)
+    try:
+        time.sleep(0.05)
+        lock.release()
+        assert locks.is_abandoned(tmp_path / "x")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_where_there_are_no_locks(tmp_path, monkeypatch):
+    """Files are written all the same; nothing is removed."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    (tmp_path / ".a.1").write_text("")
+    write_atomically(tmp_path / "a", b"x")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".a.1", "a"]
+    assert len(SkeletonStore.build([tmp_path], "set", "f", lambda: [Sample("a", 0, frames(2))])) == 1
+
+
+# --- functions about files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "wanted"),
+    [(28, "Free some space"), (13, "Allow this user to write there"), (30, "choose another folder"), (5, "Put that")],
+)
+def test_the_advice_fits_the_cause(tmp_path, monkeypatch, number, wanted):
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(WriteError, match=f"a.json could not be written .*{wanted}") as caught:
+        write_atomically(tmp_path / "a.json", b"x")
+    assert ("space" in str(caught.value)) == (number == 28)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_macos(tmp_path):
+    names = ["._a.json", "__MACOSX/x/a.json", "x/._y/a.json", "x/.DS_Store", "a.json", "x/MACOSX.json", ".hidden/a"]
+    assert [is_from_macos(name) for name in names] == [True] * 4 + [False] * 3
+    folder = write_ucla(tmp_path / "ucla", **{"._a01_s01_e00_v01": "\x00\x05\x16\x07"})
+    assert len(open_ucla(folder)) == 30
+
+
+def test_what_lies_there(tmp_path):
+    for name, content in (("x.zip", b"PK\3\4.."), ("x.pkl", b"\x80"), ("x.npz", b"PK\3\4"), ("x", b"")):
+        (tmp_path / name).write_bytes(content)
+    kinds = [kind_of(tmp_path / name) for name in ("x.zip", "x.pkl", "x.npz", "x", "y", ".")]
+    assert kinds == [
+        "is a zip archive",
+        "is a .pkl file",
+        "is a .npz file",
+        "is a file",
+        "does not exist",
+        "is a folder",
+    ]
+    with pytest.raises(DataError, match=r"x.zip is a zip archive, not a folder of JSON files; unpack"):
+        open_ucla(tmp_path / "x.zip")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 10**5)
