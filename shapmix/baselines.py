@@ -52,11 +52,14 @@ class Mixup(Mixer):
         require(alpha > 0, f"alpha must be above 0, got {alpha}")
         self.alpha = alpha
 
+    def start_step(self, epoch: int, step: int) -> None:
+        super().start_step(epoch, step)
+        self._beta_rng = Random(derive_seed(self.seed, epoch, step, "beta"))
+
     def draw(self, size: int, x: Tensor) -> PairDraws:
         shift = uniform_int(1, size - 1, self.mix_rng)
         place = torch.rand((), generator=self.mix_rng, dtype=torch.float64).item()
-        beta = Random(derive_seed(self.seed, self.epoch, self.step, "beta"))
-        return PairDraws(shift, beta.betavariate(self.alpha, self.alpha), place)
+        return PairDraws(shift, self._beta_rng.betavariate(self.alpha, self.alpha), place)
 
     def apply_draws(
         self, x: Tensor, y: Tensor, x_partner: Tensor, y_partner: Tensor, draws: PairDraws

@@ -20,3 +20,29 @@ def as_counts(class_counts: Sequence[int] | Tensor) -> Tensor:
     fits = counts.ndim == 1 and len(counts) > 0 and bool((counts >= 0).all())
     require(fits, f"class_counts must be (K,) counts >= 0, got {class_counts}")
     return counts
+
+
+def as_classes(y: Tensor, num_class: int, look: bool = True) -> Tensor:
+    """Classes (N,) of any integer dtype as int64.
+
+    Args:
+        num_class: K; the classes are 0 .. K-1.
+        look: check on a GPU too that they are, although the host waits for it. On the CPU they are always checked.
+
+    Raises:
+        ValueError: y is not (N,) of integers, or one of them is no class; the message names its place.
+    """
+    integers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    require(
+        y.ndim == 1 and integers,
+        f"y must be classes (N,) of an integer dtype, got {y.dtype} {tuple(y.shape)}; of one-hot rows take argmax(1)",
+    )
+    y = y.long()
+    if look or y.device.type == "cpu":
+        wrong = ((y < 0) | (y >= num_class)).nonzero().flatten().tolist()
+        if wrong:
+            place = wrong[0]
+            raise ValueError(
+                f"y[{place}] is {y[place].item()}, outside the classes 0..{num_class - 1}; {len(wrong)} of {len(y)} are"
+            )
+    return y

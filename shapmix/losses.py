@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .checks import as_counts, require
+from .checks import as_classes, as_counts, require
 
 
 class LongTailedLoss(nn.Module):
@@ -41,21 +41,25 @@ class LongTailedLoss(nn.Module):
         The mean stays one over samples, so W processes compute what one does. Published codes divide by the sum of the
         batch's weights instead.
         """
-        self.class_weights = None if weights is None else weights.to(self.counts.device, torch.get_default_dtype())
+        self.class_weights = None if weights is None else weights.to(self.counts)
 
     def costs(self, logits: Tensor) -> Tensor:
         """(N, K): what each sample would cost as a sample of each class."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of a batch: logits (N, K); target (N,) int64 classes or (N, K) soft targets."""
+        """Mean loss of a batch: logits (N, K); target (N,) integer classes or (N, K) soft targets.
+
+        Raises:
+            ValueError: a class outside 0 .. K-1, on the CPU.
+        """
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         costs = self.costs(logits)
         if self.class_weights is not None:
             costs = costs * self.class_weights.to(costs)
         if target.ndim == 1:
-            return nn.functional.nll_loss(-costs, target)
+            return nn.functional.nll_loss(-costs, as_classes(target, costs.shape[1], look=False))
         # 0 * inf of an absent class counts as 0
         return torch.where(target > 0, target * costs, torch.zeros_like(costs)).sum(-1).mean()
 
@@ -80,7 +84,7 @@ class LogitAdjustedLoss(LongTailedLoss):
         require(tau >= 0, f"tau must be >= 0, got {tau}")
         adjustment = tau * (self.counts / self.counts.sum()).log() if tau else torch.zeros_like(self.counts)
         self.adjustment: Tensor
-        self.register_buffer("adjustment", adjustment.to(torch.get_default_dtype()))
+        self.register_buffer("adjustment", adjustment)
 
     def costs(self, logits: Tensor) -> Tensor:
         return -(logits + self.adjustment.to(logits)).log_softmax(-1)
@@ -132,7 +136,7 @@ class LDAMLoss(LongTailedLoss):
         present = self.counts[self.counts > 0]
         margins = max_margin * (present.min() / self.counts.clamp(min=present.min().item())) ** 0.25
         self.margins: Tensor
-        self.register_buffer("margins", (scale * margins).to(torch.get_default_dtype()))
+        self.register_buffer("margins", scale * margins)
 
     def costs(self, logits: Tensor) -> Tensor:
         # log of the sum over the other classes: where a class dominates, the others are summed without it

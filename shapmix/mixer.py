@@ -5,6 +5,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import as_counts
+from .checks import as_classes, as_counts, require
 from .distributed import gather_batch, own_slice, world
 from .draws import generator
 from .mixing import target_dtype
+
+FORGOTTEN = 100  # batches without start_step, after which a mixer that waits for a later epoch says so
 
 
 class Mixer(nn.Module):
@@ -46,9 +49,11 @@ class Mixer(nn.Module):
         self.enabled = enabled
         self.seed = seed
         self.start_step(0, 0)
+        self._started, self._batches = False, 0
 
     def start_step(self, epoch: int, step: int) -> None:
-        """Seeds the draws of this step; epoch and step count from 0."""
+        """Seeds the draws of this step; epoch and step count from 0. Without it the epoch stays 0."""
+        self._started = True
         self.epoch, self.step = epoch, step
         self.mix_rng = generator(self.seed, epoch, step, "mix")
 
@@ -62,10 +67,16 @@ class Mixer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixes a batch with itself: x (N, C, T, V, M), y (N,) int64 -> x_mix, soft targets (N, K), both new tensors.
+        """Mixes a batch with itself: x (N, C, T, V, M), classes y (N,) -> x_mix, soft targets (N, K), both new tensors.
 
         A batch of one (over all ranks) stays unmixed, as does every batch where the mixer is not enabled.
+
+        Raises:
+            ValueError: y are not (N,) classes 0 .. K-1; on a GPU their values are checked in the first step only, since
+                the host waits for that.
         """
+        y = self.classes(x, y)
+        self._remind()
         _, processes = world()
         if not self.enabled or len(x) * processes < 2:
             return x.clone(), F.one_hot(y, self.num_class).to(target_dtype(x))
@@ -73,6 +84,26 @@ class Mixer(nn.Module):
         draws = self.draw(len(everyone), x)
         x_partner, y_partner = (own_slice(rows.roll(-draws.shift, 0)) for rows in (everyone, classes))
         return self.apply_draws(x, y, x_partner, y_partner, draws)
+
+    def classes(self, x: Tensor, y: Tensor) -> Tensor:
+        """The classes y (N,) of a batch x as int64. Raises as :meth:`forward`."""
+        require(len(x) == len(y), f"x {tuple(x.shape)} and y {tuple(y.shape)} have different numbers of samples")
+        return as_classes(y, self.num_class, look=self.epoch == self.step == 0)
+
+    def waits_for_epoch(self) -> int:
+        """The epoch from which on the mixer works fully; 0: it does at once."""
+        return 0
+
+    def _remind(self) -> None:
+        """Warns once where start_step seems forgotten, and that matters."""
+        self._batches += 1
+        if not self._started and self._batches == FORGOTTEN and self.waits_for_epoch():
+            warnings.warn(
+                f"{type(self).__name__} got {FORGOTTEN} batches, but start_step was never called: it stays in epoch 0, "
+                f"while it works fully from epoch {self.waits_for_epoch()} on. Call start_step(epoch, step) before "
+                "each batch",
+                stacklevel=6,  # the caller's loop
+            )
 
     def draw(self, size: int, x: Tensor) -> Any:
         """The random decisions for a global batch of ``size`` whose slice is x: an object with a ``shift``."""

@@ -101,7 +101,8 @@ def test_half_precision_logits_are_lossless_from_there(dtype):
 def test_buffer_is_saved_and_not_trained():
     loss = LogitAdjustedLoss(torch.tensor(COUNTS))
     assert not list(loss.parameters())
-    torch.testing.assert_close(loss.state_dict()["adjustment"], torch.tensor(COUNTS).div(658).log())
+    wanted = torch.tensor(COUNTS).double().div(658).log()
+    torch.testing.assert_close(loss.state_dict()["adjustment"], wanted, rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_ldam_closed_form(sure):
     logits = logits + sure * F.one_hot(target, 4)
     loss = LDAMLoss(COUNTS, max_margin=0.4, scale=10)
     margins = [10 * 0.4 * (1 / count) ** 0.25 for count in COUNTS]  # the rarest has 1 sample
-    torch.testing.assert_close(loss.margins, torch.tensor(margins))
+    torch.testing.assert_close(loss.margins, torch.tensor(margins, dtype=torch.float64))
     costs = torch.empty(6, 4, dtype=torch.float64)
     for row in range(6):
         for label in range(4):
@@ -161,7 +162,8 @@ def test_ldam_closed_form(sure):
 
 def test_ldam_margins():
     margins = LDAMLoss([160_000, 16, 0, 10_000], max_margin=0.5, scale=2).margins
-    torch.testing.assert_close(margins[[0, 1, 3]], torch.tensor([0.1, 1.0, 0.2]))  # n^(-1/4), the rarest has scale / 2
+    wanted = torch.tensor([0.1, 1.0, 0.2], dtype=torch.float64)  # n^(-1/4), the rarest has scale / 2
+    torch.testing.assert_close(margins[[0, 1, 3]], wanted)
     logits, target, soft = batch()
     for goal in (target, soft):
         torch.testing.assert_close(LDAMLoss(COUNTS, max_margin=0)(logits, goal), F.cross_entropy(logits, goal))
@@ -232,3 +234,33 @@ def test_post_hoc_adjustment():
 def test_bad_strength(make):
     with pytest.raises(ValueError, match=r"must be >= 0"):
         make()
+
+
+@pytest.mark.parametrize("kind", [LogitAdjustedLoss, LDAMLoss])
+def test_float64_logits_have_float64_losses(kind):
+    """All digits, also those of priors, margins and weights; and float32 logits have losses in float32."""
+    logits, target, soft = batch()
+    weights, exact = effective_number_weights(COUNTS), kind(COUNTS)
+    rounded = kind(COUNTS).to(torch.float32)
+    for loss in (exact, rounded):
+        loss.reweight(weights)
+    costs = exact.costs(logits.double()) * weights
+    wanted = costs.gather(1, target[:, None]).mean()
+    torch.testing.assert_close(exact(logits.double(), target), wanted, rtol=1e-14, atol=0)
+    for goal in (target, soft):
+        assert exact(logits, goal).dtype == torch.float32
+        assert torch.equal(exact(logits, goal), rounded(logits, goal)), "rounded once, when or where"
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_classes_of_any_integer_dtype(dtype):
+    logits, target, _ = batch()
+    loss = LogitAdjustedLoss(COUNTS)
+    assert torch.equal(loss(logits, target.to(dtype)), loss(logits, target))
+
+
+def test_class_outside():
+    logits, target, _ = batch()
+    target[4] = -1
+    with pytest.raises(ValueError, match=r"y\[4\] is -1, outside the classes 0\.\.3; 1 of 6"):
+        FocalLoss(COUNTS)(logits, target)

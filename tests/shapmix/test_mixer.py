@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -138,3 +140,42 @@ def test_bad_arguments(kind, args):
         kind(COUNTS, **args)
     with pytest.raises(ValueError, match="class_counts"):
         kind([[1, 2]])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, lambda counts, **seed: ShapMix("ucla20", counts, guided=False, **seed)])
+def test_without_start_step_every_batch_has_its_own_draws(kind):
+    mixer, (x, y) = kind(COUNTS, seed=1), batch()
+    results = [mixer(x, y)[0] for _ in range(3)]
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(results, 2))
+    mixer.start_step(0, 0)
+    assert torch.equal(mixer(x, y)[0], results[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.uint8])
+def test_labels_of_any_integer_dtype(kind, dtype):
+    x, y = batch()
+    ours, theirs = (kind(COUNTS)(x, labels) for labels in (y.to(dtype), y))
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda y: y.index_fill(0, torch.tensor([2, 6]), 5), r"y\[2\] is 5, outside the classes 0\.\.4; 2 of 8 are"),
+        (lambda y: y.index_fill(0, torch.tensor(7), -1), r"y\[7\] is -1"),
+        (lambda y: torch.eye(5)[y], r"\(N,\) of an integer dtype, got torch.float32 \(8, 5\); .* argmax"),
+        (lambda y: y.float(), "integer dtype"),
+        (lambda y: y > 2, "integer dtype"),
+        (lambda y: y[:5], "different numbers of samples"),
+    ],
+)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_labels_that_are_no_classes(change, message, enabled):
+    x, y = batch()
+    y = change(y)
+    mixer = Mixup(COUNTS, enabled=enabled)
+    mixer.start_step(3, 9)
+    with pytest.raises(ValueError, match=message):
+        mixer(x, y)
