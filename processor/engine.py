@@ -20,6 +20,7 @@ from feeders.loader import Batch, Loader
 from shapmix import Mixer
 from shapmix.distributed import world
 from shapmix.draws import derive_seed
+from shapmix.shapley import set_modes
 
 from .distributed import any_rank, gather_rows, no_bar, share_buffers, sum_over_ranks
 from .host import StopSignals
@@ -103,8 +104,7 @@ class Trainer:
     def start_epoch(self) -> None:
         """Training mode, for all that is trained."""
         self.model.train()
-        for module in self.frozen:
-            module.training = False
+        set_modes((module, module not in self.frozen) for module in self.model.modules())
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Clean loss, mixed loss, and how many samples were right, from one forward pass.

@@ -33,8 +33,8 @@ class SaliencyTable(nn.Module):
         update: ``mean``: one update for each class and batch, with the mean of its samples. ``sequential``: sample
             after sample, as published: repeated classes compound, and without decay the last sample wins.
         reduction: ``evidence``: ranks share their samples and make the same update as one process with the global
-            batch. ``table``: every rank updates with its own samples and the tables are averaged, as published, so
-            that a class seen by one of W ranks moves 1/W as fast.
+            batch. ``table``: every rank updates with its own samples; once mixing is guided, the tables are averaged
+            after each update, as published, so that a class seen by one of W ranks moves 1/W as fast.
 
     Raises:
         ValueError: an argument out of range.
@@ -61,7 +61,7 @@ class SaliencyTable(nn.Module):
         self.register_buffer("table", torch.full((num_class, len(self.coalitions)), INITIAL))  # (K, S)
 
     @torch.no_grad()
-    def update(self, column: int, target: Tensor, contribution: Tensor, ema: float) -> None:
+    def update(self, column: int, target: Tensor, contribution: Tensor, ema: float, average: bool = True) -> None:
         """Enters a batch's contributions of one coalition: ``new = ema * old + (1 - ema) * w`` for its classes.
 
         Args:
@@ -69,6 +69,7 @@ class SaliencyTable(nn.Module):
             target: classes (n,), int64, of this rank's samples.
             contribution: their unclipped contributions (n,). NaN and infinite ones are left out.
             ema: share of the old value that stays, 0 .. 1.
+            average: with the reduction ``table``: over the ranks.
         """
         weight = contribution.to(self.table).clamp(min=0) * self.gain[column]
         if self.reduction == "evidence":
@@ -86,5 +87,5 @@ class SaliencyTable(nn.Module):
             fading = torch.full_like(later, ema).pow(later)  # 0 ** 0 is 1
             new = old * torch.full_like(old, ema).pow(onehot.sum(0)) + (1 - ema) * (by_class * fading).sum(0)
         self.table[:, column] = new
-        if self.reduction == "table":
+        if self.reduction == "table" and average:
             average_over_ranks(self.table)

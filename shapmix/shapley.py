@@ -11,7 +11,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, P parts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from math import comb
@@ -19,7 +19,7 @@ from math import comb
 import torch
 from torch import Tensor, nn
 
-from .checks import require
+from .checks import as_classes, require
 from .draws import uniform_int, uniform_subset
 from .skeleton import SkeletonLayout
 
@@ -61,13 +61,14 @@ def contributions(
 ) -> Tensor:
     """Weighted sums of values, unclipped: column j is the sum of ``weight * v(parts)`` over ``terms[j]``.
 
-    The model runs in evaluation mode and without gradients. Afterwards each of its modules is in its own mode again,
-    also when the model raises, so batch-norm statistics and gradients stay as they were.
+    The model runs in evaluation mode and without gradients, by its ``eval`` and ``train``. Afterwards each of its
+    modules is in its own mode again, also when the model raises, so batch-norm statistics and gradients stay as they
+    were.
 
     Args:
         model: x (N, C, T, V, M) -> logits (N, K).
         x: the batch (N, C, T, V, M).
-        target: true classes (N,), int64.
+        target: true classes (N,), integers.
         baseline: static reference sequence (C, T, V, M), in the same units as x.
         layout: which joints belong to which part.
         terms: they name E different sets of parts.
@@ -77,7 +78,8 @@ def contributions(
         (N, len(terms)). Cost: E * N samples forward.
 
     Raises:
-        ValueError: x, target, baseline and layout do not fit together.
+        ValueError: x, target, baseline and layout do not fit together, the model does not return logits, or a target is
+            no class of theirs.
     """
     fits = x.ndim == 5 and x.shape[3] == layout.num_joints and x.shape[1:] == baseline.shape
     require(
@@ -90,7 +92,13 @@ def contributions(
     # no inference_mode: tensors that a network makes in its first forward call and keeps could not be trained with
     with _evaluating(model), torch.no_grad():
         masked = torch.where(mask, x, baseline.to(x, non_blocking=True)).flatten(0, 1)  # (E * N, C, T, V, M)
-        logits = torch.cat([model(chunk) for chunk in masked.split(max_batch or len(masked))])
+        outputs = [model(chunk) for chunk in masked.split(max_batch or len(masked))]
+    require(
+        all(isinstance(output, Tensor) and output.ndim == 2 for output in outputs),
+        f"the model must return logits (N, K), got {type(outputs[0]).__name__}; pass a function that returns them",
+    )
+    logits = torch.cat(outputs)
+    target = as_classes(target, logits.shape[1], look=False)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     probabilities = logits.softmax(-1).view(len(present), len(x), -1)
@@ -135,14 +143,25 @@ def shapley_values(
     return exact_contributions(model, x, target, baseline, layout, single, max_batch)
 
 
+def set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
+    """Puts each module into training mode (True) or evaluation mode by its own ``train``, which may do more.
+
+    They come in the order of ``modules()``, a module before those in it: ``train`` changes these too.
+    """
+    for module, training in modes:
+        if module.training != training:
+            module.train(training)
+
+
 @contextmanager
 def _evaluating(model: Network) -> Iterator[None]:
     """Evaluation mode inside, each module's own mode again outside; a plain function has no mode."""
-    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
-    for module, _ in modes:
-        module.training = False
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        set_modes(modes)

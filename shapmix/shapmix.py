@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from . import mixing
 from .checks import require
@@ -136,16 +135,18 @@ class ShapMix(Mixer):
         """Estimates the contribution of one drawn coalition for this batch and enters it into the table.
 
         Args:
-            model: x (N, C, T, V, M) -> logits (N, K); its mode, gradients and statistics stay as they are.
-            x, y: the clean batch of this rank (N, C, T, V, M) and its classes (N,), int64.
+            model: x (N, C, T, V, M) -> logits (N, K); its mode, gradients and statistics stay as they are. In
+                DistributedDataParallel, it shares its buffers here instead of in the next training step.
+            x, y: the clean batch of this rank (N, C, T, V, M) and its classes (N,), integers.
 
         Returns:
             unclipped contributions (N,), NaN for samples that ``estimate_fraction`` leaves out; or None where nothing
             was to be estimated (not guided, not enabled, or not a step of ``estimate_interval``). Cost: 2 samples
-            forward for each one that is estimated, 2 N by default, in one call; no call where this rank has none.
+            forward for each one that is estimated, 2 N by default, in one call. A rank that has none of them evaluates
+            one of its samples all the same: networks that span ranks wait for the call of every rank.
 
         Raises:
-            ValueError: there is no baseline, or x, y, baseline and layout do not fit together.
+            ValueError: there is no baseline, or x, y, baseline and layout do not fit together; y as in :meth:`forward`.
         """
         if not (self.enabled and self.guided) or self.step % self.estimate_interval:
             return None
@@ -154,7 +155,7 @@ class ShapMix(Mixer):
                 "ShapMix needs a baseline (C, T, V, M) to estimate contributions: the mean of the training sequences; "
                 "without one, use guided=False (ST-Mix)"
             )
-        model = model.module if isinstance(model, DistributedDataParallel) else model
+        y = self.classes(x, y)
         column = uniform_int(0, len(self.saliency.coalitions) - 1, self._estimate_rng)
         coalition = self.saliency.coalitions[column]
         context = draw_context(self.layout.num_parts, coalition, self._estimate_rng)
@@ -165,12 +166,16 @@ class ShapMix(Mixer):
             values = sampled_contribution(model, x, y, self.baseline, self.layout, coalition, context)
         else:
             values = torch.full_like(y, torch.nan, dtype=mixing.target_dtype(x))  # which the table leaves out
+            rows = torch.tensor(places or [0]).to(x.device, non_blocking=True)
+            found = sampled_contribution(model, x[rows], y[rows], self.baseline, self.layout, coalition, context)
             if places:
-                rows = torch.tensor(places).to(x.device, non_blocking=True)
-                found = sampled_contribution(model, x[rows], y[rows], self.baseline, self.layout, coalition, context)
                 values[rows] = found.to(values)
-        self.saliency.update(column, y, values, self.ema if self.epoch >= self.decay_epoch else 0.0)
+        ema = self.ema if self.epoch >= self.decay_epoch else 0.0
+        self.saliency.update(column, y, values, ema, average=self.epoch >= self.naive_mix_epoch)
         return values
+
+    def waits_for_epoch(self) -> int:
+        return max(self.naive_mix_epoch, self.decay_epoch) if self.enabled and self.guided else 0
 
     def _estimated_places(self, size: int) -> list[int]:
         """Places in this rank's batch of ``size``; over all ranks ceil(estimate_fraction * N), evenly spaced."""

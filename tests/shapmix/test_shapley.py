@@ -251,6 +251,53 @@ def test_network_is_left_as_it_was(fail):
     assert torch.is_grad_enabled()
 
 
+class Noisy(nn.Module):
+    """Adds noise by a flag of its own, which ``train`` sets, as DropPath and merged weights do."""
+
+    def __init__(self):
+        super().__init__()
+        self.noisy = True
+
+    def train(self, mode=True):
+        self.noisy = mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return x + torch.randn_like(x) if self.noisy else x
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["training", "evaluation"])
+def test_modules_with_their_own_idea_of_modes(root):
+    _, x, target, baseline = problem(THREE)
+    network = nn.Sequential(
+        Noisy(), nn.Flatten(), nn.Sequential(Noisy(), nn.BatchNorm1d(30)), Noisy(), nn.Linear(30, K)
+    )
+    network.double().train(root)
+    network[2].train(not root)
+    network[2][1].train(root)
+    network[3].eval()
+    flags = [(module.training, getattr(module, "noisy", None)) for module in network.modules()]
+    values = [shapley_values(network, x, target, baseline, THREE) for _ in range(2)]
+    assert torch.equal(*values)
+    assert [(module.training, getattr(module, "noisy", None)) for module in network.modules()] == flags
+    compiled = torch.compile(network, backend="eager")
+    torch.testing.assert_close(shapley_values(compiled, x, target, baseline, THREE), values[0])
+    assert [(module.training, getattr(module, "noisy", None)) for module in network.modules()] == flags
+
+
+def test_network_that_does_not_return_logits():
+    network, x, target, baseline = problem(THREE)
+    for output in (lambda z: (z, z), lambda z: z[:, None]):
+        with pytest.raises(ValueError, match=r"must return logits \(N, K\)"):
+            shapley_values(lambda clip, output=output: output(network(clip)), x, target, baseline, THREE)
+
+
+def test_target_outside_the_logits():
+    network, x, target, baseline = problem(THREE)
+    with pytest.raises(ValueError, match=rf"y\[0\] is {K}, outside the classes"):
+        shapley_values(network, x, target.index_fill(0, torch.tensor(0), K), baseline, THREE)
+
+
 class Lazy(nn.Module):
     """Makes its weights and a constant in its first forward call, as networks of others do."""
 
