@@ -223,9 +223,10 @@ def build_mixer(
         mixer: Mixer = choice.make(**args, **config.mixing_args)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{config.config}: mixing_args: {error}") from error
+    mixer = mixer.to(device, DTYPES[config.precision])
     if state is not None:
         mixer.load_state_dict(state)
-    return mixer.to(device, DTYPES[config.precision])
+    return mixer
 
 
 @torch.no_grad()
