@@ -35,7 +35,8 @@ from .methods import LOSSES, MIXERS, SECOND_STAGES
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of weights and data
+# Of weights and data; auto is fp32 or bf16.
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "auto": torch.float32, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .official import OFFICIAL_KEYS
 
 log = logging.getLogger(__name__)
 
+Precision = Literal["auto", "fp32", "bf16", "fp64"]
 OWN_PACKAGES = ("feeders", "model", "shapmix")
 # Arguments of our feeders that hold subjects out of training for a validation split.
 HOLD_OUT = ("val_subjects", "val_fraction")
@@ -28,7 +29,7 @@ else:
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "device_resident", "compile", "resume", "overwrite", "num_worker",
     "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
-    "show_topk", "plugins",
+    "show_topk", "plugins", "threads",
 }  # fmt: skip
 
 
@@ -115,7 +116,12 @@ class Config(BaseModel):
     num_epoch: int = Field(100, ge=0, description="epochs; 0: evaluate --weights")
     batch_size: int = Field(64, ge=1, description="training samples of a step, over all processes")
     test_batch_size: int = Field(64, ge=1, description="samples of a forward pass in evaluation, for each process")
-    precision: Literal["fp32", "bf16", "fp64"] = Field("fp32", description="bf16: autocast, weights stay float32")
+    precision: Precision = Field(
+        "fp32", description="bf16: autocast, weights stay float32; auto: the quicker of fp32 and bf16, at the start"
+    )
+    threads: Literal["auto"] | PositiveInt = Field(
+        "auto", description="threads on the CPU; auto: as many as are quickest at the start; OMP_NUM_THREADS wins"
+    )
     compile: bool | Literal["reduce-overhead", "max-autotune"] = Field(
         False, description="torch.compile of the network: true, or one of its modes; needs a C++ compiler on the CPU"
     )
@@ -165,10 +171,13 @@ class Config(BaseModel):
         return {key: value for key, value in self.model_dump().items() if key not in NOT_IDENTITY}
 
     def other_keys(self, stored: Mapping[str, Any]) -> list[str]:
-        """Keys of the identity in which a stored config differs; a key that it lacks has its default."""
+        """Keys of the identity in which a stored config differs.
+
+        A key that it lacks has its default; ``auto`` (precision) is whatever the run chose when it began.
+        """
         ours, theirs = (yaml.safe_load(yaml.safe_dump(values)) for values in (self.identity(), dict(stored)))
         default = Config.model_validate({"feeder": ""}).identity()
-        return [key for key in self.identity() if ours[key] != theirs.get(key, default[key])]
+        return [key for key in self.identity() if ours[key] not in ("auto", theirs.get(key, default[key]))]
 
 
 def json_schema() -> dict[str, Any]:

@@ -71,7 +71,8 @@ def describe(trainer: Trainer, network: nn.Module, train: Loader, test: Loader) 
         f"sample      {shape} (C, T, V, M): {macs:.1f} M multiply-adds forward",
         f"step        {forward_units(trainer):.1f} forward units a sample (cross-entropy alone: 3)",
         f"estimate    {estimate_line(trainer)}",
-        f"throughput  {1e3 * seconds:.1f} ms a step, {train.batch_size / seconds:.0f} samples/s on {train.device} "
+        f"throughput  {1e3 * seconds:.1f} ms a step, {train.batch_size / seconds:.0f} samples/s on {train.device}, "
+        f"{torch.get_num_threads()} thread(s) "
         f"(median of {STEPS} steps, data ready; the first step took {first:.1f} s)",
     ]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from .info import describe
 from .metrics import table
 from .run_folder import RunFolder, close_log, open_log
 from .training import Training, make_trainer, score_split, split_metrics, write_scores
+from .trial import with_timing, without_timing
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,11 @@ class Processor:
         if state is not None and state["epoch"] >= config.num_epoch:
             log.info("%s holds this run, finished; --overwrite trains it again", folder)
             return 0
+        config = without_timing(config, self.device, state)
         data = load_data(config, self.device)
-        training = Training(config, folder, data, build(config, data, self.device, state), self.device, state)
+        parts = build(config, data, self.device, state)
+        config = with_timing(config, data, parts, self.device)
+        training = Training(config, folder, data, parts, self.device, state)
         if config.overwrite and is_main():
             folder.clear()
         training.write_records()
@@ -66,7 +70,7 @@ class Processor:
 
     def test(self) -> int:
         """Evaluates ``--weights`` on the test split."""
-        config, folder = self.config, self.folder
+        config, folder = without_timing(self.config, self.device), self.folder
         if config.weights is None:
             raise ConfigError("--phase test needs --weights FILE: a checkpoint such as work_dir/<run>/best.pt")
         if is_main():
@@ -84,10 +88,11 @@ class Processor:
 
     def info(self) -> int:
         """Prints the network's size and cost, the data, and the throughput of a training step."""
-        config = self.config
         open_log(None, is_main())
+        config = without_timing(self.config, self.device)
         data = load_data(config, self.device, ("train", "test"))
         parts = build(config, data, self.device)
+        config = with_timing(config, data, parts, self.device)
         trainer = make_trainer(config, data, parts, self.device)
         log.info(describe(trainer, parts.network, data.loaders["train"], data.loaders["test"]))
         return 0

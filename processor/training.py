@@ -187,6 +187,7 @@ class Training:
                     "best": self.best,
                     "data": self.data.checksum,
                     "weights": self.weights_checksum,
+                    "threads": torch.get_num_threads(),
                     "config": self.config.identity(),
                 },
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from feeders.ntu_protocols import parse_names
@@ -23,6 +24,13 @@ from processor.engine import Trainer
 from processor.training import make_trainer
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def given_threads(monkeypatch) -> None:
+    """Runs do not choose their threads by timing: two runs that are compared have the same number."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")
