@@ -196,3 +196,100 @@ def test_known_names_are_few():
     }  # fmt: skip
     kinds = {name for module, name in pickles.KNOWN if module == "builtins"}
     assert kinds == {"set", "frozenset", "bytes", "bytearray", "complex"}
+
+
+# --- small files that would fill the memory or never end -------------------------------------------------------------
+
+
+def nested(width: int, depth: int, leaf: object = 0) -> list:
+    """A list of lists that are all the same one: width ** depth items in a few bytes."""
+    made = leaf
+    for _ in range(depth):
+        made = [made] * width
+    return made
+
+
+def twins(depth: int) -> bytes:
+    """The opcodes of a tuple of two tuples that are the same one, and so on: slow to hash."""
+    return b")" + b"2\x86" * depth
+
+
+CYCLE: list = []
+CYCLE.append(CYCLE)
+BOMBS = {
+    "lists": (pickle.dumps({"x": nested(10, 9)}), "name each other again and again"),
+    "dicts": (pickle.dumps(nested(1000, 3, {"a": [1, 2]})), "name each other again and again"),
+    "objects": (pickle.dumps(np.array([nested(100, 4), None], dtype=object)), "name each other again and again"),
+    "itself": (pickle.dumps(CYCLE), "more than 32 containers"),
+    "deep": (b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".", "more than 32 containers"),
+    "key": (b"\x80\x02}" + twins(60) + b"K\x01s.", "tuples in tuples"),
+    "keys": (b"\x80\x02}(" + twins(60) + b"K\x01u.", "tuples in tuples"),
+    "dict": (b"\x80\x02(" + twins(60) + b"K\x01d.", "tuples in tuples"),
+    "members": (b"\x80\x04\x8f(" + twins(60) + b"\x90.", "tuples in tuples"),
+    "frozen": (b"\x80\x04(" + twins(60) + b"\x91.", "tuples in tuples"),
+    "set": (b"\x80\x02cbuiltins\nset\n((" + twins(60) + b"ltR.", "tuples in tuples"),
+    "ordered": (b"\x80\x02ccollections\nOrderedDict\n((" + twins(60) + b"K\x01\x86ltR.", "tuples in tuples"),
+    "number": (pickle.dumps({"x": 2**100_000}), "a whole number of 100001 bits"),
+    "digits": (b"I" + b"9" * 100_000 + b"\n.", "digits"),
+    "bytes": (b"cbuiltins\nbytes\n(I99999999999\ntR.", "bytes of a int"),
+    "bytearray": (b"cbuiltins\nbytearray\n(I99999999999\ntR.", "bytes of a int"),
+    "scalar": (b"cnumpy.core.multiarray\nscalar\n(" + DTYPE.replace(b"%s", b"S9") + b"tR.", "_scalar"),
+    "length": (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x00.", "in a file of 12"),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize("deferred", [False, True])
+def test_bombs_are_refused(tmp_path, kind, deferred):
+    content, reason = BOMBS[kind]
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=reason):
+        load_restricted(path, deferred)
+
+
+def test_what_only_looks_like_a_bomb(tmp_path):
+    """One name in many places, keys of numbers, a list with more items than a thousandth of the limit."""
+    path, shape = tmp_path / "plain.pkl", (240, 320)
+    plain = {"a": [{"name": "x", "shape": shape} for _ in range(5000)], (1, 2): {frozenset([(1, 2)])}}
+    path.write_bytes(pickle.dumps(plain))
+    assert load_restricted(path) == plain
+
+
+# --- arrays that stay in the file ------------------------------------------------------------------------------------
+
+ARRAYS = {
+    "halves": np.linspace(-9, 9, 2 * 40 * 25 * 3, dtype=np.float16).reshape(2, 40, 25, 3),
+    "columns": np.asfortranarray(np.arange(1200.0).reshape(30, 40)),
+    "axes": np.arange(4800).reshape(20, 16, 15).transpose(1, 0, 2),
+    "small": np.arange(4, dtype=">i2"),
+    "objects": np.array([None, "a", 3], dtype=object),
+    "empty": np.zeros((0, 20, 17, 2)),
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_deferred_arrays(tmp_path, protocol):
+    path = tmp_path / "arrays.pkl"
+    path.write_bytes(pickle.dumps({"text": "ä" * 1000, "arrays": ARRAYS}, protocol))
+    content = load_restricted(path, deferred=True)
+    assert content["text"] == "ä" * 1000
+    for name, wanted in ARRAYS.items():
+        found = content["arrays"][name]
+        assert found.shape == wanted.shape
+        assert found.dtype == wanted.dtype
+        for again in (found, pickle.loads(pickle.dumps(found))):
+            np.testing.assert_array_equal(np.asarray(again), wanted)
+    if protocol >= 2:
+        stored = pickle.dumps(content["arrays"]["halves"])
+        assert len(stored) < 1000, "another process gets the place, not the numbers"
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_deferred_arrays_of_another_length(tmp_path, protocol):
+    path = tmp_path / "arrays.pkl"
+    whole = pickle.dumps(np.zeros((3, 400), np.float32), protocol)
+    path.write_bytes(whole.replace(b"M\x90\x01", b"M\x91\x01"))  # 400 -> 401 columns
+    array = load_restricted(path, deferred=True)
+    with pytest.raises(pickle.UnpicklingError, match=r"an array of shape \(3, 401\) with other content"):
+        np.asarray(array)
