@@ -1,13 +1,13 @@
-"""2D poses from a prepared store or PYSKL's annotation pickle: uniform frame sampling, several clips in evaluation.
+"""2D poses and 3D skeletons from a prepared store or PYSKL's annotation pickle: uniform sampling, clips in evaluation.
 
-See docs/method.md, "Training recipes" and "Official files".
+See docs/method.md, "Training recipes", "PYSKL's 3D skeletons" and "Official files".
 
-Shapes: N batch, C = 3 channels (x, y, score), T frames (``window_size``), V joints, M people, Q clips.
+Shapes: N batch, C = 3 channels (x, y, score or x, y, z), T frames (``window_size``), V joints, M people, Q clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .convert.pyskl import Recipe, is_training, read_pose, read_poses
-from .feeder import BAD_VALUE_LIMIT, Draws, StoreFeeder
-from .files import kind_of
+from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
+from .feeder import Draws, StoreFeeder
+from .lists import listed_rows
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
@@ -30,7 +30,10 @@ MIN_SCORE = 0.01  # joints with a score of at most this are set to 0
 
 @dataclass(frozen=True)
 class PoseDraws(Draws):
-    """Uniform numbers of a batch: frames (N, T + 1), flip (N,), scale (N, 2) of x and y, rotation (N,)."""
+    """Uniform numbers of a batch: frames (N, T + 1), flip (N,), scale (N, D) of D coordinates, rotation (N, R).
+
+    A 2D pose turns in the image, D = 2 and R = 1; a skeleton about x, y and z, D = R = 3.
+    """
 
     frames: Tensor
     flip: Tensor
@@ -39,18 +42,20 @@ class PoseDraws(Draws):
 
 
 class PoseFeeder(StoreFeeder[PoseDraws]):
-    """A split of a store of 2D poses, as PYSKL shows them.
+    """A split of a store of 2D poses or 3D skeletons, as PYSKL shows them.
 
-    Frames are sampled uniformly, coordinates run from -1 to 1 over the image, scores are a channel. A motion stream is
-    the difference between neighbouring stored frames, taken before sampling.
+    Frames are sampled uniformly. Coordinates of 2D poses run from -1 to 1 over the image, their scores are a channel;
+    3D skeletons are shown as they lie in the store. A motion stream is the difference between neighbouring stored
+    frames, taken before sampling.
 
     Args:
-        store: frames (F, M, V, C) in pixels, with columns ``height`` and ``width`` of the image.
+        store: frames (F, M, V, C) of x, y (in pixels) and score, with columns ``height`` and ``width`` of the image; or
+            of x, y and z, without them.
         arguments, options: see StoreFeeder.
         num_clips: Q, how many clips of a sequence are shown outside training; their probabilities are averaged.
         flip: how often (0 .. 1) left and right are exchanged in training.
-        random_scale: in training x and y are scaled by factors within 1 -+ this.
-        random_rot: in training the image is turned within -+ this, in radians.
+        random_scale: in training each coordinate is scaled by a factor within 1 -+ this.
+        random_rot: in training the image is turned within -+ this, in radians; a 3D skeleton so about x, y and z.
 
     Raises:
         DataError: options out of range, and as StoreFeeder.
@@ -76,12 +81,16 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
             self.layout.mirrored()  # raises where a layout has no sides
         self.num_clips = 1 if self.training else num_clips
         self.flip, self.random_scale, self.random_rot = flip, random_scale, random_rot
-        self.half_size = np.stack([store.columns["width"], store.columns["height"]], axis=1) / 2
+        self.half_size: np.ndarray | None = None
+        if "width" in store.columns:
+            self.half_size = np.stack([store.columns["width"], store.columns["height"]], axis=1) / 2
+        self.coordinates = 3 if self.half_size is None else 2
 
     def draw(self, size: int, rng: torch.Generator) -> PoseDraws:
         """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
-        frames, others = torch.rand(size, self.window_size + 5, generator=rng).split([self.window_size + 1, 4], dim=1)
-        return PoseDraws(frames, flip=others[:, 0], scale=others[:, 1:3], rotation=others[:, 3])
+        columns = [self.window_size + 1, 1, self.coordinates, 3 if self.coordinates == 3 else 1]
+        frames, flip, scale, rotation = torch.rand(size, sum(columns), generator=rng).split(columns, dim=1)
+        return PoseDraws(frames, flip[:, 0], scale, rotation)
 
     def view(self, members: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
         """x (N, C, T, V, M) of stored sequences; without draws (N * Q, C, T, V, M), the Q clips of each in turn."""
@@ -92,18 +101,22 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         else:
             frames = training_clips(lengths, self.window_size, draws.frames.double().numpy())
         if not self.stream.endswith("motion"):
-            return pose_stream(self.poses(members, frames, device, draws), None, self.layout, self.stream)
+            return pose_stream(
+                self.poses(members, frames, device, draws), None, self.layout, self.stream, self.coordinates
+            )
         last = self.store.lengths[members][:, None] - 1
         both = np.concatenate([frames, np.minimum(frames + 1, last)], axis=1)
         now, following = self.poses(members, both, device, draws).chunk(2, dim=2)
         moving = to_device(frames < last, device)
-        return pose_stream(now, following, self.layout, self.stream) * moving[:, None, :, None, None]
+        x = pose_stream(now, following, self.layout, self.stream, self.coordinates)
+        return x * moving[:, None, :, None, None]
 
     def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
-        """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: -1 .. 1 over the image, augmented."""
+        """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: 2D in -1 .. 1 over the image, augmented."""
         x = self.read(members, frames, device).contiguous().float()
-        half = to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device)[:, :, None, None, None]
-        x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
+        if self.half_size is not None:
+            half = to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device)[:, :, None, None, None]
+            x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
         if draws is None:
             return x
         if self.flip:
@@ -115,27 +128,31 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
 
 
 class Feeder(PoseFeeder):
-    """2D poses from a prepared store or PYSKL's annotation pickle.
+    """2D poses or 3D skeletons from a prepared store or PYSKL's annotation pickle.
 
     Args:
         data_path: a store written by ``tools.prepare_pose``.
         ann_file: instead, PYSKL's annotation pickle, which is packed into a store beside it the first time.
-        split: a split of that data, such as ``train``, ``val``, ``xsub_train``.
-        stream, window_size, num_clips, flip, random_scale, random_rot, repeat, on_bad_sample: see PoseFeeder.
-        bad_value_limit: see StoreFeeder.
-        layout: of the joints; by default the store's, coco17 for a pickle.
-        box_thr, valid_ratio: of ``ann_file``, see feeders.convert.pyskl.Recipe.
+        split: a split of that data, such as ``train``, ``val``, ``xsub_train``; not needed where there is only one.
+        stream, window_size, num_clips, flip, random_scale, random_rot, repeat: see PoseFeeder.
+        split_path: list of the sequences of a training split to use, one name (``frame_dir``) a line, such as BRL's
+            long-tailed lists. No effect on other splits.
+        layout: of the joints; by default the one with so many joints.
+        box_thr, valid_ratio, img_shape, boxes: of ``ann_file``, see feeders.convert.pyskl.Recipe.
+        raw_folder: of ``ann_file``: where its raw files lie; by default beside it.
+        classes: of ``ann_file``: a file with the names of all classes, one a line.
+        on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
         cache_dir: where the store of a pickle lies; by default beside it.
 
     Raises:
-        DataError: data that is missing or damaged, no such split.
+        DataError: data or lists that are missing or damaged, no such split.
     """
 
     def __init__(
         self,
         data_path: str | None = None,
         ann_file: str | None = None,
-        split: str = "train",
+        split: str | None = None,
         stream: str = "joint",
         window_size: int = 100,
         num_clips: int = 1,
@@ -143,42 +160,64 @@ class Feeder(PoseFeeder):
         random_scale: float = 0.0,
         random_rot: float = 0.0,
         repeat: int = 1,
+        split_path: str | None = None,
         layout: str | Mapping[str, Any] | None = None,
         box_thr: float | None = None,
         valid_ratio: float | None = None,
+        img_shape: Sequence[int] | None = None,
+        boxes: Boxes = "best",
+        raw_folder: str | None = None,
+        classes: str | None = None,
         on_bad_sample: Literal["error", "skip"] = "error",
         bad_value_limit: float = BAD_VALUE_LIMIT,
         cache_dir: str | None = None,
     ) -> None:
         if (data_path is None) == (ann_file is None):
             raise DataError("give either data_path, a store written by tools.prepare_pose, or ann_file, PYSKL's pickle")
+        skeleton = None if layout is None else SkeletonLayout.get(layout)
         if ann_file is not None:
-            folder = str(Path(ann_file).resolve().parent)
-            recipe = Recipe(SkeletonLayout.get(layout or "coco17"), box_thr or 0.0, valid_ratio or 0.0, folder=folder)
-            store = open_annotations(Path(ann_file), recipe, cache_dir)
+            size = None if img_shape is None else (int(img_shape[0]), int(img_shape[1]))
+            folder = raw_folder or str(Path(ann_file).parent)
+            recipe = Recipe(skeleton, box_thr or 0.0, valid_ratio or 0.0, size, folder, boxes)
+            store = open_annotations(Path(ann_file), recipe, classes, cache_dir)
         else:
             store = _open_store(Path(str(data_path)))
-        if split not in store.meta["splits"]:
-            raise DataError(f"{store.path} has no split {split!r}; there are {', '.join(store.meta['splits'])}")
-        members, skeleton = np.flatnonzero(store.columns[f"in {split}"]), layout or store.meta["layout"]
+        split = choose_split(store, split)
+        members = np.flatnonzero(store.columns[f"in {split}"])
+        if split_path is not None and is_training(split):
+            skip, place = on_bad_sample == "skip", f"split {split} of {store.path}"
+            members = np.sort(listed_rows(Path(split_path), store.ids, members, place, skip))
         super().__init__(
-            store, members, SkeletonLayout.get(skeleton), store.meta["class_names"], split, is_training(split), stream,
-            window_size, repeat, on_bad_sample=on_bad_sample, bad_value_limit=bad_value_limit, num_clips=num_clips,
+            store, members, skeleton or SkeletonLayout.get(store.meta["layout"]), store.meta["class_names"], split,
+            is_training(split), stream, window_size, repeat, on_bad_sample=on_bad_sample, num_clips=num_clips,
             flip=flip, random_scale=random_scale, random_rot=random_rot,
         )  # fmt: skip
 
 
-def open_annotations(path: Path, recipe: Recipe, cache_dir: str | None = None) -> SkeletonStore:
+def choose_split(store: SkeletonStore, split: str | None) -> str:
+    """The split of a store by name; without a name the only one, or ``train``. DataError where there is none."""
+    there: list[str] = store.meta["splits"]
+    if split is None:
+        split = there[0] if len(there) == 1 else "train"
+    if split not in there:
+        raise DataError(f"{store.path} has no split {split!r}; there are {', '.join(there)}")
+    return split
+
+
+def open_annotations(
+    path: Path, recipe: Recipe, classes: str | None = None, cache_dir: str | None = None
+) -> SkeletonStore:
     """The store of an annotation pickle; packed again when the pickle has changed."""
     if not path.is_file():
-        raise DataError(f"annotation file {path} {kind_of(path)}; set ann_file to PYSKL's pickle")
-    name = f"{path.stem}-{recipe.layout.name}-{recipe.box_thr:g}-{recipe.valid_ratio:g}"
-    where = cache_folders(path, cache_dir), name, fingerprint_files([path], recipe)
+        raise DataError(f"annotation file {path} does not exist; set ann_file to PYSKL's pickle")
+    names = None if classes is None else read_class_names(Path(classes))
+    name = f"{path.stem}-{fingerprint_files([], recipe, names)}"  # recipes may differ between splits
+    where = cache_folders(path, cache_dir), name, fingerprint_files([path])
     packed = SkeletonStore.find(*where)
     if packed is not None:
         return packed
-    poses = read_poses(path, recipe)
-    return SkeletonStore.build(*where, lambda: map(read_pose, poses.poses), source=path, **poses.meta(recipe))
+    poses = read_poses(path, recipe, names)
+    return SkeletonStore.build(*where, lambda: map(read_pose, poses.poses), **poses.meta())
 
 
 def _open_store(path: Path) -> SkeletonStore:

@@ -6,14 +6,13 @@ Shapes: n sequences of the store, K classes.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .convert.ctrgcn_npz import open_arrays
-from .files import kind_of
+from .lists import listed_rows, read_list
 from .longtail import held_out_subjects
 from .ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from .store import DataError, SkeletonStore
@@ -108,19 +107,8 @@ class NTUData:
             DataError: no such file, names that occur twice or are not in the training set: how many, the first five.
         """
         self._need_subjects("split_path")
-        names = read_list(path)
-        rows = {self.store.ids[row]: row for row in self.train}
-        unknown = [name for name in names if name not in rows]
-        if unknown and not skip_unknown:
-            test = len(set(unknown) & {self.store.ids[row] for row in self.test})
-            raise DataError(
-                f"{path} names {len(unknown)} sequences that are not in the training set of {self.path}: "
-                f"{', '.join(unknown[:5])}{f' ({test} of them are in its test set)' if test else ''}. Is it the list "
-                "of another split? on_bad_sample: skip ignores them"
-            )
-        if unknown:
-            log.warning("%s: left out %d unknown sequences: %s", path, len(unknown), ", ".join(unknown[:5]))
-        return np.array([rows[name] for name in names if name in rows], dtype=np.int64)
+        place = f"the training set of {self.path}"
+        return listed_rows(path, self.store.ids, self.train, place, skip_unknown, others="its test set")
 
     def _need_subjects(self, purpose: str) -> np.ndarray:
         if self.subjects is None:
@@ -130,26 +118,6 @@ class NTUData:
                 "(CTR-GCN's skes_available_name.txt)"
             )
         return self.subjects
-
-
-def read_list(path: Path) -> list[str]:
-    """Names of sequences, one a line, with or without ``.skeleton``.
-
-    Raises:
-        DataError: no such file, no names, names that occur twice.
-    """
-    try:
-        names = [word.removesuffix(".skeleton") for word in path.read_text(encoding="utf-8").split()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"list {path} cannot be read ({error}); write one with python -m tools.make_longtail"
-        ) from error
-    again = [name for name, number in Counter(names).items() if number > 1]
-    if again:
-        raise DataError(f"{path} names {len(again)} sequences twice: {', '.join(again[:5])}")
-    if not names:
-        raise DataError(f"{path} is empty")
-    return names
 
 
 def _names_of(

@@ -121,30 +121,41 @@ def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
     return torch.where(which[:, None, None, None, None], mirrored, x)
 
 
-def turn_and_scale(x: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
-    """Turns the image of x (N, C, T, V, M) by angles (N,) in radians, then scales x and y by factors (N, 2)."""
-    cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
-    right, up = x[:, 0], x[:, 1]
-    turned = torch.stack([cos * right - sin * up, sin * right + cos * up], dim=1)
-    return torch.cat([turned * scale[:, :, None, None, None], x[:, 2:]], dim=1)
+def turn_and_scale(x: Tensor, angles: Tensor, scale: Tensor) -> Tensor:
+    """Turns x (N, C, T, V, M), then scales its first D coordinates by factors (N, D).
+
+    ``angles`` are in radians: (N, 1) turn the image, D = 2; (N, 3) turn about x, y and z, D = 3.
+    """
+    if angles.shape[1] == 3:
+        turned = rotate(x, rotation_matrices(angles))
+    else:
+        cos, sin = angles.cos()[..., None, None], angles.sin()[..., None, None]
+        right, up = x[:, 0], x[:, 1]
+        turned = torch.stack([cos * right - sin * up, sin * right + cos * up], dim=1)
+    return torch.cat([turned * scale[:, :, None, None, None], x[:, scale.shape[1] :]], dim=1)
 
 
-def pose_stream(x: Tensor, following: Tensor | None, layout: SkeletonLayout, stream: str) -> Tensor:
-    """2D joints x (N, 3, T, V, M) to one of the four streams, as PYSKL has them.
+def pose_stream(
+    x: Tensor, following: Tensor | None, layout: SkeletonLayout, stream: str, coordinates: int = 2
+) -> Tensor:
+    """Joints x (N, 3, T, V, M) to one of the four streams, as PYSKL has them.
 
-    A bone's score is the mean of its two joints' scores, and a motion's of the two frames' scores (docs/method.md,
-    "Body parts and coalitions"). For a motion, ``following`` are the next stored frames, same shape.
+    Channels after the ``coordinates`` are scores: a bone's is the mean of its two joints' scores, and a motion's of the
+    two frames' scores (docs/method.md, "Body parts and coalitions"). For a motion, ``following`` are the next stored
+    frames, same shape.
     """
     if stream.startswith("bone"):
-        x, following = _bones(x, layout), None if following is None else _bones(following, layout)
-    if following is None:
-        return x
-    return torch.cat([following[:, :2] - x[:, :2], (following[:, 2:] + x[:, 2:]) / 2], dim=1)
+        nearer = _index(tuple(layout.parents()), x.device)
+        x = _differences(x[:, :, :, nearer], x, coordinates)
+        following = None if following is None else _differences(following[:, :, :, nearer], following, coordinates)
+    return x if following is None else _differences(x, following, coordinates)
 
 
-def _bones(x: Tensor, layout: SkeletonLayout) -> Tensor:
-    nearer = x[:, :, :, _index(tuple(layout.parents()), x.device)]
-    return torch.cat([x[:, :2] - nearer[:, :2], (x[:, 2:] + nearer[:, 2:]) / 2], dim=1)
+def _differences(x: Tensor, other: Tensor, coordinates: int) -> Tensor:
+    """The coordinates of ``other`` minus those of x, and the mean of their scores."""
+    return torch.cat(
+        [other[:, :coordinates] - x[:, :coordinates], (other[:, coordinates:] + x[:, coordinates:]) / 2], 1
+    )
 
 
 def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:

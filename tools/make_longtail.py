@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from feeders.files import write_atomically
+from feeders.lists import read_list
 from feeders.longtail import PROFILES, long_tailed_subset, shot_groups
-from feeders.ntu_data import read_list
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from feeders.store import DataError, SkeletonStore
 from processor.command_line import run_command

@@ -14,7 +14,7 @@ from pathlib import Path
 from feeders.convert.ctrgcn_npz import write_arrays
 from feeders.convert.ntu_raw import choose_sources, read_source
 from feeders.convert.prepare import find_sources, prepare, report_table
-from feeders.ntu_data import read_list
+from feeders.lists import read_list
 from feeders.ntu_protocols import PROTOCOLS
 from processor.command_line import run_command
 from processor.host import usable_cores

@@ -1,8 +1,10 @@
-"""PYSKL's annotation pickle -> a store of 2D poses: ``python -m tools.prepare_pose k400_hrnet.pkl --out data/k400``
+"""PYSKL's annotation pickle -> a store of 2D poses or 3D skeletons.
 
-The pickle is read by a reader of arrays and plain containers that runs no code. At most two people are kept, by score.
-Sequences that cannot be used are left out; ``report.json`` and a table at the end name them. After a stop the same
-command continues where it was.
+``python -m tools.prepare_pose ntu60_3danno.pkl --out data/ntu60_3d``
+
+A reader of arrays and plain containers, which runs no code, takes sequence by sequence from the pickle. At most two
+people are kept. 3D skeletons are centred and turned as PYSKL does it. Sequences that cannot be used are left out;
+``report.json`` and a table at the end name them. After a stop the same command continues where it was.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from feeders.convert.prepare import prepare, report_table
-from feeders.convert.pyskl import Recipe, read_pose, read_poses
+from feeders.convert.pyskl import Recipe, read_class_names, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore, fingerprint_files
 from processor.command_line import run_command
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
@@ -45,25 +47,19 @@ def split_table(store: SkeletonStore, splits: list[str]) -> str:
     return "\n".join(lines)
 
 
-def class_names(path: Path) -> list[str]:
-    """Names, one a line."""
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if len(set(names)) < len(names):
-        raise DataError(f"--classes {path}: a name occurs twice")
-    return names
-
-
 def main(words: list[str] | None = None) -> int:
     """Runs one command line; returns the exit code."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("annotations", type=Path, metavar="ANNOTATIONS.pkl")
     options.add_argument("--out", type=Path, required=True, help="folder of the store")
-    options.add_argument("--layout", default="coco17", help=f"{', '.join(LAYOUTS)} or a YAML file")
+    options.add_argument("--layout", help=f"{', '.join(LAYOUTS)} or a YAML file; by default by the number of joints")
     options.add_argument("--raw_folder", type=Path, help="folder of raw files; by default the pickle's")
     options.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, in the labels' order")
     options.add_argument("--box_thr", type=float, default=0.0, help="leave out boxes with a lower score (0 .. 1)")
     few = "leave out training sequences with boxes in a smaller share of the frames (0 .. 1)"
     options.add_argument("--valid_ratio", type=float, default=0.0, help=few)
+    order = "published: all boxes outside training, the first two of a frame; best: those with the largest scores"
+    options.add_argument("--boxes", choices=["best", "published"], default="best", help=order)
     options.add_argument("--img_shape", type=int, nargs=2, metavar=("H", "W"), help="of annotations that have none")
     add_options(options)
     return run_command(run, options, words)
@@ -73,15 +69,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Reads the pickle, prepares the store, prints the report and the splits."""
     if not 0 <= arguments.box_thr <= 1 or not 0 <= arguments.valid_ratio <= 1:
         raise DataError("--box_thr and --valid_ratio must be shares in 0 .. 1")
+    layout = None if arguments.layout is None else read_layout(arguments.layout)
     img_shape = tuple(arguments.img_shape) if arguments.img_shape else None
     folder = str(arguments.raw_folder or arguments.annotations.parent)
-    recipe = Recipe(read_layout(arguments.layout), arguments.box_thr, arguments.valid_ratio, img_shape, folder)
-    names = class_names(arguments.classes) if arguments.classes else None
-    poses = read_poses(arguments.annotations, recipe, None if names is None else len(names))
+    recipe = Recipe(layout, arguments.box_thr, arguments.valid_ratio, img_shape, folder, arguments.boxes)
+    names = read_class_names(arguments.classes) if arguments.classes else None
+    poses = read_poses(arguments.annotations, recipe, names)
     fingerprint = fingerprint_files([arguments.annotations], recipe, names)
     store, report = prepare(
         arguments.out, arguments.annotations.stem, poses.poses, read_pose, {}, arguments.jobs, arguments.strict,
-        arguments.overwrite, fingerprint, **poses.meta(recipe, names),
+        arguments.overwrite, fingerprint, **poses.meta(),
     )  # fmt: skip
     print(f"{arguments.out}\n{report_table(report)}\n{split_table(store, poses.splits)}")
 

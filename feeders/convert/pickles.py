@@ -222,7 +222,7 @@ def _ordered(pairs: Iterable[tuple[Any, Any]] = ()) -> OrderedDict[Any, Any]:
 
 
 def _count(item: Any, most: int, known: dict[int, int], depth: int = 0) -> int:
-    """Items of containers in each other; one that is named twice counts twice, as its reader will see it.
+    """Items of containers and arrays in each other; what is named twice counts twice, as its reader will see it.
 
     ``known`` holds the containers counted so far, by id. UnpicklingError for more than ``most`` items, more than
     ``DEEPEST`` containers in each other (also one that holds itself), and whole numbers of more than ``LONGEST`` bits.
@@ -238,7 +238,7 @@ def _count(item: Any, most: int, known: dict[int, int], depth: int = 0) -> int:
     else:
         if isinstance(item, int) and item.bit_length() > LONGEST:
             raise pickle.UnpicklingError(f"a whole number of {item.bit_length()} bits")
-        return 1
+        return prod(item.shape) if isinstance(item, (np.ndarray, StoredArray)) else 1
     if depth == DEEPEST:
         raise pickle.UnpicklingError(f"more than {DEEPEST} containers in each other")
     if id(item) not in known:

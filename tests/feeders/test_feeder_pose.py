@@ -97,7 +97,7 @@ def test_turn_and_scale(pickled):
     x = feeder.batch(np.arange(8), draws=draws).double()
     feeder.random_rot = feeder.random_scale = 0.0
     straight = feeder.batch(np.arange(8), draws=draws).double()
-    angle = (draws.rotation.double() * 2 - 1) * 0.3
+    angle = (draws.rotation[:, 0].double() * 2 - 1) * 0.3
     scale = 1 + (draws.scale.double() * 2 - 1) * 0.2
     for sample in range(8):
         turn = torch.tensor([[angle[sample].cos(), -angle[sample].sin()], [angle[sample].sin(), angle[sample].cos()]])

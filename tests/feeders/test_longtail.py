@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feeders.lists import read_list
 from feeders.longtail import exponential_counts, held_out_subjects, long_tailed_subset, step_counts
-from feeders.ntu_data import read_list
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from feeders.store import DataError
 from tests.conftest import ntu_names, write_ntu_store

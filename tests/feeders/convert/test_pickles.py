@@ -220,6 +220,7 @@ BOMBS = {
     "lists": (pickle.dumps({"x": nested(10, 9)}), "name each other again and again"),
     "dicts": (pickle.dumps(nested(1000, 3, {"a": [1, 2]})), "name each other again and again"),
     "objects": (pickle.dumps(np.array([nested(100, 4), None], dtype=object)), "name each other again and again"),
+    "arrays": (pickle.dumps([np.zeros(5000, np.int8)] * 300), "name each other again and again"),
     "itself": (pickle.dumps(CYCLE), "more than 32 containers"),
     "deep": (b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".", "more than 32 containers"),
     "key": (b"\x80\x02}" + twins(60) + b"K\x01s.", "tuples in tuples"),

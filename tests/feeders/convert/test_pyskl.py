@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 
 from feeders.convert.pyskl import Pose, Recipe, read_pose, read_poses
+from feeders.convert.pyskl_3d import prepare_skeleton
+from feeders.feeder_pose import Feeder
 from feeders.store import DataError, SkeletonStore
 from shapmix.skeleton import LAYOUTS
 from tests.conftest import annotations, write_pickle
 from tools import prepare_pose
 
-RECIPE = Recipe(LAYOUTS["coco17"])
+RECIPE = Recipe()
 
 
 def pose(one: dict, split: str = "train", **recipe: object) -> Pose:
-    return Pose(one, {split: 1}, Recipe(LAYOUTS["coco17"], **recipe))
+    return Pose(one, {split: 1}, Recipe(**recipe), LAYOUTS["coco17"])
 
 
 def people(scores: list[float], frames: int = 3) -> dict:
@@ -92,12 +94,31 @@ def test_raw_file(tmp_path):
     write_pickle(tmp_path / "raw" / "1.pkl", {"a": one.pop("keypoint")})
     one["raw_file"] = "somewhere/else/1.pkl"
     assert places(read_pose(pose(one, folder=str(tmp_path / "raw")))) == [[0, 0], [1, 0]]
-    assert "name its folder with --raw_folder" in read_pose(pose(one, folder=str(tmp_path / "x"))).problem
+    assert "name its folder as raw_folder" in read_pose(pose(one, folder=str(tmp_path / "x"))).problem
     missing = read_pose(pose({**one, "frame_dir": "b"}, folder=str(tmp_path / "raw")))
     assert "somewhere/else/1.pkl does not hold this sequence" in missing.problem
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "1.pkl").write_bytes((tmp_path / "raw" / "1.pkl").read_bytes()[:-20])
     assert "damaged, cut off" in read_pose(pose(one, folder=str(tmp_path / "cut"))).problem
+
+
+def test_raw_file_as_kinetics_has_it(tmp_path):
+    one = boxes([1, 4], [0.9, 0.9])
+    write_pickle(tmp_path / "1.pkl", {"a": {"keypoint": one.pop("keypoint")}, "b": {}})
+    one["raw_file"] = "1.pkl"
+    assert places(read_pose(pose(one, folder=str(tmp_path)))) == [[0, 0], [1, 0]]
+    assert "does not hold this sequence" in read_pose(pose({**one, "frame_dir": "b"}, folder=str(tmp_path))).problem
+
+
+def test_boxes_as_published():
+    """At test time all boxes, and the first two; in training the threshold comes with valid_ratio."""
+    one = boxes([1, 1, 1, 4, 7, 7], [0.2, 0.9, 0.5, 0.3, 0.8, 0.9])
+    recipe = {"box_thr": 0.5, "boxes": "published"}
+    assert places(read_pose(pose(one, "val", **recipe))) == [[0, 1], [3, 0], [4, 5]]
+    assert places(read_pose(pose(one, **recipe))) == [[0, 1], [3, 0], [4, 5]]
+    assert places(read_pose(pose(one, **recipe, valid_ratio=0.1))) == [[1, 2], [4, 5]]
+    assert places(read_pose(pose(one, "val", **recipe, valid_ratio=0.1))) == [[0, 1], [3, 0], [4, 5]]
+    assert places(read_pose(pose(one, "val", box_thr=0.5))) == [[1, 2], [5, 4]], "by default the best"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +131,9 @@ def test_raw_file(tmp_path):
         ({"keypoint": np.ones((1, 0, 17, 2)), "keypoint_score": np.ones((1, 0, 17))}, "no frames"),
         ({"keypoint": np.ones((1, 3, 18, 2))}, "other joints: 18 joints, layout coco17 has 17; name theirs"),
         ({"keypoint": np.ones((1, 3, 133, 2))}, "other joints: 133 joints, layout coco17 has 17"),
+        ({"keypoint": [[["x" * 9] * 17] * 3]}, "bad shape: keypoint is (1, 3, 17), wanted"),
+        ({"keypoint": [[[["x" * 9, 1]] * 17] * 3]}, "damaged: could not convert string to float"),
+        ({"keypoint": [[[[1, 1]] * 17, [[1, 1]] * 16]]}, "damaged: setting an array element with a sequence"),
         ({"keypoint": np.array([["x"]])}, "bad type: keypoint holds <U1, wanted numbers"),
         ({"img_shape": None}, "no image size"),
         ({"img_shape": (0, 5)}, "no image size: img_shape is 0 x 5"),
@@ -142,6 +166,111 @@ def test_scores_that_are_missing():
     assert read_pose(pose(one)).problem.startswith("no scores")
 
 
+# --- 3D skeletons ----------------------------------------------------------------------------------------------------
+
+
+def skeletons(number: int = 12, joints: int = 25, seed: int = 0) -> dict:
+    """What a 3D pickle of PYSKL holds: one or two people, in 3 classes, the first two thirds for training."""
+    rng = np.random.default_rng(seed)
+    made = [
+        {
+            "frame_dir": f"S001C001P001R001A{index:03d}",
+            "label": index % 3,
+            "keypoint": rng.normal(size=(1 + index % 2, int(rng.integers(5, 30)), joints, 3)).astype(np.float32),
+        }
+        for index in range(number)
+    ]
+    names = [one["frame_dir"] for one in made]
+    split = {"xsub_train": names[: 2 * number // 3], "xsub_val": names[2 * number // 3 :]}
+    return {"split": split, "annotations": made}
+
+
+def turned(sequence: np.ndarray, centre: int) -> None:
+    """Asserts that the first person of a prepared sequence (L, M, V, C) stands upright at the origin."""
+    first = sequence[0, 0].astype(float)
+    np.testing.assert_allclose(first[centre], 0, atol=1e-6)
+    across = first[8] - first[4]
+    np.testing.assert_allclose(across[1:], 0, atol=1e-5)
+    assert across[0] > 0
+
+
+@pytest.mark.parametrize(("joints", "layout", "centre"), [(25, "ntu25", 1), (20, "ucla20", 19), (17, "coco17", 16)])
+def test_skeletons_become_a_store(tmp_path, joints, layout, centre):
+    """The layout and the centre follow from the number of joints."""
+    content = skeletons(joints=joints)
+    content["annotations"][3]["keypoint"][0, ::2] = 0  # so the second person has more frames
+    store = prepared(tmp_path, content, "--jobs", "2")
+    assert (store.meta["layout"], store.meta["splits"]) == (layout, ["xsub_train", "xsub_val"])
+    assert store.frames.shape[1:] == (2, joints, 3)
+    assert store.frames.dtype == np.float32
+    assert set(store.columns) == {"in xsub_train", "in xsub_val"}
+    for number, one in enumerate(content["annotations"]):
+        sequence, keypoint = store.sequence(number), one["keypoint"]
+        assert len(sequence) == keypoint.shape[1]
+        turned(sequence, centre)
+        shapes = np.linalg.norm(sequence[:, :, 3] - sequence[:, :, 5], axis=-1)  # lengths stay
+        order = [1, 0] if number == 3 else range(len(keypoint))
+        for place, person in enumerate(order):
+            there = (keypoint[person] != 0).any(axis=(1, 2))
+            wanted = np.linalg.norm(keypoint[person, :, 3] - keypoint[person, :, 5], axis=-1)
+            np.testing.assert_allclose(shapes[:, place], wanted, atol=1e-5)
+            np.testing.assert_array_equal((sequence[:, place] != 0).any(axis=(1, 2)), there)
+    assert store.sequence(0)[:, 1].max() == 0, "a second person who is not there"
+
+
+def test_most_frames_first():
+    """Three people of 2, 4 and 3 frames: the second and the third stay, in the frames of the second."""
+    keypoint = np.zeros((3, 6, 25, 3))
+    for person, frames in enumerate(([0, 1], [1, 2, 3, 5], [0, 1, 2])):
+        keypoint[person, frames] = np.random.default_rng(person).normal(size=(len(frames), 25, 3))
+    frames = prepare_skeleton(keypoint, 2)
+    assert frames.shape == (4, 2, 25, 3)
+    assert (frames != 0).any(axis=(2, 3)).tolist() == [[True, True], [True, True], [True, False], [True, False]]
+
+
+def test_against_the_axis_nothing_turns():
+    keypoint = np.random.default_rng(0).normal(size=(1, 2, 25, 3))
+    keypoint[0, 0, 1] = keypoint[0, 0, 0] - [0, 0, 1]
+    keypoint[0, 0, 8] = keypoint[0, 0, 4] - [1, 0, 0]
+    np.testing.assert_allclose(prepare_skeleton(keypoint, 2)[:, 0], keypoint[0] - keypoint[0, 0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"keypoint": np.zeros((2, 5, 25, 3))}, "no people: all 5 frames are 0"),
+        ({"keypoint": np.zeros((0, 5, 25, 3))}, "no people: keypoint is (0, 5, 25, 3)"),
+        (
+            {"keypoint": np.ones((1, 5, 25, 2))},
+            "bad shape: keypoint is (1, 5, 25, 2), wanted (people",
+        ),
+        ({"keypoint": np.ones((1, 5, 20, 3))}, "other joints: 20 joints, layout ntu25 has 25"),
+        ({"keypoint_score": np.ones((1, 5, 25))}, "bad shape: keypoint is (1, 20, 25, 3), wanted"),
+    ],
+)
+def test_bad_skeletons(tmp_path, change, problem):
+    content = skeletons()
+    content["annotations"][4] |= {"keypoint": np.ones((1, 20, 25, 3)), **change}
+    samples = [read_pose(one) for one in read_poses(write_pickle(tmp_path / "a.pkl", content), RECIPE).poses]
+    assert [sample.id for sample in samples if sample.problem] == ["S001C001P001R001A004"]
+    assert samples[4].problem.startswith(problem)
+
+
+def test_a_bare_list_is_one_split(tmp_path):
+    """NW-UCLA as users of PYSKL have it: a list in a file of its own for each split."""
+    content = skeletons(joints=20)["annotations"]
+    train, test = (write_pickle(tmp_path / f"ucla_{name}.pkl", content[some]) for name, some in PARTS.items())
+    feeders = [Feeder(ann_file=str(path), window_size=16) for path in (train, test)]
+    assert [(one.split, one.training, len(one), one.layout.name) for one in feeders] == [
+        ("ucla_train", True, 9, "ucla20"),
+        ("ucla_test", False, 3, "ucla20"),
+    ]
+    with pytest.raises(DataError, match=r"has no split 'train'; there are ucla_test"):
+        Feeder(ann_file=str(test), split="train")
+
+
+PARTS = {"train": slice(9), "test": slice(9, None)}
+
 # --- the pickle ------------------------------------------------------------------------------------------------------
 
 
@@ -150,14 +279,26 @@ def test_scores_that_are_missing():
     [
         (lambda content: content.pop("split"), ["holds annotations", "wanted a dict of split and annotations"]),
         (lambda content: content["annotations"].clear(), ["a list of annotations, not empty"]),
-        (lambda content: content["annotations"][3].pop("label"), ["annotation 3 has no frame_dir or no label"]),
+        (lambda content: content["annotations"][3].pop("label"), ["video_003 (annotation 3) has no label"]),
         (lambda content: content["annotations"][3].update(frame_dir="video_001"), ["1 names occur twice: video_001"]),
         (lambda content: content["split"]["val"].append("ghost"), ["split val names 1 sequences", "ghost"]),
+        (lambda content: content["annotations"][3].pop("frame_dir"), ["annotation 3 (label 0) has no frame_dir"]),
+        (lambda content: content["annotations"][3].update(frame_dir=None), ["annotation 3 (label 0)", "but None"]),
+        (lambda content: content["annotations"].insert(3, "video"), ["annotation 3 is a str, wanted a dict"]),
+        (lambda content: content["split"].update(val="video_003"), ["split val is 'video_003'; wanted a list"]),
+        (lambda content: content["split"].update(val=None), ["split val is None; wanted a list of names"]),
+        (lambda content: content.update(split=["train"]), ["a dict of splits"]),
         (lambda content: content["annotations"][3].update(label=-1), ["video_003 has label -1"]),
+        (lambda content: content["annotations"][3].update(label=True), ["video_003 has label True"]),
+        (lambda content: content["annotations"][3].update(label=[0, 1, 0]), ["video_003 has label [0, 1, 0]"]),
+        (
+            lambda content: content["annotations"][3].update(label=10**12),
+            ["labels go up to 1000000000000 (video_003), far more than its 12 sequences, but 999999999997"],
+        ),
         (lambda content: content["annotations"][3].update(label="run"), ["video_003 has label 'run'"]),
         (
             lambda content: content["annotations"][3].update(label=5),
-            ["labels go up to 5, but 2 of them do not occur: 3, 4", "--classes"],
+            ["labels go up to 5 (video_003), but 2 of them do not occur: 3, 4", "give classes: a file"],
         ),
     ],
 )
