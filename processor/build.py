@@ -113,7 +113,10 @@ def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("
 
 
 def _feeder(config: Config, feeder_class: type, split: Split) -> Any:
-    args = ({"split": split} if "split" in parameters(feeder_class) else {}) | config.split_args(split)
+    known: dict[str, Any] = {"split": split}
+    if config.layout is not None and issubclass(feeder_class, StoreFeeder):  # in a Dataset it may mean something else
+        known["layout"] = config.layout
+    args = {name: value for name, value in known.items() if name in parameters(feeder_class)} | config.split_args(split)
     try:
         return feeder_class(**args)
     except TypeError as error:
