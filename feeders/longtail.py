@@ -8,7 +8,7 @@ Shapes: n sequences, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,6 +29,29 @@ def step_counts(n_max: int, imbalance: float, num_class: int) -> list[int]:
 
 
 PROFILES = {"exp": exponential_counts, "step": step_counts}
+
+
+def permuted(counts: Sequence[int], order_seed: int | None) -> list[int]:
+    """The counts for the classes in a random order, by numpy's RandomState; None: class k has ``counts[k]``."""
+    order = np.arange(len(counts)) if order_seed is None else np.random.RandomState(order_seed).permutation(len(counts))
+    return [counts[place] for place in order]
+
+
+def largest_n_max(
+    labels: np.ndarray,
+    order_seed: int | None,
+    profile: Callable[[int, float, int], list[int]],
+    imbalance: float,
+    num_class: int,
+) -> int:
+    """The largest ``n_max`` for which no class of ``labels`` (n,) has too few samples; at least 1."""
+    present = np.bincount(labels, minlength=num_class)
+    low, high = 1, int(present.max(initial=1))
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = (present >= permuted(profile(middle, imbalance, num_class), order_seed)).all()
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
 
 
 def long_tailed_subset(

@@ -1,57 +1,53 @@
 """A long-tailed training list: ``python -m tools.make_longtail --store data/ntu120 --split xsub --imbalance 100``
 
 BRL's protocol: the counts of the classes fall exponentially (or in one step) from ``--n_max`` by the factor
-``--imbalance``; so many sequences of each class are selected at random. The list is written to
-``data/ntu_lt/NTU120_xsub_exp_100.txt``, which the configs name as ``split_path``. For NTU 120 it is the published list.
+``--imbalance``; so many sequences of each class are selected at random. The source is a store of any data set, PYSKL's
+pickle, or a list of NTU's names. The list is written to ``data/ntu_lt/NTU120_xsub_exp_100.txt``, which the configs name
+as ``split_path``. For NTU 120, in any form, it is the published list.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from feeders.files import write_atomically
 from feeders.lists import read_list
-from feeders.longtail import PROFILES, long_tailed_subset, shot_groups
-from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
-from feeders.store import DataError, SkeletonStore
+from feeders.longtail import PROFILES, largest_n_max, long_tailed_subset, permuted, shot_groups
+from feeders.store import DataError
+from feeders.training_sets import training_set
 from processor.command_line import run_command
 
 
-def summary(counts: list[int]) -> str:
+def summary(counts: list[int], names: Sequence[str]) -> str:
     """Counts and shot groups as text."""
     lines = [f"{'class':<28}{'sequences':>10}"]
-    lines += [f"{name:<28}{count:>10}" for name, count in zip(CLASSES, counts, strict=False)]
+    lines += [f"{name:<28}{count:>10}" for name, count in zip(names, counts, strict=True)]
     groups = ", ".join(f"{len(members)} {group}" for group, members in shot_groups(counts).items())
     imbalance = f"{max(counts) / min(counts):g}" if min(counts) else "infinite"
     lines.append(f"{sum(counts)} sequences in {len(counts)} classes ({groups}), imbalance {imbalance}")
     return "\n".join(lines)
 
 
-def select(options: argparse.Namespace) -> tuple[str, list[str], list[int]]:
-    """File name of the list, names of the selected sequences, and counts of the classes."""
-    if options.store is not None:
-        store = SkeletonStore(options.store)
-        names, dataset = store.ids, store.meta["name"]
-    else:
-        names, dataset = read_list(options.names), "ntu120"
-    dataset = options.dataset or dataset
-    if f"{dataset}_{options.split}" not in PROTOCOLS:
-        raise DataError(f"no protocol {dataset}_{options.split}; there are {', '.join(PROTOCOLS)}")
-    protocol, columns = PROTOCOLS[f"{dataset}_{options.split}"], parse_names(names, options.store or options.names)
-    rows = protocol.rows(columns, train=True)
-    labels = columns["action"][rows] - 1
-    n_max = protocol.n_max if options.n_max is None else options.n_max
-    wanted = PROFILES[options.profile](n_max, options.imbalance, protocol.num_class)
-    selected = rows[long_tailed_subset(labels, wanted, options.seed, options.allow_fewer)]
-    counts = np.bincount(columns["action"][selected] - 1, minlength=protocol.num_class).tolist()
-    file = f"{dataset.upper()}_{options.split}_{options.profile}_{options.imbalance:g}"
-    file += f"_max_{n_max}" if n_max != protocol.n_max else ""
+def select(options: argparse.Namespace) -> tuple[str, list[str], str]:
+    """File name of the list, names of the selected sequences, and the counts of the classes as text."""
+    source = training_set(options.store, options.ann_file, options.names, options.dataset, options.split)
+    profile = PROFILES[options.profile]
+    n_max = source.n_max if options.n_max is None else options.n_max
+    if n_max is None:
+        n_max = largest_n_max(source.labels, options.order_seed, profile, options.imbalance, source.num_class)
+    wanted = permuted(profile(n_max, options.imbalance, source.num_class), options.order_seed)
+    kept = long_tailed_subset(source.labels, wanted, options.seed, options.allow_fewer)
+    counts = np.bincount(source.labels[kept], minlength=source.num_class).tolist()
+    file = f"{source.name}_{options.profile}_{options.imbalance:g}"
+    file += f"_max_{n_max}" if n_max != source.n_max else ""
     file += f"_seed_{options.seed}" if options.seed else ""
-    return f"{file}.txt", [names[row] for row in selected], counts
+    file += f"_order_{options.order_seed}" if options.order_seed is not None else ""
+    return f"{file}.txt", [source.names[row] for row in kept], summary(counts, source.class_names)
 
 
 def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
@@ -66,9 +62,9 @@ def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
 
 def run(options: argparse.Namespace) -> None:
     """Selects the sequences, writes the list, prints the counts."""
-    file, names, counts = select(options)
+    file, names, table = select(options)
     path = write(options.out, file, names, options.overwrite)
-    print(f"{summary(counts)}\n{path}")
+    print(f"{table}\n{path}")
     if file.startswith("NTU60"):
         print("(to compare with published results use BRL's own NTU60 lists, selected from an unsorted listing)")
 
@@ -77,14 +73,20 @@ def main(words: list[str] | None = None) -> int:
     """Runs one command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--store", type=Path, help="written by tools.prepare_ntu")
-    source.add_argument("--names", type=Path, help="instead: the names of all sequences, one a line")
-    parser.add_argument("--dataset", choices=["ntu60", "ntu120"], help="by default the store's, ntu120 for --names")
-    parser.add_argument("--split", required=True, choices=["xsub", "xview", "xset"])
+    source.add_argument("--store", type=Path, help="of tools.prepare_ntu, tools.prepare_pose or a feeder")
+    source.add_argument("--ann_file", type=Path, help="instead: PYSKL's pickle, read as the feeder reads it")
+    source.add_argument("--names", type=Path, help="instead: the names of all sequences of NTU, one a line")
+    parser.add_argument(
+        "--dataset", choices=["ntu60", "ntu120"], help="of NTU's names; by default the store's, or ntu120"
+    )
+    parser.add_argument("--split", help="xsub, xview or xset of NTU, or the training split of the store or pickle")
     parser.add_argument("--imbalance", type=float, required=True, help="largest count / smallest count")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="exp")
-    parser.add_argument("--n_max", type=int, help="largest count; by default the protocol's, 600 (ntu120 xset: 400)")
+    parser.add_argument(
+        "--n_max", type=int, help="largest count; by default 600 for NTU (ntu120 xset: 400), else all it has"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the selection; 0 for the published lists")
+    parser.add_argument("--order-seed", type=int, help="permutes which classes are rare; by default the last ones")
     parser.add_argument("--allow-fewer", action="store_true", help="accept classes that have fewer sequences")
     parser.add_argument("--out", type=Path, default=Path("data/ntu_lt"), help="folder, or a .txt file")
     parser.add_argument("--overwrite", action="store_true", help="replace another list of that name")

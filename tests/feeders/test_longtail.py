@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feeders.feeder_pose import Feeder
 from feeders.lists import read_list
 from feeders.longtail import exponential_counts, held_out_subjects, long_tailed_subset, step_counts
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from feeders.store import DataError
-from tests.conftest import ntu_names, write_ntu_store
-from tools import make_longtail
+from feeders.synthetic import Feeder as Synthetic
+from tests.conftest import annotations, ntu_names, write_ntu_store, write_pickle
+from tools import make_longtail, prepare_pose
 
 # --- counts ----------------------------------------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ def test_list_from_a_store(store, tmp_path, capsys):
 
 
 def test_shot_groups(capsys):
-    text = make_longtail.summary([101, 100, 20, 19, 0])
+    text = make_longtail.summary([101, 100, 20, 19, 0], CLASSES[:5])
     assert "240 sequences in 5 classes (1 many, 2 medium, 2 few), imbalance infinite" in text
     assert CLASSES[4] in text
 
@@ -289,6 +291,67 @@ def test_ntu60_out_of_an_ntu120_store(tmp_path):
     assert max(parse_names(read_list(tmp_path / "NTU60_xsub_exp_4_max_8.txt"))["action"]) == 60
     assert make_longtail.main([*common, "--allow-fewer"]) == 0
     assert max(parse_names(read_list(tmp_path / "NTU120_xsub_exp_4_max_8.txt"))["action"]) == 120
+
+
+# --- any store, any pickle -------------------------------------------------------------------------------------------
+
+
+def cut(tmp_path, *words: str, imbalance: str = "4") -> tuple[str, list[str]]:
+    """Name and contents of the list that the command writes."""
+    out = tmp_path / "lists"
+    known = set(out.iterdir()) if out.is_dir() else set()
+    assert make_longtail.main([*words, "--imbalance", imbalance, "--out", str(out)]) == 0
+    (path,) = set(out.iterdir()) - known
+    return path.name, read_list(path)
+
+
+def test_ntu_from_its_3d_pickle(tmp_path):
+    """Names decide: the list of a pickle, of its store and of the names alone are the same one."""
+    made = [
+        {"frame_dir": name, "label": int(name[-3:]) - 1, "keypoint": np.ones((1, 2, 25, 3), np.float32)}
+        for name in sorted(NAMES, key=lambda name: name[::-1])
+    ]
+    path = write_pickle(tmp_path / "ntu60_3danno.pkl", {"split": {"xsub_train": NAMES[:9]}, "annotations": made})
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    options = ["--split", "xsub", "--n_max", "8"]
+    name, wanted = cut(tmp_path, "--names", str(tmp_path / "names.txt"), "--dataset", "ntu60", *options)
+    (tmp_path / "lists" / name).unlink()
+    assert cut(tmp_path, "--ann_file", str(path), *options) == (name, wanted)
+    (tmp_path / "lists" / name).unlink()
+    assert prepare_pose.main([str(path), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    options[1] = "xsub_train"
+    assert cut(tmp_path, "--store", str(tmp_path / "store"), *options) == (name, wanted)
+
+
+def test_any_split_of_any_pickle(tmp_path, capsys):
+    """By default as many as fit; --order-seed says which classes are rare; the feeder takes the list."""
+    path = str(write_pickle(tmp_path / "mine.pkl", annotations(60)))
+    words = ["--ann_file", path, "--split", "train"]
+    name, names = cut(tmp_path, *words)
+    assert name == "mine_train_exp_4_max_14.txt"
+    feeder = Feeder(ann_file=path, split_path=str(tmp_path / "lists" / name))
+    assert sorted(feeder.ids) == sorted(names)
+    assert np.bincount(feeder.labels).tolist() == [14, 7, 3]
+    counts = []
+    for seed in range(6):
+        name, _ = cut(tmp_path, *words, "--n_max", "12", "--order-seed", str(seed))
+        assert name == f"mine_train_exp_4_max_12_order_{seed}.txt"
+        feeder = Feeder(ann_file=path, split_path=str(tmp_path / "lists" / name))
+        counts.append(tuple(np.bincount(feeder.labels).tolist()))
+    assert len(set(counts)) > 1
+    assert {tuple(sorted(count)) for count in counts} == {(3, 6, 12)}
+    for split, wanted in (("val", "is no training set"), ("xsub", "has no split 'xsub'; there are train, val")):
+        fails(capsys, make_longtail.main([*words[:3], split, "--imbalance", "4", "--out", str(tmp_path)]), wanted)
+
+
+def test_a_store_of_one_set(tmp_path, capsys):
+    store = Synthetic(n_max=20, imbalance=1, cache_dir=str(tmp_path)).store
+    name, names = cut(tmp_path, "--store", str(store.path), imbalance="10")
+    assert name.endswith("_exp_10_max_20.txt")
+    labels = [store.labels[store.ids.index(one)] for one in names]
+    assert np.bincount(labels).tolist() == exponential_counts(20, 10, 12)
+    words = ["--store", str(store.path), "--split", "train", "--imbalance", "4", "--out", str(tmp_path)]
+    fails(capsys, make_longtail.main(words), "it is one set: leave out --split")
 
 
 def test_read_list(tmp_path):
