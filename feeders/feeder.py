@@ -53,13 +53,13 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         repeat: how often an epoch shows every sequence.
         sampler: ``instance`` shows every sequence once an epoch; see feeders.loader for the others.
         on_bad_sample: what to do with training sequences that cannot be used: ``error``, or ``skip`` (the log names
-            and counts them). In other splits they are always an error.
-        bad_value_limit: sequences with a larger absolute value cannot be used: one such value spoils batch norm's
-            running variance for good.
+            and counts them). In other splits they are always an error, unless ``skips_held_out``.
 
     Raises:
         DataError: no sequence in the split, sequences that cannot be used, another number of joints than the layout.
     """
+
+    skips_held_out = False  # whether on_bad_sample: skip shrinks validation and test sets too
 
     def __init__(
         self,
@@ -155,21 +155,18 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
 
     def _usable(self, members: np.ndarray, on_bad_sample: str, limit: float) -> np.ndarray:
         """The members without those that the store says cannot be used."""
-        store, problems = self.store, dict(self.store.problems)
-        for member in members[store.largest[members] > limit]:
-            problems[store.ids[member]] = (
-                f"has values up to {store.largest[member]:.3g}, above bad_value_limit {limit:g}"
-            )
-        bad = [member for member in members if store.ids[member] in problems]
-        first = [store.ids[member] for member in bad[:5]]
-        named = "; ".join(f"{name} {problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
-        if bad and not (on_bad_sample == "skip" and self.training):
+        bad = [member for member in members if self.store.ids[member] in self.store.problems]
+        first = [self.store.ids[member] for member in bad[:5]]
+        named = "; ".join(f"{name} {self.store.problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
+        skippable, kind = self.training or self.skips_held_out, "training" if self.training else self.split
+        if bad and not (on_bad_sample == "skip" and skippable):
+            where = "train" if self.training else "test"
             raise DataError(
                 f"{len(bad)} {self.split} sample(s) cannot be used: {named}. Fix or remove them"
-                + (", or set on_bad_sample: skip in train_feeder_args" if self.training else "")
+                + (f", or set on_bad_sample: skip in {where}_feeder_args" if skippable else "")
             )
         if bad:
-            log.warning("left out %d of %d training samples: %s", len(bad), len(members), named)
+            log.warning("left out %d of %d %s samples: %s", len(bad), len(members), kind, named)
         members = members[~np.isin(members, bad)]
         if not len(members):
             raise DataError(f"{self.store.path}: no sample in split {self.split!r}")

@@ -61,6 +61,8 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         DataError: options out of range, and as StoreFeeder.
     """
 
+    skips_held_out = True  # a video in which the detector saw nobody
+
     def __init__(
         self,
         store: SkeletonStore,

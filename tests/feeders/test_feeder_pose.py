@@ -13,6 +13,7 @@ from feeders.loader import StoreLoader
 from feeders.store import DataError, SkeletonStore
 from feeders.synthetic_pose import Feeder as Synthetic
 from feeders.synthetic_pose import coco_joints, detect
+from feeders.transforms import rotation_matrices
 from feeders.uniform_sampling import test_clips as clips_at_test_time
 from feeders.uniform_sampling import training_clips
 from processor.build import build_network, load_data
@@ -134,6 +135,65 @@ def test_bad_options(pickled, options, words):
         Feeder(**{"ann_file": pickled, **options})
     for word in words:
         assert word in str(error.value)
+
+
+def test_videos_without_people_obey_on_bad_sample(tmp_path, caplog):
+    """In the validation split too, where a detector may see nobody."""
+    content = annotations(boxes=True)
+    for number in (2, 9):
+        content["annotations"][number] |= {"box_score": np.zeros(len(content["annotations"][number]["frame_inds"]))}
+    path = str(write_pickle(tmp_path / "a.pkl", content))
+    for split, number, name in (("train", 8, "video_002"), ("val", 4, "video_009")):
+        with pytest.raises(DataError, match=rf"1 {split} sample\(s\) cannot be used: {name} no people: none of"):
+            Feeder(ann_file=path, split=split, box_thr=0.5)
+        feeder = Feeder(ann_file=path, split=split, box_thr=0.5, on_bad_sample="skip")
+        assert len(feeder) == number - 1
+        assert f"left out 1 of {number}" in caplog.text
+    assert len(Feeder(ann_file=path, split="val", box_thr=0.5, boxes="published")) == 4, "all boxes of a test video"
+
+
+def test_skeletons_turn_and_scale(tmp_path):
+    content = annotations(people=1)
+    for number, one in enumerate(content["annotations"]):
+        one["keypoint"] = np.random.default_rng(number).normal(size=(1, 9, 20, 3)).astype(np.float32)
+        del one["keypoint_score"], one["img_shape"]
+    feeder = Feeder(ann_file=str(write_pickle(tmp_path / "a.pkl", content)), window_size=16, flip=1.0)
+    draws = feeder.draw(8, torch.Generator().manual_seed(0))
+    assert [tuple(part.shape) for part in vars(draws).values()] == [(8, 17), (8,), (8, 3), (8, 3)]
+    assert feeder.coordinates == 3
+    flipped = feeder.batch(np.arange(8), draws=draws)
+    feeder.flip = 0.0
+    straight = feeder.batch(np.arange(8), draws=draws)
+    left, right = feeder.layout.joint("left_hand"), feeder.layout.joint("right_hand")
+    torch.testing.assert_close(
+        flipped[:, :, :, left], straight[:, :, :, right] * torch.tensor([-1, 1, 1]).view(1, 3, 1, 1)
+    )
+    feeder.random_rot, feeder.random_scale = 0.3, 0.2
+    x = feeder.batch(np.arange(8), draws=draws).double()
+    scale = 1 + (draws.scale.double() * 2 - 1) * 0.2
+    matrices = rotation_matrices((draws.rotation.double() * 2 - 1) * 0.3)
+    wanted = torch.einsum("nd,ndc,nctvm->ndtvm", scale, matrices, straight.double())
+    torch.testing.assert_close(x, wanted, atol=1e-5, rtol=0)
+
+
+def test_lists_of_names(pickled, tmp_path):
+    path = tmp_path / "some.txt"
+    path.write_text("video_005\nvideo_001\n")
+    feeder = Feeder(ann_file=pickled, split_path=str(path))
+    assert feeder.ids == ["video_001", "video_005"]
+    assert len(Feeder(ann_file=pickled, split="val", split_path=str(path))) == 4
+    path.write_text("video_005\nvideo_009\nghost\n")
+    with pytest.raises(DataError, match=r"some.txt names 2 sequences that are not in split train .*\(1 of them are in"):
+        Feeder(ann_file=pickled, split_path=str(path))
+    assert Feeder(ann_file=pickled, split_path=str(path), on_bad_sample="skip").ids == ["video_005"]
+
+
+def test_recipes_live_side_by_side(tmp_path):
+    """A split with other thresholds has a store of its own, which does not replace the first."""
+    path = str(write_pickle(tmp_path / "a.pkl", annotations(boxes=True)))
+    first, second = Feeder(ann_file=path).store, Feeder(ann_file=path, box_thr=0.5, on_bad_sample="skip").store
+    assert first.path != second.path
+    assert first.path.is_dir()
 
 
 def test_a_store_of_other_data(tmp_path):
