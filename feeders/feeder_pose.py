@@ -133,8 +133,9 @@ class Feeder(PoseFeeder):
     """2D poses or 3D skeletons from a prepared store or PYSKL's annotation pickle.
 
     Args:
-        data_path: a store written by ``tools.prepare_pose``.
-        ann_file: instead, PYSKL's annotation pickle, which is packed into a store beside it the first time.
+        data_path: a store written by ``tools.prepare_pose``, or PYSKL's annotation pickle, which is packed into a store
+            beside it the first time.
+        ann_file: PYSKL's name for the pickle.
         split: a split of that data, such as ``train``, ``val``, ``xsub_train``; not needed where there is only one.
         stream, window_size, num_clips, flip, random_scale, random_rot, repeat: see PoseFeeder.
         split_path: list of the sequences of a training split to use, one name (``frame_dir``) a line, such as BRL's
@@ -176,6 +177,8 @@ class Feeder(PoseFeeder):
     ) -> None:
         if (data_path is None) == (ann_file is None):
             raise DataError("give either data_path, a store written by tools.prepare_pose, or ann_file, PYSKL's pickle")
+        if data_path is not None and Path(data_path).is_file():
+            ann_file = data_path
         skeleton = None if layout is None else SkeletonLayout.get(layout)
         if ann_file is not None:
             size = None if img_shape is None else (int(img_shape[0]), int(img_shape[1]))

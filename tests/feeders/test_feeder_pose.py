@@ -113,6 +113,7 @@ def test_a_pickle_is_packed_once(pickled, tmp_path, monkeypatch):
     monkeypatch.setattr("feeders.feeder_pose.read_poses", lambda *_: pytest.fail("read again"))
     again = Feeder(ann_file=pickled, split="val", cache_dir=str(tmp_path))
     assert again.store.path == first.store.path
+    assert Feeder(pickled, cache_dir=str(tmp_path)).store.path == first.store.path, "data_path may name the pickle"
     assert isinstance(again.store.frames, np.memmap)
     assert np.bincount(first.labels).tolist() == [3, 3, 2]
 
