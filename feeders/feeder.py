@@ -54,6 +54,8 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         sampler: ``instance`` shows every sequence once an epoch; see feeders.loader for the others.
         on_bad_sample: what to do with training sequences that cannot be used: ``error``, or ``skip`` (the log names
             and counts them). In other splits they are always an error, unless ``skips_held_out``.
+        bad_value_limit: sequences with a larger absolute value cannot be used: one such value spoils batch norm's
+            running variance for good.
 
     Raises:
         DataError: no sequence in the split, sequences that cannot be used, another number of joints than the layout.
@@ -155,9 +157,14 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
 
     def _usable(self, members: np.ndarray, on_bad_sample: str, limit: float) -> np.ndarray:
         """The members without those that the store says cannot be used."""
-        bad = [member for member in members if self.store.ids[member] in self.store.problems]
-        first = [self.store.ids[member] for member in bad[:5]]
-        named = "; ".join(f"{name} {self.store.problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
+        store, problems = self.store, dict(self.store.problems)
+        for member in members[store.largest[members] > limit]:
+            problems[store.ids[member]] = (
+                f"has values up to {store.largest[member]:.3g}, above bad_value_limit {limit:g}"
+            )
+        bad = [member for member in members if store.ids[member] in problems]
+        first = [store.ids[member] for member in bad[:5]]
+        named = "; ".join(f"{name} {problems[name]}" for name in first) + (" ..." if len(bad) > 5 else "")
         skippable, kind = self.training or self.skips_held_out, "training" if self.training else self.split
         if bad and not (on_bad_sample == "skip" and skippable):
             where = "train" if self.training else "test"

@@ -19,12 +19,14 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
-from .feeder import Draws, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, StoreFeeder
+from .files import kind_of
 from .lists import listed_rows
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
 
+PICKLES = (".pkl", ".pickle")
 MIN_SCORE = 0.01  # joints with a score of at most this are set to 0
 
 
@@ -145,6 +147,7 @@ class Feeder(PoseFeeder):
         raw_folder: of ``ann_file``: where its raw files lie; by default beside it.
         classes: of ``ann_file``: a file with the names of all classes, one a line.
         on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
+        bad_value_limit: see StoreFeeder.
         cache_dir: where the store of a pickle lies; by default beside it.
 
     Raises:
@@ -177,12 +180,11 @@ class Feeder(PoseFeeder):
     ) -> None:
         if (data_path is None) == (ann_file is None):
             raise DataError("give either data_path, a store written by tools.prepare_pose, or ann_file, PYSKL's pickle")
-        if data_path is not None and Path(data_path).is_file():
-            ann_file = data_path
+        ann_file = data_path if data_path is not None and Path(data_path).suffix in PICKLES else ann_file
         skeleton = None if layout is None else SkeletonLayout.get(layout)
         if ann_file is not None:
             size = None if img_shape is None else (int(img_shape[0]), int(img_shape[1]))
-            folder = raw_folder or str(Path(ann_file).parent)
+            folder = raw_folder or str(Path(ann_file).resolve().parent)
             recipe = Recipe(skeleton, box_thr or 0.0, valid_ratio or 0.0, size, folder, boxes)
             store = open_annotations(Path(ann_file), recipe, classes, cache_dir)
         else:
@@ -194,8 +196,9 @@ class Feeder(PoseFeeder):
             members = np.sort(listed_rows(Path(split_path), store.ids, members, place, skip))
         super().__init__(
             store, members, skeleton or SkeletonLayout.get(store.meta["layout"]), store.meta["class_names"], split,
-            is_training(split), stream, window_size, repeat, on_bad_sample=on_bad_sample, num_clips=num_clips,
-            flip=flip, random_scale=random_scale, random_rot=random_rot,
+            is_training(split), stream, window_size, repeat, on_bad_sample=on_bad_sample,
+            bad_value_limit=bad_value_limit, num_clips=num_clips, flip=flip, random_scale=random_scale,
+            random_rot=random_rot,
         )  # fmt: skip
 
 
@@ -214,7 +217,7 @@ def open_annotations(
 ) -> SkeletonStore:
     """The store of an annotation pickle; packed again when the pickle has changed."""
     if not path.is_file():
-        raise DataError(f"annotation file {path} does not exist; set ann_file to PYSKL's pickle")
+        raise DataError(f"annotation file {path} {kind_of(path)}; set ann_file to PYSKL's pickle")
     names = None if classes is None else read_class_names(Path(classes))
     name = f"{path.stem}-{fingerprint_files([], recipe, names)}"  # recipes may differ between splits
     where = cache_folders(path, cache_dir), name, fingerprint_files([path])
@@ -222,7 +225,7 @@ def open_annotations(
     if packed is not None:
         return packed
     poses = read_poses(path, recipe, names)
-    return SkeletonStore.build(*where, lambda: map(read_pose, poses.poses), **poses.meta())
+    return SkeletonStore.build(*where, lambda: map(read_pose, poses.poses), source=path, **poses.meta())
 
 
 def _open_store(path: Path) -> SkeletonStore:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .convert.ctrgcn_npz import open_arrays
+from .files import kind_of
 from .lists import listed_rows, read_list
 from .longtail import held_out_subjects
 from .ntu_protocols import CLASSES, PROTOCOLS, parse_names
