@@ -10,7 +10,9 @@ from shapmix.skeleton import SkeletonLayout
 def spatial_adjacency(layout: SkeletonLayout) -> np.ndarray:
     """(3, V, V) float64 matrices of the "spatial" strategy: self, inward, outward (Yan et al., AAAI 2018).
 
-    Entry [k, target, source]; inward and outward are divided by the column's sum, so that every joint hands out 1.
+    Inward has the entries [neighbour nearer the centre, joint], outward the opposite ones; both are divided by the
+    column's sum. CTR-GCN reads an entry as [target, source], so that every joint hands out 1; PYSKL's networks (ST-GCN,
+    ST-GCN++, AAGCN) as [source, target], so that every joint gets a mean over its neighbours.
     """
     inward = np.zeros((layout.num_joints, layout.num_joints))
     for joint, neighbour in layout.edges:

@@ -68,18 +68,18 @@ def shortcut(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
 
 
 def aggregate(values: Tensor, topology: Tensor) -> Tensor:
-    """out[n, c, t, v] = sum over subsets s and joints w of values[n, s C + c, t, w] * topology[s, v, w].
+    """out[n, c, t, w] = sum over subsets s and joints v of values[n, s C + c, t, v] * topology[s, v, w].
 
     Args:
         values: (N, S C, T, V), the subsets one after the other.
-        topology: (S, V, V), entry [s, target, source], or (N, S, V, V) with one for each sample.
+        topology: (S, V, V), entry [s, source, target] as in PYSKL, or (N, S, V, V) with one for each sample.
 
     Returns:
         (N, C, T, V).
     """
     n, _, t, v = values.shape
     subsets = topology.shape[-3]
-    return torch.matmul(values.reshape(n, subsets, -1, v), topology.transpose(-1, -2)).sum(1).view(n, -1, t, v)
+    return torch.matmul(values.reshape(n, subsets, -1, v), topology).sum(1).view(n, -1, t, v)
 
 
 class MultiScaleTemporalConv(Fusible):

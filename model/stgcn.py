@@ -14,15 +14,15 @@ from .layers import Backbone, TemporalConv, aggregate, init_conv, init_norm
 class GraphConv(nn.Module):
     """Sum of a 1x1 convolution's values over the neighbours in each subset, batch norm, ReLU.
 
-    (N, C, T, V) -> (N, C', T, V). ``edge_importance`` (S, V, V) starts at 1 and weights each entry of the adjacency,
-    whose zeros stay zero.
+    (N, C, T, V) -> (N, C', T, V). ``A`` (S, V, V), entry [s, source, target], is the skeleton's adjacency, or that of
+    the weights that were loaded. ``PA`` starts at 1 and weights each entry of A, whose zeros stay zero.
     """
 
     def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
         super().__init__()
-        self.adjacency: Tensor
-        self.register_buffer("adjacency", adjacency.clone(), persistent=False)
-        self.edge_importance = nn.Parameter(torch.ones_like(adjacency))
+        self.A: Tensor
+        self.register_buffer("A", adjacency.clone())
+        self.PA = nn.Parameter(torch.ones_like(adjacency))
         self.conv = nn.Conv2d(in_channels, len(adjacency) * out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
@@ -30,7 +30,7 @@ class GraphConv(nn.Module):
         init_norm(self.bn)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn(aggregate(self.conv(x), self.adjacency * self.edge_importance)))
+        return self.relu(self.bn(aggregate(self.conv(x), self.A * self.PA)))
 
 
 class Model(Backbone):
@@ -39,8 +39,9 @@ class Model(Backbone):
     Cost at full width (in_channels 3, num_person 2): 3.089 M parameters with coco17 and 60 classes, 3.176 M with 400;
     3.81 G multiply-adds for a sample (3, 100, 17, 2), 3.65 G for (3, 64, 25, 2). PYSKL reports 3.1 M.
 
-    Differs from the paper's code: each subset's matrix is normalised by itself, as in CTR-GCN, not the sum of the
-    three; no dropout inside the blocks; the input's batch norm keeps people apart.
+    Differs from the paper's code and PYSKL's: each subset's matrix is normalised by itself, as in CTR-GCN, not the sum
+    of the three; the input's batch norm keeps people apart; no dropout inside the blocks. PYSKL's weights bring their
+    own matrices and norm, see model.foreign.
 
     Arguments and errors as in model.layers.Backbone.
     """

@@ -16,12 +16,13 @@ DILATIONS = (1, 2, 3, 4)
 class GraphConv(nn.Module):
     """Sum of a 1x1 convolution's values over all joints in each subset, batch norm, residual, ReLU.
 
-    (N, C, T, V) -> (N, C', T, V). ``adjacency`` (S, V, V) is learnt and starts as the skeleton's.
+    (N, C, T, V) -> (N, C', T, V). ``A`` (S, V, V), entry [s, source, target], is learnt and starts as the skeleton's
+    adjacency.
     """
 
     def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
         super().__init__()
-        self.adjacency = nn.Parameter(adjacency.clone())
+        self.A = nn.Parameter(adjacency.clone())
         self.conv = nn.Conv2d(in_channels, len(adjacency) * out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels)
         self.residual = shortcut(in_channels, out_channels)
@@ -30,7 +31,7 @@ class GraphConv(nn.Module):
         init_norm(self.bn)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn(aggregate(self.conv(x), self.adjacency)) + self.residual(x))
+        return self.relu(self.bn(aggregate(self.conv(x), self.A)) + self.residual(x))
 
 
 class BranchedTemporalConv(nn.Module):
@@ -84,7 +85,7 @@ class Model(Backbone):
     1.94 G multiply-adds for a sample (3, 100, 17, 2), 1.88 G for (3, 64, 25, 2). PYSKL reports 1.39 M.
 
     Differs from PYSKL's: the input's batch norm keeps people apart; the branches' six 1x1 convolutions are one; He
-    initialisation.
+    initialisation. PYSKL's weights mean the same here, see model.foreign.
 
     Arguments and errors as in model.layers.Backbone. A base_channel under 24 gives narrow temporal branches, see
     BranchedTemporalConv; with 4 or 5 the first four blocks have only the undilated one.

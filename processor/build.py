@@ -25,12 +25,12 @@ from shapmix.distributed import world
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
 
-from .checkpoint import load_weights
 from .config import Config
 from .config_files import import_class, parameters
 from .distributed import main_first, no_bar, sum_over_ranks
 from .errors import ConfigError
 from .methods import LOSSES, MIXERS, SECOND_STAGES
+from .weights import load_weights
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from .config import Config
 from .config_files import keys_without_effect
 from .distributed import any_rank, is_main
 from .engine import Meter, Reading, Scores, Trainer, evaluate, train_one_epoch
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
 from .metrics import classification_metrics, epoch_line, table
@@ -196,6 +196,11 @@ class Training:
         if state.get("data", self.data.checksum) != self.data.checksum:
             raise ConfigError(f"the data has changed since {self.folder} was begun; --overwrite trains it again")
         self.weights_checksum = state.get("weights")
+        if state["model"].keys() != self.parts.network.state_dict().keys():
+            raise CheckpointError(
+                f"{self.folder} was begun with another version of its network; finish it with that version of the "
+                "program, or begin a run from its weights: --weights FILE and another --work_dir"
+            )
         self.parts.network.load_state_dict(state["model"])
         optimizer = self.parts.optimizer
         for group in state["optimizer"]["param_groups"]:

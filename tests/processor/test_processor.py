@@ -14,13 +14,14 @@ from sklearn.metrics import balanced_accuracy_score
 
 import main
 from processor import training
-from processor.checkpoint import load_checkpoint, load_weights
+from processor.checkpoint import load_checkpoint
 from processor.config_files import load_config
 from processor.engine import Meter, Reading, Trainer
 from processor.host import StopSignals
 from processor.info import estimate_line, forward_units
 from processor.metrics import classification_metrics, expected_calibration_error, table
 from processor.run_folder import MetricsLog, RunFolder
+from processor.weights import load_weights
 from shapmix import ShapMix
 from tests import as_on_cuda, small
 from tests.conftest import write_ucla
