@@ -10,7 +10,8 @@ Names of PYSKL's weights, as its checkpoints have them (i from 0 to 9; each is a
     AAGCN     .gcn.alpha, .conv_a, .conv_b, .conv_d (0 to 2), .conv_sa, .conv_ta, .fc1c, .fc2c, .tcn.conv, .tcn.bn
     cls_head.fc_cls, cls_head.fc
 
-The names alone do not say how a weight is used: ST-GCN's are those of its default, ``adaptive: importance``.
+The names alone do not say how a weight is used: ST-GCN's are taken for those of its default,
+in which PA is the importance of each edge.
 """
 
 from __future__ import annotations
