@@ -6,27 +6,21 @@ M people, K classes.
 
 from __future__ import annotations
 
-import logging
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from shapmix.distributed import own_slice, world
-from shapmix.draws import derive_seed, generator
+from shapmix.draws import generator
 
-from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder
+from .feeder import Sampler, StoreFeeder
 from .store import DataError
 from .transforms import to_device
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
 
 class Loader:
-    """Delivers a split in batches. Subclasses say how rows of the split become tensors.
+    """Delivers a split in batches. Subclasses say how rows of the split become tensors, and of which shape.
 
     Args:
         labels: (n,) classes of the split.
@@ -120,6 +114,11 @@ class Loader:
             present = [count for count in self.class_counts if count]
             self.samples_per_epoch = repeat * len(present) * max(present)
         self.batch_size = min(batch_size, self.samples_per_epoch)
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, V, M) of every sample."""
+        raise NotImplementedError
 
     @property
     def steps(self) -> int:
@@ -207,6 +206,11 @@ class StoreLoader(Loader):
         )  # fmt: skip
         self.feeder = feeder
 
+    @property
+    def sample_shape(self) -> tuple[int, int, int, int]:
+        feeder = self.feeder
+        return feeder.in_channels, feeder.window_size, feeder.num_joints, feeder.num_person
+
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         yield from self._ahead(self._shuffled(epoch, first_step))
 
@@ -227,87 +231,3 @@ class StoreLoader(Loader):
     def padded(self, batch_size: int) -> Iterator[Tensor]:
         for rows in self._shares(batch_size):
             yield self.feeder.padded_joints(rows.numpy())
-
-
-class DatasetLoader(Loader):
-    """Batches of a user's own Dataset that returns (data (C, T, V, M), label, index), through torch's DataLoader.
-
-    The order of samples is that of :class:`Loader`. The Dataset makes its own random draws; its workers are seeded by
-    seed, epoch and rank.
-
-    Args:
-        dataset: with ``labels`` or, as in CTR-GCN, ``label``; without either, one pass over it reads them. Optional:
-            ``sample_name`` (ids), ``class_names`` and ``bad_value_limit``, see StoreFeeder.
-        num_class: K, where the Dataset has no class names.
-        num_worker: processes that load.
-
-    Raises:
-        DataError: labels, names or samples that contradict each other or the classes; values that are not finite.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        num_class: int,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        num_worker: int = 0,
-        sampler: Sampler = "instance",
-    ) -> None:
-        size = len(dataset)  # type: ignore[arg-type]
-        labels = getattr(dataset, "labels", getattr(dataset, "label", None))
-        if labels is None:
-            log.info("%s has no labels or label; one pass over it reads them", type(dataset).__name__)
-            labels = [int(dataset[row][1]) for row in range(size)]
-        labels = np.asarray(labels, dtype=np.int64)
-        names = [str(name) for name in getattr(dataset, "sample_name", range(len(labels)))]
-        rounds = size // max(1, len(labels))  # a Dataset may count itself several times, as CTR-GCN's repeat does
-        labels = np.tile(labels, rounds)
-        ids = [name if repeat == 0 else f"{name}#{repeat}" for repeat in range(rounds) for name in names]
-        if size == 0 or len(labels) != size or len(ids) != size or len(set(ids)) != size:
-            raise DataError(
-                f"{type(dataset).__name__} has {size} samples, {len(labels)} labels, {len(set(ids))} different names"
-            )
-        class_names = [str(name) for name in getattr(dataset, "class_names", range(num_class))]
-        super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype, sampler)
-        self.dataset = dataset
-        self.num_worker = num_worker
-        self.limit = float(getattr(dataset, "bad_value_limit", BAD_VALUE_LIMIT))
-
-    def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        yield from self._load([own_slice(batch).tolist() for batch in self.plan(epoch)[first_step:]], epoch)
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        yield from self._load([rows.tolist() for rows in self._shares(batch_size)], -1)
-
-    def _load(self, batches: list[list[int]], epoch: int) -> Iterator[Batch]:
-        loader: DataLoader[Any] = DataLoader(
-            self.dataset,
-            batch_sampler=batches,
-            num_workers=self.num_worker,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_ignore_sigterm,
-            generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch, self.rank, "workers")),
-        )
-        for rows, (data, label, *_) in zip(batches, loader, strict=True):
-            data, label, index = torch.as_tensor(data), torch.as_tensor(label), torch.tensor(rows)
-            if data.ndim != 5 or not torch.equal(label.long(), self.labels[index]):
-                raise DataError(
-                    f"{type(self.dataset).__name__} must return (data (C, T, V, M), label, index) with the labels that "
-                    f"it lists; sample {self.ids[rows[0]]} has shape {tuple(data.shape[1:])}, labels {label.tolist()}"
-                )
-            good = data.isfinite() & (data.abs() <= self.limit)
-            if not bool(good.all()):
-                bad = rows[int((~good.flatten(1).all(1)).nonzero()[0])]
-                raise DataError(
-                    f"sample {self.ids[bad]} has NaN or infinite values, or some beyond {self.limit:g} (the attribute "
-                    "bad_value_limit of your Dataset); fix or remove it"
-                )
-            yield self._to_device(data.to(torch.float32), index)
-
-
-def _ignore_sigterm(worker: int) -> None:
-    """Leaves a signal to all processes to the main one, which still needs the batches that are being made."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

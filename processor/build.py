@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from feeders.feeder import StoreFeeder, make_resident
-from feeders.loader import DatasetLoader, Loader, StoreLoader
+from feeders.loader import Loader, StoreLoader
 from feeders.longtail import shot_groups
 from model.classifier import CosineClassifier
-from shapmix import LDAMLoss, Mixer, SkeletonLayout
+from shapmix import LDAMLoss, Mixer
 from shapmix.distributed import world
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
@@ -30,6 +30,10 @@ from .config_files import import_class, parameters
 from .distributed import main_first, no_bar, sum_over_ranks
 from .errors import ConfigError
 from .methods import LOSSES, MIXERS, SECOND_STAGES
+from .network import check_output, layout_of, make_network
+from .overlap import check_overlap
+from .own_dataset import DatasetLoader
+from .user_code import place_of, seeded
 from .weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -118,8 +122,11 @@ def _feeder(config: Config, feeder_class: type, split: Split) -> Any:
         known["layout"] = config.layout
     args = {name: value for name, value in known.items() if name in parameters(feeder_class)} | config.split_args(split)
     try:
-        return feeder_class(**args)
+        with seeded(derive_seed(config.seed, "feeder", split)):
+            return feeder_class(**args)
     except TypeError as error:
+        if place_of(error):
+            raise
         raise ConfigError(f"{config.config}: {split}_feeder_args of {config.feeder}: {error}") from error
 
 
@@ -129,8 +136,8 @@ def _loader(config: Config, feeder: Any, device: torch.device) -> Loader:
     if isinstance(feeder, StoreFeeder):
         return StoreLoader(feeder, config.batch_size, config.seed, device, dtype, config.sampler)
     num_class = config.model_args.get("num_class")
-    if num_class is None:
-        raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset needs it")
+    if num_class is None and not hasattr(feeder, "class_names"):
+        raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset has no class_names")
     sampler, workers = config.sampler or "instance", config.num_worker
     return DatasetLoader(feeder, num_class, config.batch_size, config.seed, device, dtype, workers, sampler)
 
@@ -140,15 +147,22 @@ def _check_splits(config: Config, feeders: Mapping[str, Any], loaders: Mapping[s
     streams = {getattr(feeder, "stream", None) for feeder in feeders.values()}
     if len(streams) > 1:
         raise ConfigError(f"{config.config}: the splits have different streams {streams}; set feeder_args.stream")
-    if loaders["train"].class_names != loaders["test"].class_names:
-        raise ConfigError(f"{config.config}: training and test feeders have different classes")
-    loaders["train"].check_batch_size()
-    held_out = feeders.get("val")
-    if isinstance(held_out, StoreFeeder) and held_out.shares_samples(feeders["train"]):
-        raise ConfigError(
-            f"{config.config}: validation samples are in the training set too; set val_subjects in feeder_args, for "
-            "every split"
-        )
+    train = loaders["train"]
+    for split, loader in loaders.items():
+        if loader.class_names != train.class_names:
+            raise ConfigError(f"{config.config}: training and {split} feeders have different classes")
+        shapes = [
+            (channels, joints, people) for channels, _, joints, people in (train.sample_shape, loader.sample_shape)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"{config.config}: samples (C, T, V, M) are {train.sample_shape} in training, but "
+                f"{loader.sample_shape} in {split}; coordinates, joints and people must agree: {split}_feeder_args"
+            )
+    train.check_batch_size()
+    for split in ("val", "test"):
+        if split in loaders:
+            check_overlap(config, split, (feeders["train"], train), (feeders[split], loaders[split]))
 
 
 def build(config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None) -> Parts:
@@ -172,24 +186,11 @@ def build(config: Config, data: Data, device: torch.device, state: Mapping[str, 
 
 
 def build_network(config: Config, data: Data, device: torch.device, weights: str | None = None) -> nn.Module:
-    """The network, with what the training feeder knows filled in, from ``weights`` where there are some."""
-    model, feeder = import_class(config.model, config.plugins), data.feeders["train"]
-    known: dict[str, Any] = {"num_class": len(data.class_names)}
-    if isinstance(feeder, StoreFeeder):
-        known |= {"layout": feeder.layout, "num_person": feeder.num_person, "in_channels": feeder.in_channels}
-    elif config.layout is not None:
-        known["layout"] = SkeletonLayout.get(config.layout)
-    args = {name: value for name, value in known.items() if name in parameters(model)}
-    for name, value in config.model_args.items():
-        given = SkeletonLayout.get(value) if name == "layout" else value
-        if name in known and given != known[name]:
-            raise ConfigError(f"{config.config}: model_args.{name} is {value}, but the data has {known[name]}")
-        args[name] = given
-    torch.manual_seed(derive_seed(config.seed, "network"))
-    try:
-        network: nn.Module = model(**args).to(device, DTYPES[config.precision])
-    except TypeError as error:
-        raise ConfigError(f"{config.config}: model_args of {config.model}: {error}") from error
+    """The network that the config names, for this data, from ``weights`` where there are some."""
+    feeder, train = data.feeders["train"], data.loaders["train"]
+    network = make_network(config, train.sample_shape, len(data.class_names), layout_of(config, feeder))
+    network = network.to(device, DTYPES[config.precision])
+    check_output(config, network, torch.zeros(2, *train.sample_shape).to(device, train.dtype), len(data.class_names))
     if config.compile:
         mode = None if config.compile is True else config.compile
         network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too
@@ -197,15 +198,6 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
     if weights is not None:
         load_weights(network, Path(weights), config.ignore_weights)
     return network
-
-
-def layout_of(config: Config, data: Data) -> SkeletonLayout:
-    """The skeleton layout: the feeder's, or what the config says; ConfigError where neither knows it."""
-    feeder = data.feeders["train"]
-    layout = feeder.layout if isinstance(feeder, StoreFeeder) else config.layout or config.model_args.get("layout")
-    if layout is None:
-        raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
-    return SkeletonLayout.get(layout)
 
 
 def build_mixer(
@@ -218,7 +210,9 @@ def build_mixer(
     args: dict[str, Any] = {"class_counts": data.class_counts, "seed": config.seed, **choice.sets}
     args |= {key: getattr(config, key) for key in choice.reads}
     if "layout" in parameters(choice.make):
-        args["layout"] = layout_of(config, data)
+        args["layout"] = layout_of(config, data.feeders["train"])
+        if args["layout"] is None:
+            raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
     if "baseline" in args:
         loader, published = data.loaders["train"], config.baseline == "published"
         known = None if state is None else state["baseline"]

@@ -18,6 +18,7 @@ from .errors import BUSY, BusyError, ConfigError
 from .official import OFFICIAL_KEYS
 from .processor import Processor
 from .run_folder import open_log
+from .user_code import explained
 
 OWN_OPTIONS = ("config", "plugin", "set")
 SWITCHES = ("overwrite",)  # keys whose option needs no value
@@ -29,8 +30,8 @@ Work = Callable[[argparse.Namespace], int | None]
 def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[str] | None = None) -> int:
     """Parses a command line, does the work and returns the exit code.
 
-    0 or what ``work`` returns; 2 for errors that the user can fix, printed in one line; 75 where another process trains
-    in the work_dir; 130 for Ctrl-C. Only the main process of several prints the log.
+    0 or what ``work`` returns; 2 for errors that the user can fix, also in code of the user's own, printed in one line;
+    75 where another process trains in the work_dir; 130 for Ctrl-C. Only the main process of several prints the log.
     """
     open_log(None, console=os.environ.get("RANK", "0") == "0")
     arguments, unknown = options.parse_known_args(words)
@@ -39,12 +40,15 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
         options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known, 'see --help')}\n")
     try:
         return work(arguments) or 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BUSY if isinstance(error, BusyError) else 2
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)
         return 128 + SIGINT
+    except Exception as error:
+        message = explained(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return BUSY if isinstance(error, BusyError) else 2
 
 
 def add_plugin(options: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ else:
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "device_resident", "compile", "resume", "overwrite", "num_worker",
     "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
-    "show_topk", "plugins", "threads",
+    "show_topk", "plugins", "threads", "overlap",
 }  # fmt: skip
 
 
@@ -73,6 +73,9 @@ class Config(BaseModel):
     )
     test_feeder_args: dict[str, Any] = Field({}, description="further arguments of the feeder for the test split")
     layout: str | dict[str, Any] | None = Field(None, description="skeleton layout of your own Dataset: name or dict")
+    overlap: Literal["refuse", "warn"] = Field(
+        "refuse", description="test or validation samples that are training samples: refuse them, or only warn"
+    )
     num_worker: int = Field(0, ge=0, description="loading processes for your own Dataset")
     groups: Groups = Field(Groups(), description="limits of the shot groups: {many: 100, few: 20}")
 

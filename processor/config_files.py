@@ -20,6 +20,7 @@ from .config import OWN_PACKAGES, Config, Groups
 from .errors import ConfigError
 from .methods import CHOICES, METHODS, WARM_UP
 from .official import translate, translate_feeder_args
+from .user_code import place_of
 
 METHOD_FILES = Path("config", "methods")
 
@@ -96,11 +97,17 @@ def import_class(path: str, plugins: Iterable[str] = ()) -> type:
             f"--plugin {path.partition('.')[0] or 'PACKAGE'}"
         )
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"class path {path!r}: {error}") from error
-    except AttributeError as error:
-        raise ConfigError(f"class path {path!r}: module {module_name} has no {class_name!r}") from error
+        place = place_of(error)
+        where = f" ({place})" if place else f"; packages are looked for in the current folder, {Path.cwd()}, too"
+        raise ConfigError(f"class path {path!r}: {error}{where}") from error
+    except Exception as error:
+        error.add_note(f'The whole traceback: python -c "import {module_name}"')
+        raise
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise ConfigError(f"class path {path!r}: module {module_name} has no {class_name!r}")
     if not isinstance(found, type) or found.__module__.partition(".")[0] not in {
         name.partition(".")[0] for name in allowed
     }:

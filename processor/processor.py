@@ -12,9 +12,10 @@ from .errors import ConfigError
 from .host import StopSignals, keep_freed_memory
 from .info import describe
 from .metrics import table
-from .run_folder import RunFolder, close_log, open_log
+from .run_folder import RunFolder, close_log, log_file, open_log
 from .training import Training, make_trainer, score_split, split_metrics, write_scores
 from .trial import with_timing, without_timing
+from .user_code import UserCodeError, place_of
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ class Processor:
     """One run: ``Processor(config).start()`` trains, tests or describes, and returns the exit code.
 
     Exit codes: 0 done, 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved. Errors that the user can fix are
-    raised as ValueError with a message that names the cause.
+    raised as ValueError with a message that names the cause; those of the user's own code as they are, with a note that
+    says where the whole traceback is.
     """
 
     def __init__(self, config: Config) -> None:
@@ -41,8 +43,10 @@ class Processor:
             code = phases[self.config.phase]()
             done = True
             return code
-        except (ValueError, OSError):
+        except Exception as error:
             log.debug("the run ends with an error", exc_info=True)
+            if log_file() is not None and (isinstance(error, UserCodeError) or place_of(error)):
+                error.add_note(f"The whole traceback is in {log_file()}")
             raise
         finally:
             close_log()

@@ -227,6 +227,14 @@ def open_log(folder: RunFolder | None, console: bool) -> None:
         root.addHandler(handler)
 
 
+def log_file() -> Path | None:
+    """The log.txt that is open."""
+    files = [
+        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
+    ]
+    return Path(os.path.relpath(files[0])) if files else None
+
+
 def close_log() -> None:
     """Takes back what :func:`open_log` opened."""
     for handler in list(logging.getLogger().handlers):

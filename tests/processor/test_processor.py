@@ -320,7 +320,7 @@ def test_compiled(write_config, tmp_path, monkeypatch):
     monkeypatch.setattr(small.Model, "forward", noted)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode, dynamic: None)
     words += ["--phase", "test", "--weights", str(tmp_path / "true" / "last.pt"), "--work_dir", str(tmp_path / "test")]
-    for compiled, wanted in (("true", [10, 10, 10]), ("false", [10, 10, 4])):
+    for compiled, wanted in (("true", [2, 10, 10, 10]), ("false", [2, 10, 10, 4])):  # 2: before it is compiled
         assert main.main([*words, "--compile", compiled]) == 0
         assert [size for size, _ in sizes] == wanted
         assert len({memory for _, memory in sizes}) == 1 or compiled == "false"

@@ -1,0 +1,84 @@
+"""Code of the user's own, a Dataset or a network: where it failed, and random numbers that it cannot disturb."""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+
+import numpy as np
+import torch
+
+OURS = ("shapmix", "model", "feeders", "processor", "tools", "main")
+INSTALLED = ("site-packages", "dist-packages")
+
+
+class UserCodeError(ValueError):
+    """An exception in the user's own code, as a message with its type, file and line."""
+
+
+def place_of(error: BaseException, ours: bool = False) -> str | None:
+    """The line that failed, "mine.py, line 12, in Feeder.__getitem__"; libraries that it called do not count.
+
+    Args:
+        ours: it may be a line of this project; else None where the project's code, called by the user's, failed.
+    """
+    if isinstance(error, SyntaxError):
+        return f"{_short(str(error.filename))}, line {error.lineno}"
+    found = None
+    for frame, line in walk_tb(error.__traceback__):
+        code, package = frame.f_code, str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in OURS and not ours:
+            found = None
+        elif package in OURS or not _is_library(code.co_filename):
+            found = f"{_short(code.co_filename)}, line {line}, in {code.co_qualname}"
+    return found
+
+
+def described(error: BaseException, place: str | None = None) -> str:
+    """Type, message and place of an exception in one sentence; the place is found where it is not given."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    place = place or place_of(error, ours=True)
+    return f"{type(error).__name__}: {message}" + (f" ({place})" if place else "")
+
+
+def explained(error: Exception) -> str | None:
+    """What a command prints of an error that the user can fix; None: the fault is the project's."""
+    place = place_of(error)
+    if place is None and not isinstance(error, (ValueError, OSError)):
+        return None
+    message = str(error) if place is None else described(error, place)
+    return ". ".join([message, *getattr(error, "__notes__", [])])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators of Python, numpy and torch (CPU) begin at a seed; afterwards they are as they were.
+
+    A Dataset may use them, as CTR-GCN's feeders do; nothing else here does.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
+
+
+def _is_library(file: str) -> bool:
+    path = Path(file)
+    return (
+        file.startswith("<") or path.is_relative_to(sysconfig.get_path("stdlib")) or bool({*path.parts} & {*INSTALLED})
+    )
+
+
+def _short(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
