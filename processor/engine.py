@@ -224,10 +224,7 @@ def _read(unread: list[tuple[Tensor, Tensor]], meter: Meter, loader: Loader, epo
 def _named(error: NotFinite, loader: Loader, epoch: int, step: int, rows: Tensor) -> NotFinite:
     """The error with the samples of its step, of all processes."""
     names = ", ".join(loader.ids[row] for row in gather_rows(rows.to(loader.device)).tolist())
-    return NotFinite(
-        f"epoch {epoch}, step {step}: {error} for samples {names}. The last good checkpoint is kept; lower base_lr, "
-        "set grad_clip, or look at these samples"
-    )
+    return NotFinite(f"epoch {epoch}, step {step}: {error} for samples {names}")
 
 
 @dataclass(frozen=True)
@@ -288,7 +285,7 @@ def evaluate(
     bad = (~joined.isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         names = ", ".join(loader.ids[row] for row in bad[:5])
-        raise NotFinite(f"the network's scores are not finite for {len(bad)} samples: {names}; lower base_lr")
+        raise NotFinite(f"the network's scores are not finite for {len(bad)} samples: {names}")
     return Scores(joined, F.cross_entropy(joined, loader.labels).item())
 
 

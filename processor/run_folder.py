@@ -121,7 +121,8 @@ class RunFolder:
         """The checkpoint from which a run continues, or None for a fresh start.
 
         Raises:
-            ConfigError: the folder holds a run of another config.
+            ConfigError: the folder holds a run of another config. A checkpoint that ``resume`` names may be of one with
+                another ``num_epoch``, as long as there are epochs left to train.
             CheckpointError: the checkpoint cannot be read.
         """
         named = config.resume not in ("auto", "none")
@@ -229,10 +230,8 @@ def open_log(folder: RunFolder | None, console: bool) -> None:
 
 def log_file() -> Path | None:
     """The log.txt that is open."""
-    files = [
-        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
-    ]
-    return Path(os.path.relpath(files[0])) if files else None
+    ours = [handler for handler in logging.getLogger().handlers if handler.get_name() == "shapmix"]
+    return next((Path(handler.baseFilename) for handler in ours if isinstance(handler, logging.FileHandler)), None)
 
 
 def close_log() -> None:
@@ -272,17 +271,28 @@ class MetricsLog:
 
 
 def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
-    """The checkpoint in a file, if it is one of this run."""
+    """The checkpoint in a file, if it is one of this run, or of one that the user extends by naming the file."""
     state = load_checkpoint(source)
     if not {"config", "epoch", "model", "optimizer"} <= state.keys():
         raise CheckpointError(f"{source} is not a checkpoint of a run; bare weights go to --weights")
     other = config.other_keys(state["config"])
+    num_epoch = state["config"].get("num_epoch", config.num_epoch)
+    if other == ["num_epoch"] and config.resume not in ("auto", "none") and config.num_epoch > state["epoch"]:
+        return state
     if other or config.resume == "none":
-        num_epoch = state["config"].get("num_epoch", config.num_epoch)
         finished = "a finished" if state["epoch"] >= num_epoch else "an unfinished"
         reason = f"of another config (other {', '.join(other)})" if other else "and resume is none"
-        raise ConfigError(f"{source} holds {finished} run {reason}; choose another --work_dir, or --overwrite it")
+        extend = f"--resume {source} --num_epoch {state['epoch'] + 1} or more extends it; " * (other == ["num_epoch"])
+        raise ConfigError(
+            f"{source} holds {finished} run {reason}; choose another --work_dir, or --overwrite it. {extend}"
+            f"{train_on(source)}"
+        )
     return state
+
+
+def train_on(checkpoint: Path) -> str:
+    """How other settings go on from a checkpoint, as a part of a message."""
+    return f"--weights {checkpoint} --work_dir NEW trains on from its weights with other settings"
 
 
 def _commit() -> str | None:

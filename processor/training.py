@@ -25,12 +25,12 @@ from .checkpoint import file_checksum, save_checkpoint
 from .config import Config
 from .config_files import keys_without_effect
 from .distributed import any_rank, is_main
-from .engine import Meter, Reading, Scores, Trainer, evaluate, train_one_epoch
+from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, train_one_epoch
 from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
 from .metrics import classification_metrics, epoch_line, table
-from .run_folder import MetricsLog, RunFolder
+from .run_folder import MetricsLog, RunFolder, train_on
 from .scores import ScoreFile
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,8 @@ class Training:
                     self.close_epoch({"epoch": -1}, record)
                 while self.epoch < config.num_epoch:
                     self.run_epoch(record)
+            except NotFinite as error:
+                raise NotFinite(f"{error}. {self.after_not_finite()}") from error
             except Stopped:
                 if config.num_epoch:  # else there is nothing to go on from
                     self.save("last")
@@ -117,6 +119,13 @@ class Training:
         if trainer.mixer is not None:
             metrics |= trainer.mixer.metrics()
         self.close_epoch(metrics, record)
+
+    def after_not_finite(self) -> str:
+        """What to do about a loss or, after all steps of an epoch, scores that are not finite."""
+        evaluating = self.meter.steps == self.data.loaders["train"].steps  # last.pt has the weights already
+        good = self.folder.best if evaluating else self.folder.last
+        kept = f"The last good checkpoint is kept: {train_on(good)}" if good.is_file() else "No checkpoint is kept"
+        return f"{kept}. Lower base_lr, set grad_clip, or look at these samples"
 
     def after_reading(self) -> None:
         """Between two steps, all of which are in the meter: log, save, stop."""
@@ -210,6 +219,15 @@ class Training:
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
+        before = self.config.model_copy(update={"num_epoch": state["config"].get("num_epoch", self.config.num_epoch)})
+        if before.num_epoch != self.config.num_epoch:
+            where = self.epoch, self.meter.steps, self.data.loaders["train"].steps
+            log.warning(
+                "a run of %d epochs now has %d. Its schedule (%s, reweight_from) is that of %d from here on: the "
+                "learning rate goes on with %.3g, not %.3g",
+                before.num_epoch, self.config.num_epoch, self.config.schedule, self.config.num_epoch,
+                learning_rate(self.config, *where), learning_rate(before, *where),
+            )  # fmt: skip
 
 
 def make_trainer(

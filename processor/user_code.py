@@ -74,9 +74,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _is_library(file: str) -> bool:
     path = Path(file)
-    return (
-        file.startswith("<") or path.is_relative_to(sysconfig.get_path("stdlib")) or bool({*path.parts} & {*INSTALLED})
-    )
+    standard = path.is_relative_to(sysconfig.get_path("stdlib"))
+    return standard or not path.is_file() or not {*path.parts}.isdisjoint(INSTALLED)  # compiled code names no file here
 
 
 def _short(file: str) -> str:

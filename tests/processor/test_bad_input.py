@@ -272,7 +272,8 @@ def test_loss_not_finite(capsys, write_config, tmp_path, monkeypatch):
     path = write_config(num_epoch=3)
     assert main.main(["--config", path, "--set", "num_epoch=3", "save_steps=1"]) == 0
     words = ["--config", path, "--overwrite", "--base_lr", "1e30", "--save_steps", "1"]
-    fails(capsys, words, "epoch 0, step", "the loss is not finite", "for samples", "last good checkpoint")
+    advice = f"last good checkpoint is kept: --weights {tmp_path / 'run' / 'last.pt'} --work_dir NEW"
+    fails(capsys, words, "epoch 0, step", "the loss is not finite", "for samples", advice)
     state = load_checkpoint(tmp_path / "run" / "last.pt")
     assert state["epoch"] == 0
     assert all(value.isfinite().all() for value in state["model"].values() if value.is_floating_point())

@@ -183,3 +183,35 @@ def test_the_device_decides_how_weights_are_updated(tmp_path, monkeypatch):
     training = Training(config, RunFolder(config.work_dir), data, build(config, data, device, state), device, state)
     assert training.epoch == 1
     assert training.parts.optimizer.param_groups[0]["fused"] is None
+
+
+def test_more_epochs(write_config, tmp_path, capsys):
+    """A finished run is extended where its checkpoint is named; with the step schedule as if it had been so long."""
+    keys = {"model": "tests.small.Model", "model_args": None, "mixing": "none"}
+    words = ["--plugin", "tests", "--config"]
+    assert main.main([*words, write_config(**keys, num_epoch=3, work_dir=str(tmp_path / "whole"))]) == 0
+    config, last = write_config(**keys, num_epoch=2), tmp_path / "run" / "last.pt"
+    assert main.main([*words, config]) == 0
+    capsys.readouterr()
+    assert main.main([*words, config, "--num_epoch", "3"]) == 2
+    message = capsys.readouterr().err
+    assert f"--resume {last} --num_epoch 3 or more extends it; --weights {last} --work_dir NEW trains on" in message
+    assert main.main([*words, config, "--num_epoch", "3", "--base_lr", "0.01", "--resume", str(last)]) == 2
+    message = capsys.readouterr().err
+    assert "other base_lr, num_epoch" in message
+    assert "--weights" in message
+    assert main.main([*words, config, "--num_epoch", "1", "--resume", str(last)]) == 2
+    assert main.main([*words, config, "--num_epoch", "3", "--resume", str(last)]) == 0
+    assert "a run of 2 epochs now has 3. Its schedule (step, reweight_from)" in capsys.readouterr().out
+    ours, theirs = (load_checkpoint(tmp_path / run / "last.pt")["model"] for run in ("run", "whole"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert main.main([*words, config, "--num_epoch", "3"]) == 0, "from now on it is a run of 3 epochs"
+
+
+def test_extended_cosine(write_config, caplog):
+    keys = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "schedule": "cosine", "base_lr": 0.2}
+    path = write_config(**keys, num_epoch=2)
+    assert main.main(["--config", path, "--plugin", "tests"]) == 0
+    last = str(Path(path).parent / "run" / "last.pt")
+    assert main.main(["--config", path, "--plugin", "tests", "--num_epoch", "4", "--resume", last]) == 0
+    assert "the learning rate goes on with 0.1, not 0.0002" in caplog.text
