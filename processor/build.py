@@ -190,7 +190,8 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
     feeder, train = data.feeders["train"], data.loaders["train"]
     network = make_network(config, train.sample_shape, len(data.class_names), layout_of(config, feeder))
     network = network.to(device, DTYPES[config.precision])
-    check_output(config, network, torch.zeros(2, *train.sample_shape).to(device, train.dtype), len(data.class_names))
+    x = torch.zeros(2, *train.sample_shape, device=train.device, dtype=train.dtype)
+    check_output(config, network, x, len(data.class_names))
     if config.compile:
         mode = None if config.compile is True else config.compile
         network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too

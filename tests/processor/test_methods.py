@@ -94,7 +94,7 @@ def test_sampler_of_a_dataset(write_config, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     path = write_config(
         feeder="samplerdata.Data", feeder_args=None, train_feeder_args=None, test_feeder_args=None, layout="ntu25",
-        model_args={"base_channel": 4, "num_class": 2},
+        model_args={"base_channel": 4, "num_class": 2}, overlap="warn",
     )  # fmt: skip
     config = load_config([path, method("over_sampling")], plugins=["samplerdata"])
     train = load_data(config, CPU).loaders["train"]
