@@ -28,9 +28,11 @@ from .training import autocast_dtype, make_trainer
 log = logging.getLogger(__name__)
 
 SHARE = 0.05  # of the samples that the run trains on: so many are timed at most
-SECONDS = 4.0  # after which each variant is timed once, and no more
+SECONDS = 4.0  # that a comparison of two variants takes, where two samples a step are not longer
 TURNS = 5  # timings of each of two variants
+STEPS = 2 + 2 * TURNS  # of a comparison
 MARGIN = 1.02  # more threads, or bf16, must be so many times as fast
+SLOW = 1.2  # a precision that takes so many times as long is spoken of
 CLEARLY = 4.0  # a variant whose first step takes so many times as long is not timed again
 VARIABLE = "OMP_NUM_THREADS"
 
@@ -43,27 +45,25 @@ class Trial:
     Args:
         trainer: its step is what is timed.
         batch: of training samples; the first ones are used.
-        samples: so many of all steps together, at most.
-        steps: how many steps that are.
+        most: samples of a step; fewer where SECONDS do not last for a comparison.
 
     Raises:
-        ValueError: the batch is too small for a trial of so few samples.
+        ValueError: ``most`` is under 2, which a mixer needs.
     """
 
-    def __init__(self, trainer: Trainer, batch: Batch, samples: float, steps: int) -> None:
+    def __init__(self, trainer: Trainer, batch: Batch, most: int) -> None:
+        if most < 2:
+            raise ValueError("the run is too short")
         self.trainer = copy.deepcopy(trainer)
         self.trainer.start_epoch()
         self._first: dict[Variant, float] = {}  # the first step of a variant also prepares its kernels
         self.seconds: dict[Variant, float] = {}  # of a step
-        size = min(len(batch.x), int(samples / steps))
-        if size < 2:
-            raise ValueError("the run is too short")
-        self.batch, plain = _part(batch, 2), (1, trainer.autocast)
-        begun = perf_counter()
-        self._step(plain)
-        per_sample = self._step(plain) / 2
-        self.batch = _part(batch, max(2, min(size, int(SECONDS / steps / per_sample))))
-        self.deadline = begun + SECONDS
+        size, fits, plain = 0, 2, (1, trainer.autocast)
+        while fits > 1.1 * size:
+            size = fits
+            self.batch = _part(batch, size)
+            self._step(plain)
+            fits = min(most, len(batch.x), int(size * SECONDS / STEPS / self._step(plain)))
 
     def _step(self, variant: Variant) -> float:
         threads, self.trainer.autocast = variant
@@ -81,10 +81,11 @@ class Trial:
         if ratio > CLEARLY:
             return ratio
         taken: dict[Variant, list[float]] = {other: [], variant: []}
+        begun = perf_counter()
         for _ in range(TURNS):
             for each, seconds in taken.items():
                 seconds.append(self._step(each))
-            if perf_counter() > self.deadline:
+            if perf_counter() - begun > SECONDS:
                 break
         self.seconds |= {each: median(seconds) for each, seconds in taken.items()}
         return self.seconds[variant] / self.seconds[other]
@@ -150,10 +151,10 @@ def with_timing(config: Config, data: Data, parts: Parts, device: torch.device) 
     if len(numbers) > 1 or both:
         try:
             samples = SHARE * config.num_epoch * loader.steps * loader.batch_size
-            steps = (1 + 2 * TURNS) * (len(numbers) - 1 + both) + 1
+            comparisons = len(numbers) - 1 + both
             trainer = make_trainer(config, data, parts, device)
             with torch.random.fork_rng(devices=[]):
-                trial = Trial(trainer, next(loader.shuffled(0)), samples, steps)
+                trial = Trial(trainer, next(loader.shuffled(0)), int(samples / (STEPS * comparisons)))
                 chosen = _threads(trial, numbers, autocast_dtype(config))
                 if both:
                     precision = _precision(trial, chosen, config.precision)
@@ -187,6 +188,6 @@ def _precision(trial: Trial, threads: int, wanted: Precision) -> Precision:
     quicker: Precision = "bf16" if ratio * MARGIN < 1 else "fp32"
     if wanted == "auto":
         log.info("precision: %s (auto; a step in bf16 takes %.2f times as long as in fp32)", quicker, ratio)
-    elif ratio > MARGIN:
+    elif ratio > SLOW:
         log.warning("bf16 takes %.1f times as long as fp32 on this processor; --precision fp32 is quicker", ratio)
     return quicker if wanted == "auto" else wanted

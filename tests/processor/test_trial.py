@@ -65,7 +65,7 @@ def test_quickest_threads(free, monkeypatch, tmp_path, seconds, expected):
     timed = durations(monkeypatch, seconds)
     config = settled(tmp_path)
     assert config.threads == torch.get_num_threads() == expected
-    assert timed.count((2, None)) == 1 + (seconds[2] < trial.CLEARLY * seconds[1])
+    assert timed.count((2, None)) == 1 + trial.TURNS * (seconds[2] < trial.CLEARLY * seconds[1])
 
 
 def test_stops_where_more_are_not_quicker(free, monkeypatch, tmp_path):
@@ -83,12 +83,23 @@ def test_short_runs_are_not_timed(free, monkeypatch, tmp_path):
     assert not timed
 
 
+def test_size_of_a_step(free, monkeypatch, tmp_path):
+    """Two samples of a slow network; all of a quick one, whose duration hardly depends on them."""
+    config = Config(**tiny_config(tmp_path))
+    data, _, trainer = build_training(config)
+    batch = next(data.loaders["train"].shuffled(0))
+    limit = trial.SECONDS / trial.STEPS
+    for per_step, per_sample, expected in ((0.0, limit, 2), (limit / 2, limit / 100, 8), (0.0, limit / 5, 5)):
+        monkeypatch.setattr(Trial, "_step", lambda self, _, a=per_step, b=per_sample: a + b * len(self.batch.x))
+        assert len(Trial(trainer, batch, 8).batch.x) == expected
+
+
 @pytest.mark.parametrize(("factor", "expected"), [(0.6, "bf16"), (0.995, "fp32"), (7.0, "fp32")])
 def test_precision(free, monkeypatch, tmp_path, caplog, factor, expected):
     durations(monkeypatch, {1: 0.2, 2: 0.1, torch.bfloat16: factor})
     assert settled(tmp_path, precision="auto").precision == expected
     assert settled(tmp_path, precision="bf16").precision == "bf16"
-    assert (f"bf16 takes {factor:.1f} times as long as fp32" in caplog.text) == (factor > MARGIN)
+    assert (f"bf16 takes {factor:.1f} times as long as fp32" in caplog.text) == (factor > trial.SLOW)
 
 
 def test_nothing_else_changes(free, tmp_path):
