@@ -38,6 +38,8 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
     if unknown:
         known = [name for action in options._actions for name in action.option_strings]
         options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known, 'see --help')}\n")
+    if getattr(arguments, "plugin", None) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # packages that --plugin names may lie in the current folder
     try:
         return work(arguments) or 0
     except KeyboardInterrupt:
@@ -62,8 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def console() -> None:
-    """The command ``shapmix-train``; packages that ``--plugin`` names may lie in the current folder."""
-    sys.path.append(os.getcwd())
+    """The command ``shapmix-train``."""
     leave(main())
 
 

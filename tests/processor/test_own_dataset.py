@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -217,6 +218,18 @@ def test_plugin_that_cannot_be_imported(own, capsys, tmp_path, monkeypatch):
     fails(capsys, [*words, "--plugin", "failing_plugin"], "AttributeError", "failing_plugin.py, line 3", "in <module>")
     words = own(feeder="absent_plugin.Feeder")
     fails(capsys, [*words, "--plugin", "absent_plugin"], "No module named 'absent_plugin'", "current folder")
+
+
+def test_plugin_in_the_current_folder(own, tmp_path, monkeypatch):
+    words = own(feeder="package_here.data.Feeder", model="tests.small.Model", model_args={"num_class": 3})
+    (tmp_path / "package_here").mkdir()
+    (tmp_path / "package_here" / "__init__.py").touch()
+    (tmp_path / "package_here" / "data.py").write_text(
+        "import tests.own\n\n\nclass Feeder(tests.own.Feeder):\n    pass\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    assert main.main([*words, "--plugin", "package_here"]) == 0
 
 
 # --- overlap ---------------------------------------------------------------------------------------------------------
