@@ -5,7 +5,7 @@ Shapes: N batch, C coordinates, T frames (``window_size``), V joints, M people.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,15 @@ class CropFeeder(StoreFeeder[CropDraws]):
         self.p_interval = tuple(np.atleast_1d(p_interval).tolist())
         if len(self.p_interval) not in (1, 2) or not all(0 < share <= 1 for share in self.p_interval):
             raise DataError(f"p_interval must be one or two shares in 0..1, got {list(self.p_interval)}")
+        self.test_share = self.p_interval[0] if len(self.p_interval) == 1 else TEST_CROP
         self.random_rot = random_rot
         self.min_crop = min_crop
+
+    def agree(self, splits: Mapping[str, StoreFeeder[Any]]) -> None:
+        """Without augmentation, which is for the baseline, training sequences are cropped as the test split's are."""
+        test = splits["test"]
+        if self.training and isinstance(test, CropFeeder):
+            self.test_share = test.test_share
 
     def draw(self, size: int, rng: torch.Generator) -> CropDraws:
         """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
@@ -96,6 +103,8 @@ class CropFeeder(StoreFeeder[CropDraws]):
 
     def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
         """First frames and numbers of frames (N,) that are shown of sequences of these lengths."""
-        if draws is None or len(self.p_interval) == 1:
-            return centre_crop(lengths, self.p_interval[0] if len(self.p_interval) == 1 else TEST_CROP)
+        if draws is None:
+            return centre_crop(lengths, self.test_share)
+        if len(self.p_interval) == 1:
+            return centre_crop(lengths, self.p_interval[0])
         return random_crop(lengths, self.p_interval, self.min_crop, draws.crop.double().numpy())

@@ -116,6 +116,13 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
             return False
         return len(np.intersect1d(self.members, other.members)) > 0
 
+    def agree(self, splits: Mapping[str, StoreFeeder[Any]]) -> None:
+        """Takes over what this split shares with ``train`` and ``test`` of a run, by name. Here it is nothing.
+
+        Raises:
+            DataError: they do not fit together.
+        """
+
     @abstractmethod
     def draw(self, size: int, rng: torch.Generator) -> AnyDraws:
         """The random numbers of a training batch of ``size`` samples, on the CPU."""

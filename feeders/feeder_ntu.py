@@ -8,16 +8,16 @@ Shapes: N batch, C coordinates, T frames (``window_size``), V = 25 joints, M = 2
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .crop import CropDraws, CropFeeder
-from .feeder import BAD_VALUE_LIMIT, Sampler
+from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder
 from .ntu_data import NTUData
 from .ntu_protocols import LAYOUT, PROTOCOLS
 from .store import DataError, SkeletonStore
@@ -49,7 +49,8 @@ class Feeder(CropFeeder):
         random_choose: in training show ``window_size`` consecutive frames at their own speed, instead of a share.
         random_shift: in training do not stretch what is shorter than ``window_size``; put it anywhere among zeros.
         random_move: in training turn, scale and shift smoothly over time, see feeders.transforms.move.
-        normalization: subtract the training set's mean of each joint and coordinate, divide by its standard deviation.
+        normalization: subtract the mean of each joint and coordinate, divide by its standard deviation, both over the
+            sequences that are trained on. The other splits have them from the training split, by ``agree``.
         debug: only the first 100 sequences.
         use_mmap: false reads all frames into memory.
         on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
@@ -116,7 +117,18 @@ class Feeder(CropFeeder):
         )  # fmt: skip
         self.random_choose, self.random_shift, self.random_move = random_choose, random_shift, random_move
         self.single = data.copied_actor
-        self.statistics = _statistics(data.store, data.train, self.single) if normalization else None
+        self.normalization = normalization
+        self.statistics: tuple[Tensor, Tensor] | None = None
+        if normalization and self.training:
+            self.statistics = _statistics(self.store, self.members, self.single)
+
+    def agree(self, splits: Mapping[str, StoreFeeder[Any]]) -> None:
+        """As CropFeeder; and the training split's mean and deviation are those of all."""
+        super().agree(splits)
+        train = splits["train"]
+        if not isinstance(train, Feeder) or train.normalization != self.normalization:
+            raise DataError("normalization differs between the splits; set it in feeder_args, for all of them")
+        self.statistics = train.statistics
 
     def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
         """As CropFeeder; with ``random_choose`` ``window_size`` consecutive frames."""
@@ -150,7 +162,9 @@ class Feeder(CropFeeder):
             x = x * inside[:, None, :, None, None]
         if draws is not None and self.random_move:
             x = move(x, draws.move)
-        if self.statistics is not None:
+        if self.normalization:
+            if self.statistics is None:
+                raise DataError(f"normalization of split {self.split!r} needs the training split: call agree first")
             mean, deviation = (to_device(value, device) for value in self.statistics)
             x = (x - mean) / deviation
         return x

@@ -6,6 +6,7 @@ Shapes: C coordinates, T frames, V joints, M people, K classes.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,9 @@ def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("
         for split in splits:
             if split != "val" or config.validates:
                 feeders[split] = _feeder(config, feeder_class, split)
+    ours = {split: feeder for split, feeder in feeders.items() if isinstance(feeder, StoreFeeder)}
+    for feeder in ours.values():
+        feeder.agree(ours)
     loaders: dict[str, Loader] = {split: _loader(config, feeder, device) for split, feeder in feeders.items()}
     _check_splits(config, feeders, loaders)
     counts, names = loaders["train"].class_counts, loaders["train"].class_names
@@ -109,7 +113,6 @@ def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("
             "%d classes have no training samples: %s. They are left out of the adjusted softmax", len(absent), absent
         )
     if config.phase == "train":  # the others show a sequence once
-        ours = {key: feeder for key, feeder in feeders.items() if isinstance(feeder, StoreFeeder)}
         make_resident(ours, device, config.device_resident)
     contents = [f"{getattr(feeder, 'checksum', 'unknown')}:{len(loaders[key].ids)}" for key, feeder in feeders.items()]
     groups = shot_groups(counts, config.groups.many, config.groups.few)
@@ -179,10 +182,20 @@ def build(config: Config, data: Data, device: torch.device, state: Mapping[str, 
     elif several:
         log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
     frozen = _second_stage(config, network)
-    model = DistributedDataParallel(network, device_ids=[device] if cuda else None) if several else network
+    model = _shared(network, device) if several else network
     criterion = build_criterion(config, data.class_counts, network).to(device, DTYPES[config.precision])
     mixer = build_mixer(config, data, device, None if state is None else state["mixer"])
     return Parts(network, model, mixer, criterion, build_optimizer(config, network, device), frozen)
+
+
+def _shared(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """The network over all processes.
+
+    DDP warns of a gradient whose strides are not its weight's. Autograd sees to it that they differ only in dimensions
+    of size 1, where a stride means nothing.
+    """
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 
 def build_network(config: Config, data: Data, device: torch.device, weights: str | None = None) -> nn.Module:

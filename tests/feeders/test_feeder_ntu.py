@@ -18,6 +18,8 @@ from feeders.loader import StoreLoader
 from feeders.ntu_protocols import CLASSES, LAYOUT, PROTOCOLS, parse_names
 from feeders.store import DataError, SkeletonStore
 from feeders.transforms import move, neighbouring_frames, random_crop, rotate, rotation_matrices, to_stream
+from processor.build import load_data, mean_sequence
+from processor.config_files import load_config
 from shapmix import distributed
 from tests.conftest import ntu_names, write_ntu_store, write_ucla
 
@@ -254,9 +256,54 @@ def test_normalization(ntu120, protocol):
     rows = np.arange(6)
     wanted = ((plain.batch(rows) - mean) / deviation).float()
     torch.testing.assert_close(feeder.batch(rows), wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match="normalization of split 'test' needs the training split"):
+        tested.batch(rows)
+    splits = {"train": feeder, "test": tested}
+    tested.agree(splits)
     plain_test = Feeder(ntu120, "test", protocol)
     wanted = ((plain_test.batch(rows) - mean) / deviation).float()
     torch.testing.assert_close(tested.batch(rows), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_normalization_is_that_of_what_is_trained_on(tmp_path, write_config):
+    """Neither of held-out subjects nor of sequences that the list leaves out; the same in all splits of a run."""
+    names = ntu_names(cameras=(1, 2), subjects=(1, 2, 3), actions=(1, 2))  # 1 and 2 train, 3 tests
+    listed = [name for name in names if "P003" not in name and "C001" in name]
+    kept = [name for name in listed if "P001" in name]
+    rng = np.random.default_rng(0)
+    far = {name: (0 if name in kept else 100) + rng.normal(size=(9, 2, 25, 3)) for name in names}
+    store, path = write_ntu_store(tmp_path / "store", far), tmp_path / "list.txt"
+    path.write_text("\n".join(listed))
+    ntu = {"data_path": str(store), "protocol": "ntu60_xsub", "val_subjects": [2], "normalization": True}
+    changes = {"feeder": "feeders.feeder_ntu.Feeder", "feeder_args": ntu, "test_feeder_args": {}}
+    config = load_config(write_config(**changes, train_feeder_args={"split_path": str(path)}))
+    feeders = load_data(config, torch.device("cpu")).feeders
+    assert feeders["train"].ids == kept
+    mean, deviation = feeders["train"].statistics
+    frames = np.concatenate([far[name] for name in kept]).reshape(-1, 25, 3)
+    np.testing.assert_allclose(mean[0, :, 0, :, 0].T, frames.mean(0), atol=1e-5)
+    np.testing.assert_allclose(deviation[0, :, 0, :, 0].T, frames.std(0), atol=1e-5)
+    assert set(feeders) == {"train", "val", "test"}
+    assert all(feeder.statistics is feeders["train"].statistics for feeder in feeders.values())
+    ntu["normalization"] = False
+    config = load_config(write_config(**changes, train_feeder_args={"normalization": True}))
+    with pytest.raises(DataError, match="normalization differs between the splits; set it in feeder_args"):
+        load_data(config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("shares", [{"test": [0.5]}, {"train": [0.7]}, {"train": [0.6, 0.9], "test": 0.8}])
+def test_baseline_is_cropped_as_the_test_split(ntu120, write_config, shares):
+    changes = {f"{split}_feeder_args": {"p_interval": share} for split, share in shares.items()}
+    changes = {"train_feeder_args": {}, "test_feeder_args": {}, **changes}
+    ntu = {"data_path": ntu120, "protocol": "ntu60_xsub", "window_size": 16}
+    config = load_config(write_config(feeder="feeders.feeder_ntu.Feeder", feeder_args=ntu, **changes))
+    loader = load_data(config, torch.device("cpu")).loaders["train"]
+    wanted = Feeder(**ntu, p_interval=shares.get("test", 0.95))
+    rows = np.arange(len(wanted))
+    torch.testing.assert_close(mean_sequence(loader, 7), wanted.batch(rows).double().mean(0).float())
+    draws = wanted.draw(len(rows), torch.Generator().manual_seed(0))
+    own = Feeder(**ntu, p_interval=shares.get("train"))
+    assert torch.equal(loader.feeder.batch(rows, draws=draws), own.batch(rows, draws=draws)), "training stays as it is"
 
 
 def test_normalization_of_what_is_constant(tmp_path):

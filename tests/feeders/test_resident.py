@@ -70,7 +70,9 @@ def test_same_batches(sources, name, wanted, device, monkeypatch):
     place = torch.device(device)
     for split in ("train", "test"):
         for stream in ("joint", "bone_motion"):
-            plain, asked = sources[name](split, stream), sources[name](split, stream)
+            plain, asked, train = (sources[name](one, stream) for one in (split, split, "train"))
+            for feeder in (plain, asked):
+                feeder.agree({"train": train, "test": feeder})
             make_resident({split: asked}, place, wanted)
             assert (asked.resident is not None) == (wanted is True or (wanted == "auto" and device == "cuda"))
             if asked.resident is not None:
