@@ -65,6 +65,7 @@ def test_main_under_torchrun(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("epoch   1") == 1, "only the main process prints"
     assert "batch norm uses each process's own samples" in done.stdout
+    assert "Warning" not in done.stdout + done.stderr
     with np.load(tmp_path / "run" / "scores_test.npz") as scores:
         assert len(set(scores["ids"].tolist())) == 36
     assert main.main(["--config", str(path), "--num_epoch", "2"]) == 0, "one process reads what two wrote"
