@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from feeders.files import write_atomically
+from feeders.files import kind_of, write_atomically
 
 from .errors import CheckpointError
 
@@ -35,18 +36,38 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a file of tensors and plain values.
 
     Raises:
-        CheckpointError: it is missing, cut off, or holds other things than tensors and plain values.
+        CheckpointError: it is missing, a folder, cut off, damaged, or holds other things than tensors and plain values.
     """
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
+        inside = ", ".join(str(file) for file in sorted(path.glob("[!.]*.pt"))[:5])
+        hint = f"; give a file of it: {inside}" if inside else ""
+        raise CheckpointError(f"checkpoint {path} {kind_of(path)}{hint}")
     try:
+        _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"checkpoint {path} holds more than tensors and plain values, or is damaged, and is not loaded: {error}"
-        ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged or cut off ({error}); use another one") from error
+    except Exception as error:  # of a damaged file torch may raise anything
+        # not "from error": torch advises to load it all the same, and a log holds the causes of an error too
+        raise CheckpointError(f"checkpoint {path} {_reason(error)}") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, wanted a state dict")
     return state
+
+
+def _check_sums(path: Path) -> None:
+    """Compares the parts of a file with their CRC-32; torch does not. Files of torch before 1.6 have none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+        if wrong is not None:
+            raise zipfile.BadZipFile(f"{wrong} has another checksum")
+
+
+def _reason(error: Exception) -> str:
+    """Why a checkpoint is not loaded, in our words."""
+    text = str(error)
+    asked = re.search(r"GLOBAL (\S+)", text)
+    if asked:
+        return f"holds more than tensors and plain values ({asked[1]}); it is not loaded, and nothing of it was run"
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+        return "holds more than tensors and plain values, or is damaged, and is not loaded"
+    return f"is damaged or cut off ({text or type(error).__name__}); use another one"

@@ -15,9 +15,10 @@ from .config import Config
 from .config_files import load_config, nearest
 from .distributed import leave
 from .errors import BUSY, BusyError, ConfigError
+from .host import say, take_any_console
+from .logs import open_log
 from .official import OFFICIAL_KEYS
 from .processor import Processor
-from .run_folder import open_log
 from .user_code import explained
 
 OWN_OPTIONS = ("config", "plugin", "set")
@@ -33,6 +34,7 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
     0 or what ``work`` returns; 2 for errors that the user can fix, also in code of the user's own, printed in one line;
     75 where another process trains in the work_dir; 130 for Ctrl-C. Only the main process of several prints the log.
     """
+    take_any_console()
     open_log(None, console=os.environ.get("RANK", "0") == "0")
     arguments, unknown = options.parse_known_args(words)
     if unknown:
@@ -49,7 +51,7 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
         message = explained(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        say(f"error: {message}", sys.stderr)
         return BUSY if isinstance(error, BusyError) else 2
 
 

@@ -1,13 +1,36 @@
-"""The machine that a run is on: how many cores, what the allocator does with freed memory, signals."""
+"""The machine that a run is on: how many cores, what the allocator does with freed memory, signals, the console."""
 
 from __future__ import annotations
 
 import ctypes
+import io
 import os
+import re
 import signal
-from typing import Any
+import sys
+from typing import Any, TextIO
 
 KEEP = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}  # of glibc's mallopt: no MMAP_MAX, largest TRIM_THRESHOLD, TOP_PAD
+
+# What acts on a terminal instead of being shown: C0, C1, and marks that turn the direction of text around.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def take_any_console() -> None:
+    """Characters that the console's encoding lacks are printed as ``\\xe4``, and end no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def plain(text: str) -> str:
+    """One line of text with its control characters written out, such as ``\\x1b``: names come from a user's files."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Prints lines without control characters."""
+    print("\n".join(map(plain, text.split("\n"))), file=file or sys.stdout)
 
 
 def keep_freed_memory() -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
+from .host import plain
+
 
 def classification_metrics(
     scores: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]], topk: Sequence[int] = (1, 5)
@@ -61,7 +63,7 @@ def table(
 
     def line(name: str, value: float | None, more: object = "") -> str:
         percent = "    -" if value is None else f"{100 * value:5.1f}"
-        return f"{name[:width]:<{width}} {percent} %  {more}".rstrip()
+        return f"{plain(name)[:width]:<{width}} {percent} %  {more}".rstrip()
 
     lines = [line("overall (top-1)", metrics["top1"]), line("top-5", metrics["top5"])]
     lines.append(line("mean class accuracy", metrics["mean_class_accuracy"]))

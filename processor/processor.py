@@ -11,8 +11,9 @@ from .distributed import any_rank, barrier, is_main, set_up, tear_down
 from .errors import ConfigError
 from .host import StopSignals, keep_freed_memory
 from .info import describe
+from .logs import close_log, log_file, open_log
 from .metrics import table
-from .run_folder import RunFolder, close_log, log_file, open_log
+from .run_folder import RunFolder
 from .training import Training, make_trainer, score_split, split_metrics, write_scores
 from .trial import with_timing, without_timing
 from .user_code import UserCodeError, place_of
@@ -57,7 +58,7 @@ class Processor:
         """Trains to the last epoch, or continues one that was cut off."""
         config, folder = self.config, self.folder
         self._acquire_folder()
-        open_log(folder if is_main() else None, is_main() and config.print_log)
+        open_log(folder.log if is_main() else None, is_main() and config.print_log)
         state = folder.resume(config)
         if state is not None and state["epoch"] >= config.num_epoch:
             log.info("%s holds this run, finished; --overwrite trains it again", folder)
@@ -80,7 +81,7 @@ class Processor:
         if is_main():
             folder.path.mkdir(parents=True, exist_ok=True)
         barrier()
-        open_log(folder if is_main() else None, is_main() and config.print_log)
+        open_log(folder.log if is_main() else None, is_main() and config.print_log)
         data = load_data(config, self.device, ("train", "test"))
         network = build_network(config, data, self.device, config.weights)
         scores = score_split(config, data, network, "test", StopSignals())

@@ -12,18 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from filelock import FileLock, Timeout
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
-from feeders.files import write_atomically
+from feeders.files import append, parse_json, write_atomically, writing
+from feeders.locks import Lock, try_lock
 
 from .checkpoint import load_checkpoint
 from .config import Config
@@ -32,6 +30,7 @@ from .errors import BusyError, CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
 
+POLL = 0.05  # seconds between two attempts to lock the folder
 PATIENCE = 1.0  # seconds: another process that asks whether the folder is busy holds the lock for a moment
 CALL_ONLY = {"config", "phase", "resume", "overwrite", "plugins"}  # keys that config.yaml leaves out
 
@@ -53,7 +52,7 @@ class RunFolder:
         self.last, self.best = self.checkpoint("last"), self.checkpoint("best")
         self.tensorboard = self.path / "tensorboard"
         self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
-        self._lock: FileLock | None = None
+        self._lock: Lock | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -74,18 +73,20 @@ class RunFolder:
         Raises:
             BusyError: another process holds it; the message says which.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock_file, thread_local=False)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        last = time.monotonic() + PATIENCE
         try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout as error:
+            while (lock := try_lock(self._lock_file)) is None and time.monotonic() < last:
+                time.sleep(POLL)
+        except OSError as error:
+            log.warning("%s cannot be locked (%s); make sure that no other process trains there", self, error)
+            return
+        if lock is None:
             holder = f" ({self._holder.read_text(encoding='utf-8')})" if self._holder.is_file() else ""
             raise BusyError(
                 f"another process is training in work_dir {self}{holder}; wait for it, or choose another --work_dir"
-            ) from error
-        except (OSError, NotImplementedError) as error:
-            log.warning("%s cannot be locked (%s); make sure that no other process trains there", self, error)
-            return
+            )
         self._lock = lock
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         write_atomically(self._holder, holder.encode())
@@ -101,13 +102,12 @@ class RunFolder:
         """Does a process train there now?"""
         if not self._lock_file.is_file():
             return False
-        lock = FileLock(self._lock_file, thread_local=False)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return self._holder.is_file()  # else another process only asks, as this one does
-        except (OSError, NotImplementedError):  # no permission to lock it; the training process reports that
+            lock = try_lock(self._lock_file, create=False)
+        except OSError:  # no permission to lock it; the training process reports that
             return False
+        if lock is None:
+            return self._holder.is_file()  # else another process only asks, as this one does
         lock.release()
         return False
 
@@ -174,72 +174,34 @@ class RunFolder:
         if not self.environment.is_file():
             return None
         try:
-            return json.loads(self.environment.read_text(encoding="utf-8")).get("weights_checksum")
+            return parse_json(self.environment.read_bytes()).get("weights_checksum")
         except (ValueError, AttributeError) as error:
             raise ConfigError(
                 f"{self.environment} is damaged ({error}); delete its folder to train this run again"
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, up to the first damaged one: a crash may have cut off the last."""
+        """The lines of metrics.jsonl, without damaged ones: a crash may have cut off the last."""
+        return self._metrics()[0]
+
+    def damaged_metrics(self) -> list[int]:
+        """Numbers, from 1, of the lines of metrics.jsonl that cannot be read."""
+        return self._metrics()[1]
+
+    def _metrics(self) -> tuple[list[dict[str, Any]], list[int]]:
         lines: list[dict[str, Any]] = []
+        damaged: list[int] = []
         text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
-        for row in text.splitlines():
+        for number, row in enumerate(text.split("\n"), 1):
             try:
-                line = json.loads(row)
-            except json.JSONDecodeError:
-                break
-            if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-                break
-            lines.append(line)
-        return lines
-
-
-class _Console(logging.Handler):
-    """Prints above a progress bar, where there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-
-
-def open_log(folder: RunFolder | None, console: bool) -> None:
-    """Sends the project's log to the console and, given a run's folder, to its log.txt (appended).
-
-    Until there is a folder, lines are kept, so that log.txt begins with what was said about the config.
-    """
-    root = logging.getLogger()
-    early = [line for handler in root.handlers if isinstance(handler, MemoryHandler) for line in handler.buffer]
-    close_log()
-    root.setLevel(logging.INFO)
-    logging.getLogger("processor").setLevel(logging.DEBUG)
-    handlers: list[logging.Handler] = [logging.NullHandler()]
-    if console:
-        handlers.append(_Console(logging.INFO))
-        handlers[-1].setFormatter(logging.Formatter("%(message)s"))
-    if folder is None:
-        handlers.append(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
-    else:
-        handlers.append(logging.FileHandler(folder.log, encoding="utf-8"))
-        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        for line in early:
-            handlers[-1].handle(line)
-    for handler in handlers:
-        handler.set_name("shapmix")
-        root.addHandler(handler)
-
-
-def log_file() -> Path | None:
-    """The log.txt that is open."""
-    ours = [handler for handler in logging.getLogger().handlers if handler.get_name() == "shapmix"]
-    return next((Path(handler.baseFilename) for handler in ours if isinstance(handler, logging.FileHandler)), None)
-
-
-def close_log() -> None:
-    """Takes back what :func:`open_log` opened."""
-    for handler in list(logging.getLogger().handlers):
-        if handler.get_name() == "shapmix":
-            logging.getLogger().removeHandler(handler)
-            handler.close()
+                line = parse_json(row) if row else None
+            except ValueError:
+                line = row
+            if isinstance(line, dict) and isinstance(line.get("epoch"), int):
+                lines.append(line)
+            elif row:
+                damaged.append(number)
+        return lines, damaged
 
 
 class MetricsLog:
@@ -252,14 +214,16 @@ class MetricsLog:
 
     def __init__(self, folder: RunFolder, first_epoch: int) -> None:
         self.path = folder.metrics
-        kept = [line for line in folder.read_metrics() if 0 <= line["epoch"] < first_epoch]  # -1 is before any
+        lines, damaged = folder.read_metrics(), folder.damaged_metrics()
+        kept = [line for line in lines if 0 <= line["epoch"] < first_epoch]  # -1 is before any
+        if damaged and len(kept) < first_epoch:  # else they are of what is trained again
+            log.warning("%s: damaged and left out are lines %s", self.path, ", ".join(map(str, damaged)))
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.board = SummaryWriter(str(folder.tensorboard), purge_step=first_epoch)
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Writes one epoch's metrics; lists and missing values stay out of TensorBoard."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(metrics)) + "\n")
+        append(self.path, json.dumps(dict(metrics)) + "\n")
         for name, value in metrics.items():
             if isinstance(value, (int, float)) and name != "epoch":
                 self.board.add_scalar(name, value, metrics["epoch"])

@@ -141,8 +141,8 @@ def test_imports_and_calls(name):
         ("model", "from feeders.store import SkeletonStore", {"feeders"}),
         ("feeders", "import model.graph as graph, main", {"model", "main"}),
         ("processor", "from model import ctrgcn\nfrom feeders import store\nfrom tools import report", {"tools"}),
-        ("main", "from processor.run_folder import open_log\nfrom tools import report", {"tools"}),
-        ("tools", "from processor.run_folder import open_log\nfrom main import parser", {"main"}),
+        ("main", "from processor.logs import open_log\nfrom tools import report", {"tools"}),
+        ("tools", "from processor.logs import open_log\nfrom main import parser", {"main"}),
         ("tools", "from tests.conftest import find_ucla", {"tests"}),
     ],
 )

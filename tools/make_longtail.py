@@ -21,6 +21,7 @@ from feeders.longtail import PROFILES, largest_n_max, long_tailed_subset, permut
 from feeders.store import DataError
 from feeders.training_sets import training_set
 from processor.command_line import run_command
+from processor.host import say
 
 
 def summary(counts: list[int], names: Sequence[str]) -> str:
@@ -64,9 +65,9 @@ def run(options: argparse.Namespace) -> None:
     """Selects the sequences, writes the list, prints the counts."""
     file, names, table = select(options)
     path = write(options.out, file, names, options.overwrite)
-    print(f"{table}\n{path}")
+    say(f"{table}\n{path}")
     if file.startswith("NTU60"):
-        print("(to compare with published results use BRL's own NTU60 lists, selected from an unsorted listing)")
+        say("(to compare with published results use BRL's own NTU60 lists, selected from an unsorted listing)")
 
 
 def main(words: list[str] | None = None) -> int:

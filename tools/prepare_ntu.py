@@ -17,7 +17,7 @@ from feeders.convert.prepare import find_sources, prepare, report_table
 from feeders.lists import read_list
 from feeders.ntu_protocols import PROTOCOLS
 from processor.command_line import run_command
-from processor.host import usable_cores
+from processor.host import say, usable_cores
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out, arguments.dataset, sources, read_source, others | left_out, arguments.jobs, arguments.strict,
         arguments.overwrite,
     )  # fmt: skip
-    print(f"{arguments.out}\n{report_table(report)}")
+    say(f"{arguments.out}\n{report_table(report)}")
     for name, protocol in PROTOCOLS.items():
         if arguments.npz and protocol.dataset == arguments.dataset:
             write_arrays(arguments.out / f"{protocol.arrays}.npz", store, name)

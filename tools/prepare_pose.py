@@ -20,6 +20,7 @@ from feeders.convert.prepare import prepare, report_table
 from feeders.convert.pyskl import Recipe, read_class_names, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore, fingerprint_files
 from processor.command_line import run_command
+from processor.host import say
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .prepare_ntu import add_options
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out, arguments.annotations.stem, poses.poses, read_pose, {}, arguments.jobs, arguments.strict,
         arguments.overwrite, fingerprint, **poses.meta(),
     )  # fmt: skip
-    print(f"{arguments.out}\n{report_table(report)}\n{split_table(store, poses.splits)}")
+    say(f"{arguments.out}\n{report_table(report)}\n{split_table(store, poses.splits)}")
 
 
 if __name__ == "__main__":

@@ -126,10 +126,11 @@ def _best_test_epoch(folder: RunFolder, num_epoch: int) -> dict[str, Any]:
     lines = [line for line in every if "top1" in line]
     if not lines:
         raise ValueError(f"{folder} has no evaluated epoch in metrics.jsonl; leave out --best-test-epoch")
-    if every[-1]["epoch"] != num_epoch - 1:
+    damaged = folder.damaged_metrics()
+    if every[-1]["epoch"] != num_epoch - 1 or damaged:
         raise ValueError(
-            f"{folder.metrics} cannot be read beyond epoch {every[-1]['epoch']}, the last one is "
-            f"{num_epoch - 1}: the best is not known; leave out --best-test-epoch or this run"
+            f"{folder.metrics} ends with epoch {every[-1]['epoch']} of {num_epoch} and has {len(damaged)} damaged "
+            "lines: the best epoch is not known; leave out --best-test-epoch or this run"
         )
     return max(lines, key=lambda line: line["top1"])
 

@@ -95,14 +95,22 @@ def test_variants_train(write_config, tmp_path, changes):
 @pytest.mark.parametrize(
     "last", [b'{"epoch": 2, "top', b"[1, 2]", b'{"top1": 0.5}', b'{"epoch": null}', b"\xff\x00\x00"]
 )
-def test_odd_lines_of_metrics(tmp_path, last):
-    """What a crash or an editor left behind ends the file."""
+def test_odd_lines_of_metrics(tmp_path, last, caplog):
+    """What a crash or an editor left behind is left out, with a warning where it was not the end."""
     good = [{"epoch": epoch, "top1": epoch / 4} for epoch in range(2)]
     written = b"".join(json.dumps(line).encode() + b"\n" for line in good)
     (tmp_path / "metrics.jsonl").write_bytes(written + last + b"\n" + json.dumps({"epoch": 3}).encode())
-    assert RunFolder(tmp_path).read_metrics() == good
+    assert RunFolder(tmp_path).read_metrics() == [*good, {"epoch": 3}]
+    assert RunFolder(tmp_path).damaged_metrics() == [3]
+    MetricsLog(RunFolder(tmp_path), 4).close()
+    assert "metrics.jsonl: damaged and left out are lines 3" in caplog.text
+    assert RunFolder(tmp_path).read_metrics() == [*good, {"epoch": 3}]
+    assert RunFolder(tmp_path).damaged_metrics() == []
+    caplog.clear()
+    (tmp_path / "metrics.jsonl").write_bytes(written + last)
     MetricsLog(RunFolder(tmp_path), 2).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == written
+    assert not caplog.text
 
 
 def test_validation_split_chooses_best(write_config, tmp_path, capsys):

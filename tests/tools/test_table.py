@@ -267,7 +267,7 @@ def test_best_test_epoch(tmp_path, capsys):
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:3]) + '{"epoch": 3, "to')
     capsys.readouterr()
     assert command(tmp_path, "--best-test-epoch") == 2, "the best of what is left is not the best"
-    assert "cannot be read beyond epoch 2, the last one is 3" in capsys.readouterr().err
+    assert "ends with epoch 2 of 4 and has 1 damaged lines" in capsys.readouterr().err
     assert command(tmp_path, "--best-test-epoch", "--baseline", "a") == 2
     assert "--baseline needs the scores of each sample" in capsys.readouterr().err
     (run / "metrics.jsonl").unlink()
