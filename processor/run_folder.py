@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -219,19 +220,23 @@ class MetricsLog:
         if damaged and len(kept) < first_epoch:  # else they are of what is trained again
             log.warning("%s: damaged and left out are lines %s", self.path, ", ".join(map(str, damaged)))
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self.board = SummaryWriter(str(folder.tensorboard), purge_step=first_epoch)
+        self.tensorboard = folder.tensorboard
+        with writing(self.tensorboard):
+            self.board = SummaryWriter(str(self.tensorboard), purge_step=first_epoch)
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Writes one epoch's metrics; lists and missing values stay out of TensorBoard."""
         append(self.path, json.dumps(dict(metrics)) + "\n")
-        for name, value in metrics.items():
-            if isinstance(value, (int, float)) and name != "epoch":
-                self.board.add_scalar(name, value, metrics["epoch"])
-        self.board.flush()
+        with writing(self.tensorboard):
+            for name, value in metrics.items():
+                if isinstance(value, (int, float)) and name != "epoch":
+                    self.board.add_scalar(name, value, metrics["epoch"])
+            self.board.flush()
 
     def close(self) -> None:
         """Closes TensorBoard's file."""
-        self.board.close()
+        with suppress(OSError):  # what could not be written was reported when it was added
+            self.board.close()
 
 
 def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -27,7 +28,10 @@ from .run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 KINDS = {"ids": "U", "scores": "fiu", "labels": "iu", "class_names": "U", "class_counts": "iu", "groups": "iu"}
-DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+    MemoryError, SyntaxError, tokenize.TokenError,  # of numpy's headers, which are Python text
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
