@@ -67,7 +67,10 @@ def _reason(error: Exception) -> str:
     text = str(error)
     asked = re.search(r"GLOBAL (\S+)", text)
     if asked:
-        return f"holds more than tensors and plain values ({asked[1]}); it is not loaded, and nothing of it was run"
+        return (
+            f"holds more than tensors and plain values ({asked[1]}); it is not loaded, and nothing of it was run. Ask "
+            "for a file of the weights alone, or save such a one with the program that wrote this file"
+        )
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
         return "holds more than tensors and plain values, or is damaged, and is not loaded"
     return f"is damaged or cut off ({text or type(error).__name__}); use another one"

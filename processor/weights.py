@@ -34,9 +34,9 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> li
         CheckpointError: a weight has another shape (another class count, width or layout) or is not finite, none fits,
             or not all of another program's fit.
     """
-    own, words = model.state_dict(), tuple(ignore)
+    state, own, words = load_checkpoint(path), model.state_dict(), tuple(ignore)
     try:
-        named, foreign = own_names(model, _tensors(load_checkpoint(path)))
+        named, foreign = own_names(model, _tensors(state))
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} is not of this network: {error}") from error
     weights = {key: value for key, value in named.items() if not _has(key, words)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -96,6 +98,17 @@ def test_other_names_are_refused(tmp_path):
     weights["backbone.gcn.0.tcn.branches.1.0.weight"] = torch.zeros(2, 3, 1, 1)
     with pytest.raises(CheckpointError, match=r"l1\.tcn1\.reduce\.weight would be joined from"):
         load_weights(ours, save(tmp_path / "w.pth", weights, "mmcv"))
+
+
+@pytest.mark.parametrize("value", [np.float64(0.9), argparse.Namespace(lr=0.1), nn.Linear(1, 1)], ids=str)
+def test_other_objects_beside_the_weights(tmp_path, value):
+    """... are not loaded, and nobody is advised to load them all the same."""
+    ours = make("stgcn")
+    torch.save({"meta": {**META, "best": value}, "state_dict": ours.state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"^checkpoint \S+w\.pth holds more than .*; it is not loaded") as caught:
+        load_weights(ours, tmp_path / "w.pth")
+    assert "weights_only" not in str(caught.value)
+    assert "weights alone" in str(caught.value)
 
 
 def test_not_finite(tmp_path):
