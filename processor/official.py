@@ -69,7 +69,7 @@ def translate(values: dict[str, Any], path: str) -> dict[str, Any]:
             values.setdefault("eval_interval", value)
     ours = OFFICIAL_FEEDERS.get(str(values.get("feeder")))
     if ours is not None:
-        values["feeder"] = ours
+        values |= {"feeder": ours, **_kinetics(values, path)}
     if "mixing" not in values and "loss" not in values:
         log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
     model_args = values.get("model_args")
@@ -83,6 +83,23 @@ def translate(values: dict[str, Any], path: str) -> dict[str, Any]:
             raise ConfigError(f"{path}: model_args.graph_args.labeling_mode must be spatial, got {graph_args}")
         values["model_args"] = {"layout": OFFICIAL_GRAPHS[graph], **model_args}
     return values
+
+
+def _kinetics(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """What Shap-Mix's code for Kinetics does without a key in its YAML file: the pasted segments, and our ten clips."""
+    train, test = (dict(values.get(f"{split}_feeder_args") or {}) for split in ("train", "test"))
+    added: dict[str, Any] = {}
+    frames = {"window_size": train.get("clip_len", 100)} | _pipeline_args(train.get("pipeline")) | train
+    if values.get("mixing", "shap_mix") == "shap_mix" and "mixing_args" not in values and frames["window_size"] == 100:
+        added["mixing_args"] = {"window": [13, 20]}
+        log.info("%s: mixing_args: {window: [13, 20]}, as its code has it for Kinetics", path)
+    clips = (_pipeline_args(test.get("pipeline")) | test).get("num_clips")
+    if clips is None:
+        added["test_feeder_args"] = {**test, "num_clips": 10}
+        log.info("%s: test_feeder_args: {num_clips: 10}; the official code shows one random clip", path)
+    elif clips != 10:
+        log.info("%s shows %s clip(s) in the test; ours are ten: --set test_feeder_args.num_clips=10", path, clips)
+    return added
 
 
 def translate_feeder_args(feeder: str, args: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
@@ -118,7 +135,9 @@ def _pipeline_args(pipeline: Any) -> dict[str, Any]:
     for step in pipeline if isinstance(pipeline, list) else []:
         kind = step.get("type") if isinstance(step, dict) else None
         if kind in ("UniformSample", "UniformSampleFrames"):
-            args |= {"window_size": step.get("clip_len", 100), "num_clips": step.get("num_clips", 1)}
+            args["window_size"] = step.get("clip_len", 100)
+            if "num_clips" in step:
+                args["num_clips"] = step["num_clips"]
         elif kind == "GenSkeFeat":
             feats = " ".join(map(str, step.get("feats", ["j"])))
             args["stream"] = PYSKL_STREAMS.get(feats, feats)  # the feeder refuses other words

@@ -363,6 +363,29 @@ weight_decay: 0.0005
 """
 
 
+@pytest.mark.parametrize(
+    ("step", "clips", "said"),
+    [
+        ("clip_len: 100, num_clips: 10, test_mode: true", 10, None),
+        ("clip_len: 100, num_clips: 1", 1, "shows 1 clip(s) in the test; ours are ten"),
+        ("clip_len: 100", 10, "test_feeder_args: {num_clips: 10}; the official code shows one random clip"),
+    ],
+)
+def test_kinetics_recipe_of_official_yaml(pickled, tmp_path, caplog, step, clips, said):
+    """The segments that are pasted, and the clips of the test, which its YAML does not name."""
+    path = tmp_path / "k400.yaml"
+    text = OFFICIAL.replace("ANN", pickled).replace("clip_len: 100, num_clips: 10, test_mode: true", step)
+    path.write_text(text)
+    caplog.set_level("INFO")
+    config = load_config(str(path))
+    assert config.mixing_args == {"window": [13, 20]}
+    assert config.split_args("test").get("num_clips") == clips
+    assert "num_clips" not in config.split_args("train")
+    assert said is None or said in caplog.text
+    path.write_text(text.replace("clip_len: 100", "clip_len: 64") + "mixing_args: {window: [3, 5]}\n")
+    assert load_config(str(path)).mixing_args == {"window": [3, 5]}
+
+
 @pytest.mark.parametrize(("feats", "named"), [("[x]", "'x'"), ("[j, b]", "'j b'")])
 def test_streams_that_are_not_offered(pickled, tmp_path, feats, named, capsys):
     path = tmp_path / "official.yaml"
