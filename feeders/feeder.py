@@ -22,7 +22,7 @@ from .store import DataError, SkeletonStore
 from .transforms import STREAMS
 
 log = logging.getLogger(__name__)
-Sampler = Literal["instance", "class_balanced", "over_sampling"]
+Sampler = Literal["instance", "class_balanced", "round_robin", "over_sampling"]
 BAD_VALUE_LIMIT = 1e6  # metres, millimetres (10^5) and pixels (10^4) stay below it
 FREE_SHARE = 1 / 3  # of a GPU's free memory that frames may take with ``device_resident: auto``
 

@@ -42,7 +42,8 @@ class Feeder(CropFeeder):
         val_subjects: training subjects that are held out for ``split: val``, with all their sequences, whatever the
             list.
         val_fraction: instead, the share (0 .. 1) of training subjects to hold out; always the same ones.
-        train_id_path: for an ``.npz`` file: the names of its training sequences, in its order.
+        train_id_path: for an ``.npz`` file: the names of its training sequences, in its order; or, as in Shap-Mix's
+            files, their places (from 0) in the list ``sample_name_path``.
         sample_name_path: for an ``.npz`` file: the names of all sequences; where there is no ``train_id_path``, the
             order is rebuilt from them. Both are checked against the labels.
         class_balance: see :class:`Feeder_LT_ros`; no effect elsewhere.
@@ -192,6 +193,7 @@ class Feeder_LT_ros(Feeder):
 
     Random over-sampling: an epoch repeats the sequences of each class until it has as many as the largest class. With
     ``class_balance`` an epoch has as many sequences as the set; for each a class is drawn first, then one of its own.
+    (An official epoch with ``class_balance`` has four times as many, the classes in turn: ``sampler: round_robin``.)
     """
 
     needs_list = True

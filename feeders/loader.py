@@ -23,6 +23,9 @@ from .store import DataError
 from .transforms import to_device
 
 
+ROUND_ROBIN = 4  # times that an epoch of this sampler has as many samples as the split
+
+
 @dataclass(frozen=True)
 class Batch:
     """One process's slice: x (N, C, T, V, M), y (N,) int64 on the device; rows (N,) of the split, on the CPU.
@@ -79,7 +82,8 @@ class Loader:
         device, dtype: of x.
         sampler: ``instance`` shows every sample once; ``over_sampling`` repeats the samples of each class, at random,
             until it has as many as the largest; ``class_balanced`` draws as many as there are, first a class, then one
-            of its samples, both uniformly (Kang et al., arXiv 1910.09217).
+            of its samples, both uniformly (Kang et al., arXiv 1910.09217). ``round_robin``: four times as many, the
+            classes in turn, of each a sample at random: an epoch of the official Feeder_LT_ros with class_balance.
 
     Raises:
         DataError: labels outside the classes 0 .. K-1.
@@ -113,6 +117,8 @@ class Loader:
         if sampler == "over_sampling":
             present = [count for count in self.class_counts if count]
             self.samples_per_epoch = repeat * len(present) * max(present)
+        elif sampler == "round_robin":
+            self.samples_per_epoch = ROUND_ROBIN * repeat * len(ids)
         self.batch_size = min(batch_size, self.samples_per_epoch)
 
     @property
@@ -135,7 +141,7 @@ class Loader:
         if self.batch_size % self.processes:
             raise DataError(
                 f"the global batch of {self.batch_size} ({self.samples_per_epoch} samples an epoch) does not divide by "
-                f"{self.processes} processes; change batch_size or --nproc_per_node"
+                f"{self.processes} processes; change batch_size or the number of processes"
             )
 
     def plan(self, epoch: int) -> Tensor:
@@ -150,8 +156,10 @@ class Loader:
     def _resampled(self, rng: torch.Generator) -> Tensor:
         """(samples_per_epoch,) rows of an epoch; every class that occurs is as likely as the others."""
         members = [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]
-        if self.sampler == "class_balanced":
-            chosen = torch.randint(len(members), (self.samples_per_epoch,), generator=rng)
+        if self.sampler != "over_sampling":
+            chosen = torch.arange(self.samples_per_epoch) % len(members)
+            if self.sampler == "class_balanced":
+                chosen = torch.randint(len(members), (self.samples_per_epoch,), generator=rng)
             sizes = torch.tensor([len(rows) for rows in members])
             places = (torch.rand(len(chosen), generator=rng, dtype=torch.float64) * sizes[chosen]).long()
             return torch.cat(members)[(sizes.cumsum(0) - sizes)[chosen] + places]

@@ -15,7 +15,7 @@ from .convert.ctrgcn_npz import open_arrays
 from .files import kind_of
 from .lists import listed_rows, read_list
 from .longtail import held_out_subjects
-from .ntu_protocols import CLASSES, PROTOCOLS, parse_names
+from .ntu_protocols import CLASSES, PROTOCOLS, parse_names, protocol_of
 from .store import DataError, SkeletonStore
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class NTUData:
         if not {"setup", "camera", "subject", "actors"} <= self.store.columns.keys():
             raise DataError(f"{self.path} was not written by tools.prepare_ntu")
         if rule.dataset == "ntu120" and self.store.meta["name"] != "ntu120":
-            raise DataError(f"{self.path} holds {self.store.meta['name']}; {protocol} needs one of --dataset ntu120")
+            raise DataError(f"{self.path} holds {self.store.meta['name']}; {protocol} needs a store of ntu120")
         self.train, self.test = (rule.rows(self.store.columns, train) for train in (True, False))
         self.subjects = self.store.columns["subject"][self.train]
         self.class_names = list(CLASSES[: rule.num_class])
@@ -76,15 +76,15 @@ class NTUData:
         self, protocol: str | None, train_id_path: str | None, sample_name_path: str | None, cache_dir: str | None
     ) -> None:
         self.store = open_arrays(self.path, cache_dir)
-        by_arrays = {rule.arrays: name for name, rule in PROTOCOLS.items()}
-        protocol = protocol or by_arrays.get(self.path.stem)
+        protocol = protocol or protocol_of(self.path.stem)
         in_test = self.store.columns["test"] == 1
         self.train, self.test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
         number = self.store.meta["num_class"]
         self.class_names = list(CLASSES[:number]) if number in (60, 120) else [f"class {k}" for k in range(number)]
         ids = np.array(self.store.ids, dtype=object)
-        for rows, train in ((self.train, True), (self.test, False)):
-            names = _names_of(protocol, train, train_id_path if train else None, sample_name_path)
+        every = sample_name_path if protocol or train_id_path is None else None  # else the test set has no known order
+        known = _names_of(protocol, True, train_id_path, sample_name_path), _names_of(protocol, False, None, every)
+        for rows, train, names in ((self.train, True, known[0]), (self.test, False, known[1])):
             if names is not None:
                 _check_names(self.path, names, self.store.labels[rows], train)
                 ids[rows] = names
@@ -126,9 +126,7 @@ def _names_of(
 ) -> list[str] | None:
     """Names of a set of an ``.npz`` file, in its order: from their file, or rebuilt from all names; None: unknown."""
     if train_id_path is not None and Path(train_id_path).is_file():
-        names = read_list(Path(train_id_path))
-        parse_names(names, train_id_path)
-        return names
+        return _training_names(train_id_path, sample_name_path)
     if sample_name_path is None:
         if train_id_path is not None:
             raise DataError(f"train_id_path {train_id_path} does not exist; set sample_name_path to rebuild it")
@@ -139,6 +137,20 @@ def _names_of(
     if train and train_id_path is not None:
         log.info("train_id_path %s does not exist; the order is rebuilt from %s", train_id_path, sample_name_path)
     return [names[row] for row in PROTOCOLS[protocol].rows(parse_names(names, sample_name_path), train)]
+
+
+def _training_names(train_id_path: str, sample_name_path: str | None) -> list[str]:
+    """The names in ``train_id_path``, or those at its places in the list of all names, as Shap-Mix's files have it."""
+    words = read_list(Path(train_id_path))
+    if not all(word.isdecimal() for word in words):
+        parse_names(words, train_id_path)
+        return words
+    if sample_name_path is None:
+        raise DataError(f"{train_id_path} holds places in a list of names; set sample_name_path to that list")
+    names, places = read_list(Path(sample_name_path)), [int(word) for word in words]
+    if max(places) >= len(names):
+        raise DataError(f"{train_id_path} names place {max(places)}, but {sample_name_path} has {len(names)} names")
+    return [names[place] for place in places]
 
 
 def _check_names(path: Path, names: list[str], labels: np.ndarray, train: bool) -> None:

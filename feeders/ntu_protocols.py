@@ -82,6 +82,11 @@ PROTOCOLS = {
 }
 
 
+def protocol_of(stem: str) -> str | None:
+    """The protocol of an official ``.npz`` file by its stem: NTU60_CS as CTR-GCN has it, NTU60_XSub as Shap-Mix."""
+    return next((name for name, rule in PROTOCOLS.items() if stem.lower() in (name, rule.arrays.lower())), None)
+
+
 def parse_names(names: Sequence[str], where: object = "") -> dict[str, np.ndarray]:
     """Set-up, camera, subject, replication and action numbers of n sequences, each (n,) int64.
 

@@ -375,7 +375,7 @@ def test_unknown_values(ntu120, tmp_path):
 def test_protocol_of_another_data_set(tmp_path):
     path = str(write_ntu_store(tmp_path / "ntu60", {name: clock(3) for name in NAMES if name < "S018"}, "ntu60"))
     assert len(Feeder(path, protocol="ntu60_xview")) == 54
-    with pytest.raises(DataError, match="holds ntu60; ntu120_xsub needs one of --dataset ntu120"):
+    with pytest.raises(DataError, match="holds ntu60; ntu120_xsub needs a store of ntu120"):
         Feeder(path, protocol="ntu120_xsub")
 
 
