@@ -27,6 +27,8 @@ from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
+PICKLES = (".pkl", ".pickle")
+OFFICIAL_FILES = ("best_score.pkl", "epoch*_test_score.pkl", "best_pred.pkl", "last_pred.pkl", "result.pkl")
 KINDS = {"ids": "U", "scores": "fiu", "labels": "iu", "class_names": "U", "class_counts": "iu", "groups": "iu"}
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
@@ -113,29 +115,32 @@ class ScoreFile:
 
 
 def read_scores(path: Path, split: str = "test") -> ScoreFile:
-    """Scores of a run's folder (its scores_<split>.npz), of an .npz file, or of an official best_score.pkl.
+    """Scores of a run's folder (its scores_<split>.npz), of an .npz file, or of an official pickle or its folder.
 
-    The official file is a pickled dict of sample name -> (K,) array, without labels.
+    Official pickles have no labels. CTR-GCN's best_score.pkl and epoch1_test_score.pkl are a dict of sample name ->
+    (K,) array; PYSKL's result.pkl and best_pred.pkl are a list of such arrays, whose ids here are annotation_0, ...
 
     Raises:
         ValueError: the file is missing or damaged, or its content is not as above.
     """
     if path.is_dir():
-        file = RunFolder(path).scores(split)
-        if not file.is_file():
-            raise ValueError(f"{path} has no {file.name}; a run writes it at its end, unless save_score is false")
-        return _read_npz(file)
+        path = _score_file(path, split)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; name a run's folder, a score .npz or an official best_score.pkl")
-    return _read_official(path) if path.suffix in (".pkl", ".pickle") else _read_npz(path)
+    return _read_official(path) if path.suffix in PICKLES else _read_npz(path)
 
 
-def read_labels(path: Path) -> ScoreFile:
-    """Labels alone: of one of our score files, or ``y_test`` (n, K) one-hot of CTR-GCN's data, ids test_0, test_1, ...
+def read_labels(path: Path, split: str | None = None) -> ScoreFile:
+    """Labels alone, in a ScoreFile whose scores are made up.
+
+    They come from one of our score files; from ``y_test`` (n, K) one-hot of CTR-GCN's data, ids test_0, test_1, ...; or
+    from PYSKL's annotation pickle, those of ``split``, ids annotation_0, ...
 
     Raises:
         ValueError: the file is missing or damaged, or has no labels.
     """
+    if path.suffix in PICKLES and path.is_file():
+        return _annotated(path, split)
     found = _arrays(path, ["y_test"]) if path.suffix == ".npz" and path.is_file() else {}
     if found:
         onehot = found["y_test"]
@@ -146,6 +151,21 @@ def read_labels(path: Path) -> ScoreFile:
     if file.labels is None:
         raise ValueError(f"{path} has no labels; name a run's score file, or CTR-GCN's data file with y_test")
     return file
+
+
+def _score_file(folder: Path, split: str) -> Path:
+    """The score file in a run's folder: ours, or an official one."""
+    ours = RunFolder(folder).scores(split)
+    official = [sorted(folder.glob(pattern)) for pattern in OFFICIAL_FILES] if split == "test" else []
+    found = [ours] if ours.is_file() else next(filter(None, official), [])
+    if not found:
+        raise ValueError(
+            f"{folder} has no {ours.name}, which a run writes at its end, unless save_score is false; nor one of the "
+            f"official files {', '.join(OFFICIAL_FILES)}"
+        )
+    if len(found) > 1:
+        raise ValueError(f"{folder} has {len(found)} score files: {first_five(map(str, found))}; name one of them")
+    return found[0]
 
 
 def _read_npz(path: Path) -> ScoreFile:
@@ -181,6 +201,8 @@ def _arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
 
 def _read_official(path: Path) -> ScoreFile:
     content = load_restricted(path)
+    if isinstance(content, list):
+        content = {f"annotation_{row}": scores for row, scores in enumerate(content)}
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} holds no scores; an official score file is a dict of sample name -> scores")
     shape = np.shape(next(iter(content.values())))
@@ -192,6 +214,22 @@ def _read_official(path: Path) -> ScoreFile:
         if scores.shape != shape:
             raise ValueError(f"{path}: sample {name} has {len(scores)} scores, others have {shape}")
     return ScoreFile(f"{path}", [str(name) for name in content], np.stack(list(content.values())))
+
+
+def _annotated(path: Path, split: str | None) -> ScoreFile:
+    """Labels of a split of PYSKL's annotations, in their order, which is that of its scores."""
+    content = load_restricted(path)
+    try:
+        splits, annotations = content["split"], content["annotations"]
+        names = [str(annotation["frame_dir"]) for annotation in annotations]
+        labels = np.array([int(annotation["label"]) for annotation in annotations])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a pickle of annotations with split, frame_dir and label: {error!r}") from error
+    if split not in splits:
+        raise ValueError(f"{path} has the splits {', '.join(map(str, splits))}; name the one of the scores (split)")
+    inside = np.isin(names, list(map(str, splits[split])))
+    scores = np.eye(labels.max(initial=0) + 1)[labels[inside]]
+    return ScoreFile(f"{path}", [f"annotation_{row}" for row in range(len(scores))], scores, labels[inside])
 
 
 def first_five(names: Iterable[str]) -> str:

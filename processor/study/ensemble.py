@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
+from feeders import feeder_ucla
 from feeders.ntu_protocols import NAME, parse_names
 
 from ..run_folder import RunFolder
@@ -29,7 +30,7 @@ def join(files: Sequence[ScoreFile], labels: ScoreFile | None = None) -> list[Sc
     """The files with their rows in the first one's order, and with what any of them knows of samples and classes.
 
     Args:
-        labels: a further file that gives labels alone. Where no file has any, NTU names give them.
+        labels: a further file that gives labels alone. Where no file has any, names of NTU or NW-UCLA give them.
 
     Raises:
         ValueError: the files differ in samples, class count, class names or a label, or no label is known.
@@ -156,10 +157,12 @@ def _labels(files: Sequence[ScoreFile]) -> np.ndarray:
     labels = _agreed(files, "labels", "samples have another label", ids)
     if labels is not None:
         return labels
+    if all(feeder_ucla.NAME.fullmatch(name) for name in ids):
+        return np.array([list(feeder_ucla.CLASSES).index(int(name[1:3])) for name in ids])  # a05_s01_e00_v03
     if unknown := [name for name in ids if not NAME.fullmatch(name)]:
         raise ValueError(
-            f"none of the score files has labels, and {first_five(unknown)} are not NTU names; give "
-            "--labels FILE: a run's score file, or CTR-GCN's data file with y_test"
+            f"none of the score files has labels, and {first_five(unknown)} are no names of NTU or NW-UCLA; "
+            "give --labels FILE: a run's score file, CTR-GCN's data file with y_test, or PYSKL's annotations"
         )
     return parse_names(ids)["action"] - 1  # S001C001P001R001A001 ends in the number of the action
 

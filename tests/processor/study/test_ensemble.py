@@ -144,14 +144,18 @@ def test_damaged_files(tmp_path):
         read_scores(path)
     with pytest.raises(ValueError, match="does not exist; name a run's folder"):
         read_scores(tmp_path / "none.npz")
-    with pytest.raises(ValueError, match=r"has no scores_test.npz; a run writes it"):
+    with pytest.raises(
+        ValueError, match=r"has no scores_test.npz, which a run writes .* official files best_score.pkl, epoch"
+    ):
         read_scores(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ([1, 2], "holds no scores"),
+        ([1, 2], "sample annotation_0 has no array of scores"),
+        ([], "holds no scores"),
+        ("text", "holds no scores"),
         ({}, "holds no scores"),
         ({"a": np.zeros(3), (1,): np.zeros(3)}, r"\(1,\) is not a sample name"),
         ({"a": np.zeros(3), "b": [0, 0, 0]}, "sample b has no array of scores"),
@@ -245,10 +249,72 @@ def test_labels_of_ntu_names():
     np.testing.assert_array_equal(fuse([bare], [1]).labels, LABELS)
     with pytest.raises(ValueError, match="has label 59, outside"):
         fuse([replace(bare, ids=["S001C001P001R001A060", *ids[1:]])], [1])
-    with pytest.raises(ValueError, match="none of the score files has labels, and S1A1 are not NTU names"):
+    with pytest.raises(ValueError, match="none of the score files has labels, and S1A1 are no names of NTU or NW-UCLA"):
         fuse([replace(bare, ids=["S1A1", *ids[1:]])], [1])
     relabelled = fuse([replace(bare, labels=1 - LABELS % 2)], [1]).labels
     np.testing.assert_array_equal(relabelled, 1 - LABELS % 2, "names are only asked where no file has labels")
+
+
+def test_labels_of_ucla_names():
+    ids = [f"a{(1, 2, 3, 4)[label]:02d}_s{row:02d}_e00_v03" for row, label in enumerate(LABELS)]
+    np.testing.assert_array_equal(fuse([ScoreFile("bare", ids, stream(0).scores)], [1]).labels, LABELS)
+
+
+def test_official_folders_and_arguments(tmp_path, capsys, monkeypatch):
+    """CTR-GCN's ensemble.py: folders by stream, --alpha, --dataset."""
+    monkeypatch.chdir(tmp_path)
+    files = {"joint": stream(0), "bone": stream(1), "joint_motion": stream(2), "bone_motion": stream(3)}
+    for (name, file), score in zip(files.items(), ["best", "epoch1_test", "epoch61_test", "best"], strict=True):
+        (tmp_path / name).mkdir()
+        official(tmp_path / name / f"{score}_score.pkl", file)
+    (tmp_path / "data" / "ntu120").mkdir(parents=True)
+    np.savez(tmp_path / "data" / "ntu120" / "NTU120_CSub.npz", y_test=np.eye(K)[LABELS])
+    words = [word for name in ("bone", "joint") for word in (f"--{name}-dir", name)]
+    assert command("--dataset", "ntu120/xsub", *words, "--alpha", 0.5, "--json", "two.json") == 0
+    report = json.loads((tmp_path / "two.json").read_text())
+    assert [(one["file"], one["weight"]) for one in report["inputs"]] == [
+        ("joint/best_score.pkl", 1.0),
+        ("bone/epoch1_test_score.pkl", 0.5),
+    ]
+    expected = (files["joint"].scores + 0.5 * files["bone"].scores).argmax(1)
+    assert report["ensemble"]["top1"] == pytest.approx((expected == LABELS).mean())
+    words += ["--joint-motion-dir", "joint_motion", "--bone_motion_dir", "bone_motion"]
+    assert command("--dataset", "ntu120/xsub", *words, "--json", "four.json") == 0
+    assert [one["weight"] for one in json.loads((tmp_path / "four.json").read_text())["inputs"]] == default_weights(4)
+    official(tmp_path / "bone" / "epoch2_test_score.pkl", stream(1))
+    for given, reason in [
+        ([], "name the runs"),
+        (["joint", "--dataset", "ntu/xsub"], "give --labels FILE"),
+        (["bone"], "bone has 2 score files: bone/epoch1_test_score.pkl, bone/epoch2_test_score.pkl; name one"),
+        (["joint", "--alpha", 1, "--labels", "data/ntu120/NTU120_CSub.npz"], "2 weights for 1 score files"),
+    ]:
+        capsys.readouterr()
+        assert command(*given) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_lists_of_scores_with_annotations(tmp_path, capsys):
+    """PYSKL's result.pkl: rows in the order of the annotations of the tested split."""
+    rows = np.random.default_rng(0).permutation(N)
+    annotations = [{"frame_dir": f"v{row}", "label": int(LABELS[row])} for row in rows]
+    annotations.insert(3, {"frame_dir": "other", "label": 0})
+    splits = {"train": ["other"], "xsub_val": [f"v{row}" for row in range(N)]}
+    (tmp_path / "ann.pkl").write_bytes(pickle.dumps({"split": splits, "annotations": annotations}))
+    for name, file in (("j", stream(0)), ("b", stream(1))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.pkl").write_bytes(pickle.dumps(list(file.scores[rows])))
+    words = [tmp_path / "j", tmp_path / "b", "--labels", tmp_path / "ann.pkl"]
+    assert command(*words, "--split", "xsub_val", "--json", tmp_path / "out.json") == 0
+    expected = (stream(0).scores + stream(1).scores).argmax(1)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["ensemble"]["top1"] == pytest.approx((expected == LABELS).mean())
+    for more, reason in [([], "has the splits train, xsub_val; name"), (["--split", "train"], "lacks 59 samples")]:
+        capsys.readouterr()
+        assert command(*words, *more) == 2
+        assert reason in capsys.readouterr().err
+    (tmp_path / "ann.pkl").write_bytes(pickle.dumps({"split": splits, "annotations": [{"label": 1}]}))
+    assert command(*words) == 2
+    assert "is not a pickle of annotations" in capsys.readouterr().err
 
 
 def test_labels_of_a_file(tmp_path):
