@@ -70,7 +70,7 @@ def training_set(
     if not splits and split is None:
         return TrainingSet(title, ids, labels, class_names)
     if split not in splits:
-        there = f"there are {', '.join(splits)}" if splits else "it is one set: leave out --split"
+        there = f"there are {', '.join(splits)}" if splits else "it is one set: leave out split"
         raise DataError(f"{where} has no split {split!r}; {there}")
     if not is_training(split):
         raise DataError(f"split {split!r} of {where} is no training set: there is no 'train' in its name")

@@ -197,7 +197,7 @@ def _common(
             return depth, known
     name = next(one["frame_dir"] for one, shape in zip(annotations, shapes, strict=True) if shape[-2:-1] == (number,))
     there = ", ".join(f"{known.name}" for known in LAYOUTS.values())
-    raise DataError(f"{path}: {name} has {number} joints, as none of {there}; describe them in a file for --layout")
+    raise DataError(f"{path}: {name} has {number} joints, as none of {there}; describe them in a YAML file (layout)")
 
 
 def _form(annotation: Mapping[str, Any], shape: tuple[int, ...]) -> Form:
@@ -270,7 +270,7 @@ def _frames(pose: Pose) -> np.ndarray:
         raise Unusable(f"bad shape: keypoint is {shape}, wanted {WANTED[wanted]}")
     if shape[-2] != layout.num_joints:
         raise Unusable(
-            f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; name theirs with --layout"
+            f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; set layout to theirs"
         )
     keypoints = _numbers("keypoint", values)
     keypoints = keypoints.astype(np.float16 if keypoints.dtype == np.float16 else np.float32, copy=False)

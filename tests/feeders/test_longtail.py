@@ -351,7 +351,7 @@ def test_a_store_of_one_set(tmp_path, capsys):
     labels = [store.labels[store.ids.index(one)] for one in names]
     assert np.bincount(labels).tolist() == exponential_counts(20, 10, 12)
     words = ["--store", str(store.path), "--split", "train", "--imbalance", "4", "--out", str(tmp_path)]
-    fails(capsys, make_longtail.main(words), "it is one set: leave out --split")
+    fails(capsys, make_longtail.main(words), "it is one set: leave out split")
 
 
 def test_read_list(tmp_path):
