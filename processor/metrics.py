@@ -88,6 +88,13 @@ def epoch_line(metrics: Mapping[str, Any]) -> str:
     return text
 
 
+def best_test_epoch(every_epoch: bool) -> str:
+    """What the best epoch on the test split is called: published only where every epoch was evaluated."""
+    if every_epoch:
+        return "best_test_epoch (published protocol)"
+    return "best evaluated epoch on the test split (the published protocol evaluates every epoch)"
+
+
 def _mean(values: np.ndarray) -> float | None:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

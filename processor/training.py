@@ -29,8 +29,9 @@ from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, train_
 from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
-from .metrics import classification_metrics, epoch_line, table
+from .metrics import best_test_epoch, classification_metrics, epoch_line, table
 from .run_folder import MetricsLog, RunFolder, train_on
+from .saliency_file import write_table
 from .scores import ScoreFile
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ class Training:
             config.config, self.folder, len(data.loaders["train"].ids), len(counts), min(counts), max(counts),
             len(data.loaders["test"].ids), self.device, processes,
         )  # fmt: skip
-        best_on = "the validation split" if "val" in data.loaders else "the test split (published protocol)"
+        published = " (published protocol)" if config.eval_interval == 1 else ""
+        best_on = "the validation split" if "val" in data.loaders else f"the test split{published}"
         log.info("best.pt is chosen on %s, by %s; the reported result is the last epoch", best_on, BEST_METRIC)
 
     def run(self) -> int:
@@ -158,7 +160,7 @@ class Training:
         if last and scores:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
             if self.best and self.best["epoch"] >= 0:
-                kind = "best on validation" if selection == "val" else "best_test_epoch (published protocol)"
+                kind = "best on validation" if selection == "val" else best_test_epoch(config.eval_interval == 1)
                 log.info("%s: epoch %d, test top-1 %.1f %%", kind, self.best["epoch"], 100 * self.best["test"])
             for split, found in scores.items():
                 write_scores(config, data, split, found, self.folder.scores(split))
@@ -166,6 +168,8 @@ class Training:
         if improved:
             self.save("best")
         self.save("last")
+        if config.dataset is not None and is_main():
+            write_table(self.folder.saliency_table(config.dataset), self.parts.mixer)
         if config.save_interval and epoch >= config.save_epoch and (epoch + 1) % config.save_interval == 0:
             self.save(f"epoch_{epoch}")
 

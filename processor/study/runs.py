@@ -16,6 +16,7 @@ import numpy as np
 
 from ..config import NOT_IDENTITY, Config
 from ..config_files import read_yaml
+from ..metrics import best_test_epoch as best_epoch_name
 from ..run_folder import RunFolder
 from ..scores import ScoreFile, read_scores
 from .archive import find_runs
@@ -81,7 +82,9 @@ def read_experiment(paths: Iterable[Path], split: str = "test", best_test_epoch:
     for place, folder in scored.items():
         run, samples = _read_run(place, folder, samples, split, best_test_epoch)
         runs.append(run)
-    epoch = "best_test_epoch (published protocol)" if best_test_epoch else "last epoch"
+    epoch = "last epoch"
+    if best_test_epoch:
+        epoch = best_epoch_name(all("top1" in line for folder in scored.values() for line in folder.read_metrics()))
     return Experiment(_by_method(runs), samples, split, epoch, [place for place in found if place not in scored])
 
 

@@ -239,7 +239,7 @@ def test_runs_of_one_method_agree(tmp_path, capsys):
 def test_best_test_epoch(tmp_path, capsys):
     run = write_run(tmp_path / "a" / "seed_1", 1, answers(9, 5, 4), settings={"num_epoch": 4})
     lines = [
-        {"epoch": 0, "lr": 0.1},
+        {"epoch": 0, "top1": 0.1, "mean_class_accuracy": 0.9, "many": 0.9, "medium": None, "few": 0.1, "ece": 0.1},
         {"epoch": 1, "top1": 0.5, "mean_class_accuracy": 0.4, "many": 0.9, "medium": None, "few": 0.1, "ece": 0.2},
         {"epoch": 2, "top1": 0.5, "mean_class_accuracy": 0.7, "many": 0.9, "medium": None, "few": 0.1, "ece": 0.3},
         {"epoch": 3, "top1": 0.3, "mean_class_accuracy": 0.8, "many": 0.9, "medium": None, "few": 0.1, "ece": 0.3},
@@ -257,6 +257,12 @@ def test_best_test_epoch(tmp_path, capsys):
         "ECE",
     ]
     assert cells(text)["a"] == ["1", "50.0", "40.0", "90.0", "10.0", "20.0"]
+    lines[0] = {"epoch": 0, "lr": 0.1}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert command(tmp_path, "--best-test-epoch") == 0
+    text = capsys.readouterr().out
+    assert "best evaluated epoch on the test split" in text
+    assert "best_test_epoch" not in text, "epoch 0 was not evaluated"
     (run / "metrics.jsonl").write_text(json.dumps({"epoch": 3, "top1": 0.5}))  # of an older run, without the rest
     assert command(tmp_path, "--best-test-epoch") == 0
     assert cells(capsys.readouterr().out)["method"] == ["seeds", "overall (top-1)"]
@@ -472,7 +478,7 @@ def test_errors(tmp_path, capsys):
         ([root, "--plot", "x.png"], "add --group-by count"),
         ([root, "--group-by", "count", "--plot", "x.gif"], "ends in .png, .svg, .pdf"),
         ([root, "--out", root / "a" / "seed_1" / "config.yaml" / "x"], "config.yaml"),
-        ([broken], "is not YAML"),
+        ([broken], "cannot be read as YAML"),
         ([seedless], "names no seed"),
         ([uncounted, "--group-by", "count"], "has no training counts"),
     ]:
