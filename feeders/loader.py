@@ -22,7 +22,6 @@ from .feeder import Sampler, StoreFeeder
 from .store import DataError
 from .transforms import to_device
 
-
 ROUND_ROBIN = 4  # times that an epoch of this sampler has as many samples as the split
 
 

@@ -34,6 +34,7 @@ from .methods import LOSSES, MIXERS, SECOND_STAGES
 from .network import check_output, layout_of, make_network
 from .overlap import check_overlap
 from .own_dataset import DatasetLoader
+from .saliency_file import read_table
 from .user_code import place_of, seeded
 from .weights import load_weights
 
@@ -238,6 +239,8 @@ def build_mixer(
     mixer = mixer.to(device, DTYPES[config.precision])
     if state is not None:
         mixer.load_state_dict(state)
+    elif config.dist_weights is not None and config.weights is not None:
+        read_table(Path(config.dist_weights), mixer)
     return mixer
 
 
@@ -292,11 +295,12 @@ def build_criterion(config: Config, class_counts: Sequence[int], network: nn.Mod
 
 
 def build_optimizer(config: Config, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """SGD or AdamW over what is trained of a network."""
+    """SGD, Adam or AdamW over what is trained of a network."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     fused = True if device.type == "cuda" else None  # all weights in one kernel; None: torch's choice
-    if config.optimizer == "AdamW":
-        return torch.optim.AdamW(trained, config.base_lr, weight_decay=config.weight_decay, fused=fused)
+    if config.optimizer != "SGD":
+        adaptive = torch.optim.AdamW if config.optimizer == "AdamW" else torch.optim.Adam
+        return adaptive(trained, config.base_lr, weight_decay=config.weight_decay, fused=fused)
     return torch.optim.SGD(
         trained,
         config.base_lr,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from signal import SIGINT
 from typing import Any, get_args
-
-import yaml
 
 from .config import Config
 from .config_files import load_config, nearest
@@ -20,10 +19,11 @@ from .logs import open_log
 from .official import OFFICIAL_KEYS
 from .processor import Processor
 from .user_code import explained
+from .yaml_text import parse_yaml
 
 OWN_OPTIONS = ("config", "plugin", "set")
 SWITCHES = ("overwrite",)  # keys whose option needs no value
-
+NEXT_ASSIGNMENT = re.compile(r",(?=\s*[\w.]+=)")
 
 Work = Callable[[argparse.Namespace], int | None]
 
@@ -36,10 +36,7 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
     """
     take_any_console()
     open_log(None, console=os.environ.get("RANK", "0") == "0")
-    arguments, unknown = options.parse_known_args(words)
-    if unknown:
-        known = [name for action in options._actions for name in action.option_strings]
-        options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known, 'see --help')}\n")
+    arguments = parse(options, words)
     if getattr(arguments, "plugin", None) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # packages that --plugin names may lie in the current folder
     try:
@@ -53,6 +50,19 @@ def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[st
             raise
         say(f"error: {message}", sys.stderr)
         return BUSY if isinstance(error, BusyError) else 2
+
+
+def parse(options: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses a command line, also one with subcommands; an unknown option ends it with the nearest known one."""
+    arguments, unknown = options.parse_known_args(words)
+    if unknown:
+        actions = list(options._actions)
+        for action in options._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                actions += action.choices[getattr(arguments, action.dest)]._actions
+        known = [name for action in actions for name in action.option_strings]
+        options.exit(2, f"error: unknown option {unknown[0]}{nearest(unknown[0], known, 'see --help')}\n")
+    return arguments
 
 
 def add_plugin(options: argparse.ArgumentParser) -> None:
@@ -109,7 +119,8 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
         if key in OWN_OPTIONS or words is None:
             continue
         if isinstance(words, list) and all("=" in word for word in words):  # --train_feeder_args bone=True
-            found.update({f"{key}.{name}": value for name, value in map(split_assignment, words)})
+            several = (word.strip() for many in words for word in NEXT_ASSIGNMENT.split(many))  # "bone=True,vel=True"
+            found.update({f"{key}.{name}": value for name, value in map(split_assignment, several)})
         elif isinstance(words, list):
             found[key] = parse_value(words[0]) if len(words) == 1 else [parse_value(word) for word in words]
         else:
@@ -120,10 +131,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def parse_value(text: str) -> Any:
     """A value of the command line, read as YAML: ``0.1``, ``true``, ``[1, 2]``, ``bone``."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value {text!r}: {error}") from error
+    return parse_yaml(text, f"the value {text!r}")
 
 
 def split_assignment(word: str) -> tuple[str, Any]:

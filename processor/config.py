@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from .methods import LOSSES, MIXERS, SECOND_STAGES
 from .official import OFFICIAL_KEYS
+from .yaml_text import parse_yaml, yaml_text
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ else:
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "device_resident", "compile", "resume", "overwrite", "num_worker",
     "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
-    "show_topk", "plugins", "threads", "overlap",
+    "show_topk", "plugins", "threads", "overlap", "dataset",
 }  # fmt: skip
 
 
@@ -84,9 +84,17 @@ class Config(BaseModel):
 
     mixing: Mixing = Field("shap_mix", description="how batches are mixed; none: they are not (docs/methods.md)")
     mixing_args: dict[str, Any] = Field({}, description="arguments of the mixer, such as shapmix.ShapMix")
-    naive_mix_epoch: int = Field(5, ge=0, description="first epoch of guided mixing; uniform before it")
-    naive_estimate_epoch: int = Field(5, ge=0, description="first epoch with drawn contexts and a table that decays")
+    naive_mix_epoch: int = Field(5, ge=-1, description="first epoch of guided mixing; uniform before it")
+    naive_estimate_epoch: int = Field(
+        5, ge=-1, description="first epoch with drawn contexts and a table that decays; -1, as in official scripts: all"
+    )
     ema: float = Field(0.9, ge=0, le=1, description="share of a saliency table's entry that stays at an update")
+    dist_weights: str | None = Field(
+        None, description="a .npy file of the saliency table (K, S) that training begins with, beside weights"
+    )
+    dataset: str | None = Field(
+        None, description="prefix of the file in work_dir that holds the saliency table: <dataset>_saliency.npy"
+    )
     baseline: Literal["test_view", "published"] = Field(
         "test_view",
         description="the mean sequence that replaces absent parts: as tested, or the official code's",
@@ -98,14 +106,14 @@ class Config(BaseModel):
         None, ge=0, lt=1, description="share of the epochs after which classes are weighted by effective number; 0: all"
     )
     reweight_beta: float = Field(0.9999, ge=0, lt=1, description="beta of the effective number of samples")
-    sampler: Literal["instance", "class_balanced", "over_sampling"] | None = Field(
+    sampler: Literal["instance", "class_balanced", "round_robin", "over_sampling"] | None = Field(
         None, description="which training samples an epoch shows (feeders/loader.py); null: as the feeder says"
     )
     post_hoc_tau: float = Field(0.0, ge=0, description="tau of post-hoc logit adjustment of all scores; 0: none")
     second_stage: SecondStage = Field("none", description="second stage of decoupled training, on --weights")
     second_stage_args: dict[str, Any] = Field({}, description="classifier: name of that layer; tau (tau_normalisation)")
 
-    optimizer: Literal["SGD", "AdamW"] = Field("SGD", description="optimiser")
+    optimizer: Literal["SGD", "Adam", "AdamW"] = Field("SGD", description="optimiser")
     base_lr: float = Field(0.1, gt=0, description="learning rate after the warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     nesterov: bool = Field(True, description="Nesterov momentum of SGD")
@@ -178,7 +186,7 @@ class Config(BaseModel):
 
         A key that it lacks has its default; ``auto`` (precision) is whatever the run chose when it began.
         """
-        ours, theirs = (yaml.safe_load(yaml.safe_dump(values)) for values in (self.identity(), dict(stored)))
+        ours, theirs = (parse_yaml(yaml_text(values), "the config") for values in (self.identity(), dict(stored)))
         default = Config.model_validate({"feeder": ""}).identity()
         return [key for key in self.identity() if ours[key] not in ("auto", theirs.get(key, default[key]))]
 

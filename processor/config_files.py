@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .config import OWN_PACKAGES, Config, Groups
 from .errors import ConfigError
 from .methods import CHOICES, METHODS, WARM_UP
-from .official import translate, translate_feeder_args
+from .official import OFFICIAL_GRAPHS, translate, translate_feeder_args, translate_model_args
 from .user_code import place_of
+from .yaml_text import parse_yaml
 
 METHOD_FILES = Path("config", "methods")
 
@@ -69,6 +71,9 @@ def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
     def changed(key: str) -> bool:
         return getattr(config, key) != Config.model_fields[key].get_default()
 
+    for key in ("dist_weights", "dataset"):
+        if changed(key) and config.mixing != "shap_mix":
+            yield key, f"mixing is {config.mixing}, which has no saliency table"
     for key, choices in CHOICES.items():
         word = getattr(config, key)
         chosen = choices.get(word)
@@ -79,6 +84,8 @@ def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
         for name in chosen.ignores if chosen else ():
             if name in getattr(config, f"{key}_args"):
                 yield f"{key}_args.{name}", f"{key} is {word}"
+    if changed("dist_weights") and config.weights is None:
+        yield "dist_weights", "weights is not set"
     if changed("reweight_beta") and config.reweight_from is None:
         yield "reweight_beta", "reweight_from is not set"
 
@@ -123,7 +130,7 @@ def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys of a YAML file; ConfigError where it is not one."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"), f"config file {path}")
     except FileNotFoundError as error:
         if path.parent == METHOD_FILES and path.stem in METHODS:  # an installed program has no config/
             return copy.deepcopy(dict(METHODS[path.stem].keys))
@@ -131,11 +138,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} does not exist; {path.parent} holds {there}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"config file {path} must hold 'key: value' lines, got {type(values).__name__}")
     return values
+
+
+def read_layout(value: Any, where: str) -> Any:
+    """A skeleton layout as configs and commands name it -> its name, or a dict of one; None stays.
+
+    Args:
+        value: a name, a dict, or a YAML file of such a dict; its path counts from the current folder.
+        where: file and key, or option, for messages.
+
+    Raises:
+        ConfigError: no such layout or file, or one that is damaged.
+    """
+    if isinstance(value, str) and value not in LAYOUTS:
+        if not Path(value).is_file():
+            raise ConfigError(
+                f"{where}: no skeleton layout {value!r}; there are {', '.join(LAYOUTS)}, a dict, or a YAML file of one "
+                "(its path counts from the current folder)"
+            )
+        where, value = f"{where}: {value}", read_yaml(Path(value))
+    try:
+        if value is not None:
+            SkeletonLayout.get(value)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return value
 
 
 def _default_work_dir(paths: Sequence[Path]) -> Path:
@@ -171,13 +201,17 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 def _check_arguments(config: Config) -> Config:
     """Argument dicts against the constructors that take them; official feeder arguments are translated."""
     feeder, model = import_class(config.feeder, config.plugins), import_class(config.model, config.plugins)
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = {"layout": read_layout(config.layout, f"{config.config}: layout")}
     for key in ("feeder_args", "train_feeder_args", "val_feeder_args", "test_feeder_args"):
         changed[key] = translate_feeder_args(
             config.feeder, getattr(config, key), parameters(feeder), f"{config.config}: {key}"
         )
         _check_names(config, key, changed[key], feeder)
-    _check_names(config, "model_args", config.model_args, model)
+    where, takes_graph = f"{config.config}: model_args", "graph" in parameters(model) or _open_ended(model)
+    changed["model_args"] = translate_model_args(config.model_args, takes_graph, where)
+    _check_names(config, "model_args", changed["model_args"], model)
+    if changed["layout"] is None and takes_graph:  # mixing by body parts needs it too
+        changed["layout"] = OFFICIAL_GRAPHS.get(str(config.model_args.get("graph")))
     for key, choices in CHOICES.items():
         word, args = getattr(config, key), getattr(config, f"{key}_args")
         if word in choices:
@@ -197,8 +231,8 @@ def _check_names(
     config: Config, key: str, args: dict[str, Any], takes: Callable[..., Any], reserved: Iterable[str] = ()
 ) -> None:
     """Names and types of an argument dict against what takes it; ``reserved`` are not the user's to give."""
-    known = {name: parameter for name, parameter in parameters(takes).items() if name not in reserved}
-    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    known, open_ended = [name for name in parameters(takes) if name not in reserved], _open_ended(takes)
+    our_layout = key == "model_args" or takes.__module__.partition(".")[0] in OWN_PACKAGES  # a Dataset's may be another
     try:
         hints = get_type_hints(takes.__init__ if isinstance(takes, type) else takes)  # type: ignore[misc]
     except NameError:  # a plug-in whose annotations cannot be resolved; its names are still checked
@@ -206,7 +240,9 @@ def _check_names(
     for name, value in list(args.items()):
         if name not in known and not open_ended:
             raise ConfigError(f"{config.config}: unknown key {key}.{name}{nearest(name, known)}")
-        if name in hints:
+        if name == "layout" and our_layout:
+            args[name] = read_layout(value, f"{config.config}: {key}.layout")
+        elif name in hints:
             try:
                 checked = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
                     value
@@ -216,6 +252,11 @@ def _check_names(
             except ValidationError as error:
                 reason = "; ".join(sorted({problem["msg"] for problem in error.errors()}))
                 raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
+
+
+def _open_ended(takes: Callable[..., Any]) -> bool:
+    """Does it take any name (``**options``)?"""
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters(takes).values())
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:

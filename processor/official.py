@@ -17,8 +17,6 @@ NO_EFFECT = "accepted, no effect: "
 # Every key of the official CTR-GCN and Shap-Mix YAML files and scripts that is not used here under its own name.
 OFFICIAL_KEYS: dict[str, str] = {
     "cos": "true sets schedule: cosine",
-    "dataset": NO_EFFECT + "class counts come from the training data",
-    "dist_weights": NO_EFFECT + "the prior is chosen by loss and tau, its counts come from the training data",
     "local_rank": NO_EFFECT + "torchrun sets it",
     "model_saved_name": NO_EFFECT + "checkpoints lie in work_dir",
     "start_epoch": NO_EFFECT + "a run continues where its checkpoint ends (resume)",
@@ -53,13 +51,17 @@ OFFICIAL_UCLA_STREAMS = {  # CTR-GCN's UCLA configs name the stream in data_path
 # Class paths of official feeders -> ours, and PYSKL's names of the streams.
 OFFICIAL_FEEDERS = {"pyskl_datasets.pose_dataset.PoseDataset": "feeders.feeder_pose.Feeder"}
 PYSKL_STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
+# Keys and feeders of Shap-Mix's files that CTR-GCN's do not have.
+SHAP_MIX_KEYS = {"mixing_args", "naive_mix_epoch", "naive_estimate_epoch", "ema", "baseline", "tau"}
+SHAP_MIX_KEYS |= {"cos", "dataset", "dist_weights"}
+SHAP_MIX_FEEDERS = re.compile(r"\.Feeder_LT_|pyskl_datasets\.")
 # Class paths of the official graphs -> layout.
 OFFICIAL_GRAPHS = {"graph.ntu_rgb_d.Graph": "ntu25", "graph.ucla.Graph": "ucla20", "graph.kinect.Graph": "coco17"}
 
 
 def translate(values: dict[str, Any], path: str) -> dict[str, Any]:
-    """Official keys to ours; the rest is left to the schema."""
-    values = dict(values)
+    """Official keys to ours, and the method of a file that names none; the rest is left to the schema."""
+    values = _method(values, path)
     for key in OFFICIAL_KEYS.keys() & values.keys():
         value = values.pop(key)
         log.info("%s: %s: %s", path, key, OFFICIAL_KEYS[key])
@@ -70,19 +72,42 @@ def translate(values: dict[str, Any], path: str) -> dict[str, Any]:
     ours = OFFICIAL_FEEDERS.get(str(values.get("feeder")))
     if ours is not None:
         values |= {"feeder": ours, **_kinetics(values, path)}
-    if "mixing" not in values and "loss" not in values:
-        log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
-    model_args = values.get("model_args")
-    if isinstance(model_args, dict) and "graph" in model_args:
-        model_args = dict(model_args)
-        graph, graph_args = model_args.pop("graph"), model_args.pop("graph_args", None) or {}
-        if graph not in OFFICIAL_GRAPHS:
-            known = ", ".join(OFFICIAL_GRAPHS)
-            raise ConfigError(f"{path}: model_args.graph {graph!r}; known are {known}; or give layout")
-        if graph_args.get("labeling_mode", "spatial") != "spatial":
-            raise ConfigError(f"{path}: model_args.graph_args.labeling_mode must be spatial, got {graph_args}")
-        values["model_args"] = {"layout": OFFICIAL_GRAPHS[graph], **model_args}
     return values
+
+
+def _method(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The keys with ``mixing`` and ``loss``, where a file comes from a project that does not mix; what the log says.
+
+    CTR-GCN's form is known by ``model_args.graph``; that form with a key or class of Shap-Mix is Shap-Mix's.
+    """
+    if "mixing" in values:
+        return dict(values)
+    model_args = values.get("model_args")
+    official = isinstance(model_args, Mapping) and "graph" in model_args
+    if official and not SHAP_MIX_KEYS & values.keys() and not SHAP_MIX_FEEDERS.search(str(values.get("feeder"))):
+        log.info(
+            "%s has the form of CTR-GCN's files (model_args.graph), which do not mix: mixing: none, loss: "
+            "cross_entropy, as published. For Shap-Mix add config/methods/shap_mix.yaml to --config; Shap-Mix's own "
+            "balanced files were published with mixing: st_mix, loss: cross_entropy",
+            path,
+        )
+        return {"loss": "cross_entropy", **values, "mixing": "none"}
+    if "loss" not in values:
+        log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
+    return dict(values)
+
+
+def translate_model_args(args: Mapping[str, Any], takes_graph: bool, where: str) -> dict[str, Any]:
+    """Official arguments of a network to ours: the layout for ``graph``, but where the network itself takes that."""
+    args = dict(args)
+    if "graph" not in args or takes_graph:
+        return args
+    graph, graph_args = args.pop("graph"), args.pop("graph_args", None) or {}
+    if graph not in OFFICIAL_GRAPHS:
+        raise ConfigError(f"{where}.graph {graph!r}; known are {', '.join(OFFICIAL_GRAPHS)}; or give layout")
+    if graph_args.get("labeling_mode", "spatial") != "spatial":
+        raise ConfigError(f"{where}.graph_args.labeling_mode must be spatial, got {graph_args}")
+    return {"layout": OFFICIAL_GRAPHS[graph], **args}
 
 
 def _kinetics(values: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from tensorboardX import SummaryWriter
 
 from feeders.files import append, parse_json, write_atomically, writing
@@ -28,6 +27,7 @@ from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
+from .yaml_text import yaml_text
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,10 @@ class RunFolder:
     def scores(self, split: str = "test", weights: Path | None = None) -> Path:
         """The score file of a split: of the last epoch, or of the tested ``weights``."""
         return self.path / f"scores_{split}{'' if weights is None else f'_{weights.stem}'}.npz"
+
+    def saliency_table(self, prefix: str) -> Path:
+        """The saliency table, ``<prefix>_saliency.npy``; the prefix without the separators of folders."""
+        return self.path / f"{prefix.replace('/', '_').replace(os.sep, '_')}_saliency.npy"
 
     # --- who holds it ------------------------------------------------------------------------------------------------
 
@@ -138,7 +142,8 @@ class RunFolder:
     def clear(self) -> None:
         """Removes what a run writes, and nothing else; log.txt stays and is added to."""
         kept = [self.config, self.environment, self.metrics, self.last, self.best]
-        for path in [*kept, self.scores(), self.scores("val"), *self.path.glob("epoch_*.pt")]:
+        many = [path for pattern in ("epoch_*.pt", "*_saliency.npy") for path in self.path.glob(pattern)]
+        for path in [*kept, self.scores(), self.scores("val"), *many]:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
 
@@ -146,7 +151,7 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """config.yaml: every key of the run, as resolved; a config file in its own right."""
-        text = yaml.safe_dump(config.model_dump(exclude=CALL_ONLY), sort_keys=False, allow_unicode=True)
+        text = yaml_text(config.model_dump(exclude=CALL_ONLY))
         write_atomically(self.config, text.encode())
 
     def write_environment(

@@ -14,28 +14,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 from feeders.convert.prepare import prepare, report_table
 from feeders.convert.pyskl import Recipe, read_class_names, read_pose, read_poses
 from feeders.store import DataError, SkeletonStore, fingerprint_files
 from processor.command_line import run_command
+from processor.config_files import read_layout
 from processor.host import say
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .prepare_ntu import add_options
-
-
-def read_layout(word: str) -> SkeletonLayout:
-    """A layout by name, or from a YAML file."""
-    if word in LAYOUTS:
-        return LAYOUTS[word]
-    if not Path(word).is_file():
-        raise DataError(f"--layout {word}: there are {', '.join(LAYOUTS)}, or a YAML file of a layout")
-    try:
-        return SkeletonLayout.get(yaml.safe_load(Path(word).read_text(encoding="utf-8")))
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        raise DataError(f"--layout {word}: {error}") from error
 
 
 def split_table(store: SkeletonStore, splits: list[str]) -> str:
@@ -70,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Reads the pickle, prepares the store, prints the report and the splits."""
     if not 0 <= arguments.box_thr <= 1 or not 0 <= arguments.valid_ratio <= 1:
         raise DataError("--box_thr and --valid_ratio must be shares in 0 .. 1")
-    layout = None if arguments.layout is None else read_layout(arguments.layout)
+    layout = None if arguments.layout is None else SkeletonLayout.get(read_layout(arguments.layout, "--layout"))
     img_shape = tuple(arguments.img_shape) if arguments.img_shape else None
     folder = str(arguments.raw_folder or arguments.annotations.parent)
     recipe = Recipe(layout, arguments.box_thr, arguments.valid_ratio, img_shape, folder, arguments.boxes)

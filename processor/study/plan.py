@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..checkpoint import file_checksum
@@ -20,6 +19,7 @@ from ..config_files import explained, load_config, nearest, read_yaml
 from ..errors import ConfigError
 from ..methods import METHODS
 from ..run_folder import RunFolder
+from ..yaml_text import yaml_text
 
 MAIN = ("-m", "processor")  # main.py, also where the project is installed
 NAME = re.compile(r"\w[\w.+=-]*")
@@ -141,7 +141,7 @@ class Job:
 
 def as_word(value: Any) -> str:
     """A value as one word of the command line, which main.py reads back."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text = yaml_text(value, one_line=True)
     return text.removesuffix("...\n").rstrip("\n")
 
 

@@ -45,7 +45,7 @@ def test_config_missing(capsys, tmp_path):
 def test_config_not_yaml(capsys, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("a: [1, 2\nb: }")
-    fails(capsys, ["--config", str(path)], "bad.yaml is not YAML")
+    fails(capsys, ["--config", str(path)], "bad.yaml cannot be read as YAML: line 2")
     path.write_text("just words")
     fails(capsys, ["--config", str(path)], "must hold 'key: value' lines")
 

@@ -64,7 +64,7 @@ phase: train
 ignore_weights: []
 cos: True
 ema: 0.8
-dist_weights: True
+dist_weights: ./ucla_table.npy
 naive_mix_epoch: 7
 naive_estimate_epoch: 6
 dataset: ucla
@@ -87,9 +87,36 @@ def test_official_keys(tmp_path, caplog):
     assert (config.schedule, config.step, config.device, config.ema) == ("cosine", [50], "auto", 0.8)
     assert (config.naive_mix_epoch, config.naive_estimate_epoch, config.weight_decay) == (7, 6, 1e-4)
     assert (config.mixing, config.loss) == ("shap_mix", "logit_adjustment")
-    assert "names no method: Shap-Mix with logit adjustment" in caplog.text
-    for key in ("start_epoch", "dist_weights", "dataset", "random_choose", "use_mmap"):
+    assert "names no method: Shap-Mix with logit adjustment" in caplog.messages[0]
+    assert (config.dist_weights, config.dataset) == ("./ucla_table.npy", "ucla")
+    for key in ("start_epoch", "random_choose", "use_mmap"):
         assert f"{key}: {NO_EFFECT}" in caplog.text
+
+
+SHAP_MIX_ONLY = ("cos", "ema", "dist_weights", "naive_mix_epoch", "naive_estimate_epoch", "dataset")
+CTR_GCN = "".join(line for line in OFFICIAL.splitlines(True) if not line.startswith(SHAP_MIX_ONLY))
+
+
+def test_method_of_ctr_gcn_files(tmp_path, caplog):
+    """CTR-GCN does not mix; Shap-Mix's keys and classes, and what the user says, win."""
+    caplog.set_level("INFO")
+    config = load_config(write(tmp_path, CTR_GCN))
+    assert (config.mixing, config.loss) == ("none", "cross_entropy")
+    for text in ("which do not mix", "config/methods/shap_mix.yaml", "mixing: st_mix, loss: cross_entropy"):
+        assert text in caplog.messages[0]
+    path = config.config
+    assert load_config(path, {"loss": "focal"}).mixing == "none"
+    config = load_config([path, "config/methods/shap_mix.yaml"])
+    assert (config.mixing, config.loss) == ("shap_mix", "logit_adjustment")
+    config = load_config(path, {"mixing": "st_mix"})
+    assert (config.mixing, config.loss) == ("st_mix", "logit_adjustment")
+    for override in ({"ema": 0.8}, {"mixing_args.temperature": 0.1}, {"feeder": "feeders.feeder_ntu.Feeder_LT_ros"}):
+        caplog.clear()
+        assert load_config(path, {"train_feeder_args": {}, "test_feeder_args": {}, **override}).mixing == "shap_mix"
+        assert "names no method: Shap-Mix" in caplog.messages[0]
+    caplog.clear()
+    assert load_config(path, {"mixing": "shap_mix", "train_feeder_args": {}, "test_feeder_args": {}}).tau == 1
+    assert "names no method" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -122,12 +149,71 @@ def test_official_command_line(tmp_path):
     assert (config.device, config.work_dir, config.print_log) == ("auto", "2024", False)
 
 
+def test_official_arguments_in_one_word(tmp_path):
+    """``--train_feeder_args "bone=True, vel=True"``; commas inside a value stay."""
+    path = write(tmp_path, yaml.safe_dump({"feeder": "feeders.feeder_ntu.Feeder"}))
+    words = ["--config", path, "--train_feeder_args", "bone=True, vel=True,data_path='a,b.npz'", "val_subjects=[1,2]"]
+    words += ["--optimizer", "Adam", "--naive_estimate_epoch", "-1", "--naive-mix-epoch", "-1"]
+    config = load_config(path, command_line.overrides(command_line.parser().parse_args(words)))
+    wanted = {"bone": True, "vel": True, "data_path": "a,b.npz", "val_subjects": [1, 2]}
+    assert config.train_feeder_args == wanted
+    assert (config.optimizer, config.naive_estimate_epoch, config.naive_mix_epoch) == ("Adam", -1, -1)
+
+
 def test_unknown_graph(tmp_path):
     text = OFFICIAL.replace("graph.ucla.Graph", "graph.mine.Graph")
     with pytest.raises(ConfigError, match=r"model_args.graph 'graph.mine.Graph'; known are graph.ntu_rgb_d.Graph"):
         load_config(write(tmp_path, text))
     with pytest.raises(ConfigError, match="labeling_mode must be spatial"):
         load_config(write(tmp_path, OFFICIAL.replace("'spatial'", "'distance'")))
+
+
+def test_graph_of_a_foreign_network(tmp_path, monkeypatch):
+    """A network that takes ``graph`` gets it; the layout for mixing follows from it."""
+    (tmp_path / "nets.py").write_text(
+        "class Named:\n    def __init__(self, num_class, graph=None, graph_args=(), num_point=25): ...\n"
+        "class Open:\n    def __init__(self, **options): ...\n"
+        "class Other:\n    def __init__(self, num_class, layout, num_point=25, num_person=1, drop_out=0): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    args = {"graph": "graph.ucla.Graph", "graph_args": {"labeling_mode": "distance"}, "num_point": 20}
+    for name, given, layout in [
+        ("Named", args, "ucla20"),
+        ("Open", args, "ucla20"),
+        ("Named", {**args, "graph": "nets.MyGraph"}, None),
+    ]:
+        values = {"feeder": "feeders.synthetic.Feeder", "model": f"nets.{name}", "model_args": given}
+        config = load_config(write(tmp_path, yaml.safe_dump(values)), plugins=["nets"])
+        assert config.model_args == given
+        assert config.layout == layout
+    text = OFFICIAL.replace("model.ctrgcn.Model", "nets.Other")
+    config = load_config(write(tmp_path, text), plugins=["nets"])
+    assert (config.model_args["layout"], "graph" in config.model_args) == ("ucla20", False)
+
+
+STICKS = """
+name: sticks
+joint_names: [a, b, c, d]
+bones: [[1, 0], [2, 1], [3, 2]]
+parts: {low: [0, 1], high: [2, 3]}
+"""
+
+
+def test_layout_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sticks.yaml").write_text(STICKS)
+    sticks = yaml.safe_load(STICKS)
+    base = {"feeder": "feeders.feeder_pose.Feeder", "feeder_args": {"data_path": "x", "layout": "sticks.yaml"}}
+    base |= {"layout": "sticks.yaml", "model_args": {"layout": str(tmp_path / "sticks.yaml")}}
+    config = load_config(write(tmp_path, yaml.safe_dump(base)))
+    assert config.layout == config.feeder_args["layout"] == config.model_args["layout"] == sticks
+    assert load_config(config.config, {"layout": "ntu25", "model_args.layout": sticks}).layout == "ntu25"
+    (tmp_path / "torn.yaml").write_text(STICKS.replace("[3, 2]", "[3, 3]"))
+    for key in ("layout", "feeder_args.layout", "model_args.layout"):
+        with pytest.raises(ConfigError, match=rf"official.yaml: {key}: no skeleton layout 'ntu52'; there are ntu25, "):
+            load_config(config.config, {key: "ntu52"})
+        with pytest.raises(ConfigError, match=rf"official.yaml: {key}: torn.yaml: layout 'sticks': bones are not a"):
+            load_config(config.config, {key: "torn.yaml"})
 
 
 def test_tables_do_not_shadow_the_schema():

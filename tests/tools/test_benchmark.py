@@ -78,6 +78,12 @@ def test_all(tmp_path, capsys, monkeypatch):
     assert written["step"]["settings"] | {"batch": 3, "width": SMOKE["width"]} == written["step"]["settings"]
 
 
+def test_unknown_option(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["step", "--widht", "16"])
+    assert capsys.readouterr().err == "error: unknown option --widht; did you mean --width?\n"
+
+
 def test_plain_and_ours_are_the_same(tiny):
     network.check(tiny)
     step.check(tiny)

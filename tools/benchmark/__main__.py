@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from feeders.files import write_atomically
+from processor.command_line import parse
 from processor.host import keep_freed_memory
 
 from . import epoch, feeder, mixing, network, step
@@ -69,7 +70,7 @@ def options_of(name: str, given: argparse.Namespace) -> argparse.Namespace:
 
 def main(words: list[str] | None = None) -> int:
     """Runs benchmarks; returns 1 where variants do not agree, or one of them cannot run. One does not stop the next."""
-    given, found, bad = parser().parse_args(words), {}, False
+    given, found, bad = parse(parser(), words), {}, False
     torch.set_num_threads(given.threads)
     keep_freed_memory()  # as a training run does
     for name in given.parts if given.command == "all" else [given.command]:
