@@ -13,7 +13,7 @@ import numpy as np
 
 from .convert.pyskl import Recipe, is_training, read_poses
 from .lists import read_list
-from .ntu_protocols import CLASSES, NAME, NTU60_SETUPS, NUM_CLASS, PROTOCOLS, parse_names
+from .ntu_protocols import CLASSES, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, PROTOCOLS, parse_names
 from .store import DataError, SkeletonStore
 
 SPLITS = ("xsub", "xview", "xset")  # of NTU
@@ -104,7 +104,7 @@ def _open(
 ) -> tuple[Path, str, list[str], np.ndarray, dict[str, np.ndarray], list[str]]:
     """Path, title, names, labels, splits (n,) and class names of a store or pickle; without what cannot be used."""
     if ann_file is not None:
-        found = read_poses(ann_file, Recipe())
+        found = read_poses(ann_file, Recipe(LAYOUT))  # any layout: joints are not looked at
         ids = [str(pose.annotation["frame_dir"]) for pose in found.poses]
         labels = np.array([int(pose.annotation["label"]) for pose in found.poses])
         members = {split: np.array([pose.splits[split] for pose in found.poses]) for split in found.splits}

@@ -18,6 +18,7 @@ OPTION = re.compile(r"(?<![\w-])--([a-z][\w-]*)")
 TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools").rglob("*.py"))
 CALLED_BY = {
     "feeders/convert/prepare.py": ["tools/prepare_ntu.py", "tools/prepare_pose.py"],
+    "feeders/convert/pyskl.py": ["tools/prepare_pose.py"],  # what it names is also a key, so an option of main.py
     "processor/study": TOOLS,
     "tools": TOOLS,
 }

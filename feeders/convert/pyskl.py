@@ -98,15 +98,15 @@ def read_poses(path: Path, recipe: Recipe, class_names: Sequence[str] | None = N
     Raises:
         DataError: no such pickle, names that occur twice, splits with unknown sequences, labels outside the classes.
     """
-    annotations, splits = _contents(path)
-    names = [_name(path, number, annotation) for number, annotation in enumerate(annotations)]
+    where, annotations, splits = _contents(path)
+    names = [_name(where, number, annotation) for number, annotation in enumerate(annotations)]
     again = [name for name, number in Counter(names).items() if number > 1]
     if again:
-        raise DataError(f"{path}: {len(again)} names occur twice: {', '.join(again[:5])}")
+        raise DataError(f"{where}: {len(again)} names occur twice: {', '.join(again[:5])}")
     known = set(names)
-    members = {str(split): _listed(path, str(split), listed, known) for split, listed in splits.items()}
-    classes = _classes(path, annotations, class_names)
-    depth, layout = _common(path, annotations, recipe.layout)
+    members = {str(split): _listed(where, str(split), listed, known) for split, listed in splits.items()}
+    classes = _classes(where, annotations, class_names)
+    depth, layout = _common(where, annotations, recipe.layout)
     poses = [
         Pose(annotation, {split: int(name in listed) for split, listed in members.items()}, recipe, layout, depth)
         for name, annotation in zip(names, annotations, strict=True)
@@ -115,11 +115,12 @@ def read_poses(path: Path, recipe: Recipe, class_names: Sequence[str] | None = N
     return PoseSet(poses, list(members), classes)
 
 
-def _contents(path: Path) -> tuple[list[Any], Mapping[Any, Any]]:
-    """Annotations and splits of a pickle."""
+def _contents(path: Path) -> tuple[str, list[Any], Mapping[Any, Any]]:
+    """What messages call a pickle, its annotations and its splits."""
     content = load_restricted(path, deferred=True)
     if isinstance(content, list) and content:
-        return content, {path.stem: [one.get("frame_dir") for one in content if isinstance(one, dict)]}
+        where = f"{path} (a bare list of annotations: one split, {path.stem})"
+        return where, content, {path.stem: [one.get("frame_dir") for one in content if isinstance(one, dict)]}
     if not isinstance(content, dict) or not {"split", "annotations"} <= content.keys():
         there = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
         raise DataError(
@@ -128,61 +129,61 @@ def _contents(path: Path) -> tuple[list[Any], Mapping[Any, Any]]:
     annotations, splits = content["annotations"], content["split"]
     if not isinstance(annotations, list) or not annotations or not isinstance(splits, dict):
         raise DataError(f"{path}: wanted a list of annotations, not empty, and a dict of splits")
-    return annotations, splits
+    return str(path), annotations, splits
 
 
-def _name(path: Path, number: int, annotation: Any) -> str:
+def _name(where: str, number: int, annotation: Any) -> str:
     """The name of an annotation, the first of which has number 0; DataError where it has none, or no label."""
     if not isinstance(annotation, dict):
-        raise DataError(f"{path}: annotation {number} is a {type(annotation).__name__}, wanted a dict")
+        raise DataError(f"{where}: annotation {number} is a {type(annotation).__name__}, wanted a dict")
     name = annotation.get("frame_dir")
     if not isinstance(name, (str, int, np.integer)) or name == "":
         label = reprlib.repr(annotation.get("label"))
         raise DataError(
-            f"{path}: annotation {number} (label {label}) has no frame_dir that names it, but {reprlib.repr(name)}"
+            f"{where}: annotation {number} (label {label}) has no frame_dir that names it, but {reprlib.repr(name)}"
         )
     if "label" not in annotation:
-        raise DataError(f"{path}: {name} (annotation {number}) has no label")
+        raise DataError(f"{where}: {name} (annotation {number}) has no label")
     return str(name)
 
 
-def _listed(path: Path, split: str, listed: Any, known: set[str]) -> set[str]:
+def _listed(where: str, split: str, listed: Any, known: set[str]) -> set[str]:
     """The names in a split; DataError where it is no list, or names what is not there."""
     if not isinstance(listed, LISTS) and len(_shape(listed)) != 1:
-        raise DataError(f"{path}: split {split} is {reprlib.repr(listed)}; wanted a list of names (frame_dir)")
+        raise DataError(f"{where}: split {split} is {reprlib.repr(listed)}; wanted a list of names (frame_dir)")
     names = {str(name) for name in (listed if isinstance(listed, LISTS) else np.asarray(listed).tolist())}
     unknown = sorted(names - known)
     if unknown:
         raise DataError(
-            f"{path}: split {split} names {len(unknown)} sequences without annotation: {', '.join(unknown[:5])}"
+            f"{where}: split {split} names {len(unknown)} sequences without annotation: {', '.join(unknown[:5])}"
         )
     return names
 
 
-def _classes(path: Path, annotations: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> list[str]:
+def _classes(where: str, annotations: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> list[str]:
     """Names of the classes; DataError where labels are no classes."""
     labels: dict[int, str] = {}  # label -> the first sequence that has it
     for annotation in annotations:
         label, name = annotation["label"], str(annotation["frame_dir"])
         if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
-            raise DataError(f"{path}: {name} has label {reprlib.repr(label)}; wanted a class 0, 1, ...")
+            raise DataError(f"{where}: {name} has label {reprlib.repr(label)}; wanted a class 0, 1, ...")
         labels.setdefault(int(label), name)
     top = max(labels)
     if names is not None and top >= len(names):
-        raise DataError(f"{path}: labels go up to {top}, but there are {len(names)} class names ({labels[top]})")
+        raise DataError(f"{where}: labels go up to {top}, but there are {len(names)} class names ({labels[top]})")
     absent = top + 1 - len(labels)
     if names is None and absent:
         first = [label for label in range(min(top, len(labels) + 5)) if label not in labels][:5]
         far = f", far more than its {len(annotations)} sequences" if top > 10 * len(annotations) else ""
         raise DataError(
-            f"{path}: labels go up to {top} ({labels[top]}){far}, but {absent} of them do not occur: "
+            f"{where}: labels go up to {top} ({labels[top]}){far}, but {absent} of them do not occur: "
             f"{', '.join(map(str, first))}. Renumber them, or give classes: a file with the names of all classes"
         )
     return list(names or (f"class {label}" for label in range(top + 1)))
 
 
 def _common(
-    path: Path, annotations: Sequence[Mapping[str, Any]], layout: SkeletonLayout | None
+    where: str, annotations: Sequence[Mapping[str, Any]], layout: SkeletonLayout | None
 ) -> tuple[bool, SkeletonLayout]:
     """Whether most annotations are 3D skeletons, and their layout: the given one, or the one with so many joints."""
     shapes = [_shape(annotation.get("keypoint")) for annotation in annotations]
@@ -197,7 +198,9 @@ def _common(
             return depth, known
     name = next(one["frame_dir"] for one, shape in zip(annotations, shapes, strict=True) if shape[-2:-1] == (number,))
     there = ", ".join(f"{known.name}" for known in LAYOUTS.values())
-    raise DataError(f"{path}: {name} has {number} joints, as none of {there}; describe them in a YAML file (layout)")
+    raise DataError(
+        f"{where}: {name} has {number} joints, as none of {there}; describe them in a YAML file for --layout"
+    )
 
 
 def _form(annotation: Mapping[str, Any], shape: tuple[int, ...]) -> Form:
@@ -270,7 +273,7 @@ def _frames(pose: Pose) -> np.ndarray:
         raise Unusable(f"bad shape: keypoint is {shape}, wanted {WANTED[wanted]}")
     if shape[-2] != layout.num_joints:
         raise Unusable(
-            f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; set layout to theirs"
+            f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; name theirs with --layout"
         )
     keypoints = _numbers("keypoint", values)
     keypoints = keypoints.astype(np.float16 if keypoints.dtype == np.float16 else np.float32, copy=False)

@@ -326,6 +326,11 @@ def test_ntu_from_its_3d_pickle(tmp_path):
 def test_any_split_of_any_pickle(tmp_path, capsys):
     """By default as many as fit; --order-seed says which classes are rare; the feeder takes the list."""
     path = str(write_pickle(tmp_path / "mine.pkl", annotations(60)))
+    other = annotations(60)
+    for one in other["annotations"]:
+        one["keypoint"] = one["keypoint"][:, :, :13]
+    other = str(write_pickle(tmp_path / "other.pkl", other))
+    assert cut(tmp_path, "--ann_file", other, "--split", "train")[0] == "other_train_exp_4_max_14.txt", "any joints"
     words = ["--ann_file", path, "--split", "train"]
     name, names = cut(tmp_path, *words)
     assert name == "mine_train_exp_4_max_14.txt"

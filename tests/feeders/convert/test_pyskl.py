@@ -129,7 +129,10 @@ def test_boxes_as_published():
         ({"keypoint": np.ones((1, 3, 17, 3))}, "bad shape: keypoint is (1, 3, 17, 3), wanted"),
         ({"keypoint": np.ones((0, 3, 17, 2)), "keypoint_score": np.ones((0, 3, 17))}, "no people"),
         ({"keypoint": np.ones((1, 0, 17, 2)), "keypoint_score": np.ones((1, 0, 17))}, "no frames"),
-        ({"keypoint": np.ones((1, 3, 18, 2))}, "other joints: 18 joints, layout coco17 has 17; name theirs"),
+        (
+            {"keypoint": np.ones((1, 3, 18, 2))},
+            "other joints: 18 joints, layout coco17 has 17; name theirs with --layout",
+        ),
         ({"keypoint": np.ones((1, 3, 133, 2))}, "other joints: 133 joints, layout coco17 has 17"),
         ({"keypoint": [[["x" * 9] * 17] * 3]}, "bad shape: keypoint is (1, 3, 17), wanted"),
         ({"keypoint": [[[["x" * 9, 1]] * 17] * 3]}, "damaged: could not convert string to float"),
@@ -267,6 +270,9 @@ def test_a_bare_list_is_one_split(tmp_path):
     ]
     with pytest.raises(DataError, match=r"has no split 'train'; there are ucla_test"):
         Feeder(ann_file=str(test), split="train")
+    content[0]["label"] = 7
+    with pytest.raises(DataError, match=r"a.pkl \(a bare list of annotations: one split, a\): labels go up to 7"):
+        read_poses(write_pickle(tmp_path / "a.pkl", content), RECIPE)
 
 
 PARTS = {"train": slice(9), "test": slice(9, None)}
@@ -409,7 +415,7 @@ def test_classes_and_layout(tmp_path, capsys):
     assert prepare_pose.main(words) == 2
     assert "labels go up to 4, but there are 2 class names" in capsys.readouterr().err
     assert prepare_pose.main([*words[:3], "--layout", "openpose"]) == 2
-    assert "--layout openpose: there are ntu25" in capsys.readouterr().err
+    assert "--layout: no skeleton layout 'openpose'; there are ntu25" in capsys.readouterr().err
     layout = "name: two\njoint_names: [a, b]\nbones: [[1, 0]]\nparts: {x: [0], y: [1]}\n"
     (tmp_path / "two.yaml").write_text(layout)
     for one in content["annotations"]:
