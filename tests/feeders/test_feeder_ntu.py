@@ -480,6 +480,19 @@ def plan_of(tail, monkeypatch=None, rank=0, processes=1, batch_size=8, seed=1, *
     return feeder, StoreLoader(feeder, batch_size, seed, torch.device("cpu"))
 
 
+def test_round_robin(tail):
+    """The official epoch of class_balance: four times the set, the classes in turn, shuffled."""
+    feeder, _ = plan_of(tail, class_balance=True)
+    batches = StoreLoader(feeder, 4, 1, torch.device("cpu"), sampler="round_robin")
+    assert batches.samples_per_epoch == 4 * 37 == batches.plan(0).numel()
+    rows = [batches.plan(epoch).flatten() for epoch in (0, 0, 1)]
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+    labels = feeder.labels[rows[0].numpy()]
+    assert sorted((labels == k).sum() for k in (0, 1, 59)) == [49, 49, 50]
+    assert len(set(rows[0].tolist()) & set(np.flatnonzero(feeder.labels == 0))) > 10, "different samples of a class"
+
+
 def test_over_sampling(tail):
     """Classes are equally frequent, and so are the sequences of a class, up to one."""
     feeder, batches = plan_of(tail, batch_size=81)
