@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feeder import Draws, StoreFeeder
+from .feeder import Draws, Stage, StoreFeeder
 from .store import DataError
-from .transforms import centre_crop, neighbouring_frames, random_crop, rotate, rotation_matrices, to_device, to_stream
+from .transforms import centre_crop, neighbouring_frames, random_crop, rotate, rotation_matrices, to_device
 
 TEST_CROP = 0.95
 ROTATION = 0.3  # radians, the largest angle about each axis
@@ -75,19 +75,33 @@ class CropFeeder(StoreFeeder[CropDraws]):
         first, second = (torch.rand(size, columns, generator=rng) for columns in (5, 9))
         return CropDraws(crop=first[:, :2], rotation=first[:, 2:], shift=second[:, 0], move=second[:, 1:])
 
-    def view(self, members: np.ndarray, device: torch.device, draws: CropDraws | None) -> Tensor:
+    def view(
+        self, members: np.ndarray, device: torch.device, draws: CropDraws | None, stage: Stage = "input"
+    ) -> Tensor:
         """x (N, C, T, V, M) of stored sequences: crop, resize, rotation, stream."""
-        return to_stream(self.joint_view(members, device, draws), self.layout, self.stream)
+        x = self.joint_view(members, device, draws, turned=stage != "frames")
+        return self.take_stream(x) if stage == "input" else x
 
-    def joint_view(self, members: np.ndarray, device: torch.device, draws: CropDraws | None) -> Tensor:
-        """Joints (N, C, T, V, M) before the stream is taken. In memory they lie as (N, C, T, M, V)."""
+    def turn(self, x: Tensor, draws: CropDraws | None) -> Tensor:
+        """See StoreFeeder: the rotation."""
+        matrices = self.rotation(draws, x.device)
+        return x if matrices is None else rotate(x, matrices.to(x.dtype))
+
+    def rotation(self, draws: CropDraws | None, device: torch.device) -> Tensor | None:
+        """Matrices (N, 3, 3); None where nothing is turned."""
+        if draws is None or not self.random_rot:
+            return None
+        return rotation_matrices((to_device(draws.rotation, device) * 2 - 1) * ROTATION)
+
+    def joint_view(
+        self, members: np.ndarray, device: torch.device, draws: CropDraws | None, turned: bool = True
+    ) -> Tensor:
+        """Joints (N, C, T, V, M) before the stream is taken, turned or not. In memory they lie as (N, C, T, M, V)."""
         left, right, weight = self.neighbours(self.store.lengths[members], draws)
         frames, far_weight = np.concatenate([left, right], axis=1), to_device(weight, device)[:, None, :, None, None]
         memory = len(members), self.in_channels, self.window_size, self.num_person, self.num_joints
         x = torch.empty(memory, device=device).transpose(3, 4)
-        matrices = None
-        if draws is not None and self.random_rot:
-            matrices = rotation_matrices((to_device(draws.rotation, device) * 2 - 1) * ROTATION)
+        matrices = self.rotation(draws, device) if turned else None
         at_once = CACHED if device.type == "cpu" else len(members)
         for some in (slice(first, first + at_once) for first in range(0, len(members), at_once)):
             near, far = self.read(members[some], frames[some], device).chunk(2, dim=2)

@@ -19,10 +19,12 @@ from shapmix.skeleton import SkeletonLayout
 
 from .resident import ResidentFrames, packed_bytes
 from .store import DataError, SkeletonStore
-from .transforms import STREAMS
+from .transforms import STREAMS, to_stream
 
 log = logging.getLogger(__name__)
 Sampler = Literal["instance", "class_balanced", "round_robin", "over_sampling"]
+# How far a view is made: frames are chosen but not yet turned; joints before the stream is taken; the network's input.
+Stage = Literal["frames", "joints", "input"]
 BAD_VALUE_LIMIT = 1e6  # metres, millimetres (10^5) and pixels (10^4) stay below it
 FREE_SHARE = 1 / 3  # of a GPU's free memory that frames may take with ``device_resident: auto``
 
@@ -102,6 +104,11 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         if self.num_joints != layout.num_joints:
             raise DataError(f"{store.path} has {self.num_joints} joints, layout {layout.name!r} {layout.num_joints}")
 
+    @property
+    def coordinates(self) -> int:
+        """How many of the C channels are coordinates; the others, such as a score, are not."""
+        return self.in_channels
+
     def __len__(self) -> int:
         return len(self.members)
 
@@ -128,17 +135,35 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         """The random numbers of a training batch of ``size`` samples, on the CPU."""
 
     @abstractmethod
-    def view(self, members: np.ndarray, device: torch.device, draws: AnyDraws | None) -> Tensor:
+    def view(self, members: np.ndarray, device: torch.device, draws: AnyDraws | None, stage: Stage = "input") -> Tensor:
         """What :meth:`batch` returns, of the store's sequences ``members``."""
 
+    @abstractmethod
+    def turn(self, x: Tensor, draws: AnyDraws | None) -> Tensor:
+        """From stage ``frames`` to ``joints``: the augmentation of the view, and what follows it."""
+
+    def take_stream(self, x: Tensor) -> Tensor:
+        """From stage ``joints`` to ``input``."""
+        return to_stream(x, self.layout, self.stream)
+
+    def finish(self, x: Tensor, draws: AnyDraws | None, stage: Stage) -> Tensor:
+        """From a stage to the network's input: x (N, C, T, V, M), one row of ``draws`` for each sample."""
+        if stage == "input":
+            return x
+        return self.take_stream(self.turn(x, draws) if stage == "frames" else x)
+
     def batch(
-        self, rows: Tensor | np.ndarray, device: torch.device | str = "cpu", draws: AnyDraws | None = None
+        self,
+        rows: Tensor | np.ndarray,
+        device: torch.device | str = "cpu",
+        draws: AnyDraws | None = None,
+        stage: Stage = "input",
     ) -> Tensor:
-        """The samples ``rows`` of this split as x (N, C, T, V, M), float32, on the device.
+        """The samples ``rows`` of this split as x (N, C, T, V, M), float32, on the device, made as far as ``stage``.
 
         ``draws`` of :meth:`draw` have a row for each sample; without them the view is not augmented, in any split.
         """
-        return self.view(self.members[np.asarray(rows)], torch.device(device), draws)
+        return self.view(self.members[np.asarray(rows)], torch.device(device), draws, stage)
 
     def read(self, members: np.ndarray, frames: np.ndarray, device: torch.device) -> Tensor:
         """Frames (N, T) of stored sequences -> (N, C, T, V, M) on the device; a copy that may be changed."""

@@ -155,18 +155,27 @@ class Feeder(CropFeeder):
         place = np.arange(self.window_size) - start[:, None]
         return place, (place >= 0) & (place < length[:, None])
 
-    def joint_view(self, members: np.ndarray, device: torch.device, draws: CropDraws | None) -> Tensor:
+    def joint_view(
+        self, members: np.ndarray, device: torch.device, draws: CropDraws | None, turned: bool = True
+    ) -> Tensor:
         """Crop, resize, rotation, the second actor, and the options."""
-        x = self._with_second_actor(super().joint_view(members, device, draws), members)
+        x = self._with_second_actor(super().joint_view(members, device, draws, turned), members)
         if draws is not None and self.random_shift:
             inside = to_device(self._placed(self.store.lengths[members], draws)[1], device)
             x = x * inside[:, None, :, None, None]
+        return self._moved(x, draws) if turned else x
+
+    def turn(self, x: Tensor, draws: CropDraws | None) -> Tensor:
+        """See StoreFeeder: rotation, ``random_move``, ``normalization``."""
+        return self._moved(super().turn(x, draws), draws)
+
+    def _moved(self, x: Tensor, draws: CropDraws | None) -> Tensor:
         if draws is not None and self.random_move:
             x = move(x, draws.move)
         if self.normalization:
             if self.statistics is None:
                 raise DataError(f"normalization of split {self.split!r} needs the training split: call agree first")
-            mean, deviation = (to_device(value, device) for value in self.statistics)
+            mean, deviation = (to_device(value, x.device) for value in self.statistics)
             x = (x - mean) / deviation
         return x
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
-from .feeder import BAD_VALUE_LIMIT, Draws, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
 from .files import kind_of
 from .lists import listed_rows
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
@@ -88,7 +88,10 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         self.half_size: np.ndarray | None = None
         if "width" in store.columns:
             self.half_size = np.stack([store.columns["width"], store.columns["height"]], axis=1) / 2
-        self.coordinates = 3 if self.half_size is None else 2
+
+    @property
+    def coordinates(self) -> int:
+        return self.in_channels if self.half_size is None else 2
 
     def draw(self, size: int, rng: torch.Generator) -> PoseDraws:
         """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
@@ -96,7 +99,9 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         frames, flip, scale, rotation = torch.rand(size, sum(columns), generator=rng).split(columns, dim=1)
         return PoseDraws(frames, flip[:, 0], scale, rotation)
 
-    def view(self, members: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
+    def view(
+        self, members: np.ndarray, device: torch.device, draws: PoseDraws | None, stage: Stage = "input"
+    ) -> Tensor:
         """x (N, C, T, V, M) of stored sequences; without draws (N * Q, C, T, V, M), the Q clips of each in turn."""
         lengths = self.store.lengths[members]
         if draws is None:
@@ -104,6 +109,8 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
             frames, members = np.concatenate(clips), members.repeat(self.num_clips)
         else:
             frames = training_clips(lengths, self.window_size, draws.frames.double().numpy())
+        if stage != "input":
+            return self.poses(members, frames, device, draws, turned=stage != "frames")
         if not self.stream.endswith("motion"):
             return pose_stream(
                 self.poses(members, frames, device, draws), None, self.layout, self.stream, self.coordinates
@@ -115,19 +122,39 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         x = pose_stream(now, following, self.layout, self.stream, self.coordinates)
         return x * moving[:, None, :, None, None]
 
-    def poses(self, members: np.ndarray, frames: np.ndarray, device: torch.device, draws: PoseDraws | None) -> Tensor:
+    def take_stream(self, x: Tensor) -> Tensor:
+        """See StoreFeeder. A motion is that of the chosen frames here, since those between them are gone."""
+        if not self.stream.endswith("motion"):
+            return pose_stream(x, None, self.layout, self.stream, self.coordinates)
+        following = torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
+        moved = pose_stream(x, following, self.layout, self.stream, self.coordinates)
+        moved[:, :, -1] = 0
+        return moved
+
+    def poses(
+        self,
+        members: np.ndarray,
+        frames: np.ndarray,
+        device: torch.device,
+        draws: PoseDraws | None,
+        turned: bool = True,
+    ) -> Tensor:
         """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: 2D in -1 .. 1 over the image, augmented."""
         x = self.read(members, frames, device).contiguous().float()
         if self.half_size is not None:
             half = to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device)[:, :, None, None, None]
             x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
+        return self.turn(x, draws) if turned else x
+
+    def turn(self, x: Tensor, draws: PoseDraws | None) -> Tensor:
+        """See StoreFeeder: flip, scale, rotation."""
         if draws is None:
             return x
         if self.flip:
-            x = mirror(x, to_device(draws.flip, device) < self.flip, self.layout)
+            x = mirror(x, to_device(draws.flip, x.device) < self.flip, self.layout)
         if self.random_scale or self.random_rot:
-            scale = 1 + (to_device(draws.scale, device) * 2 - 1) * self.random_scale
-            x = turn_and_scale(x, (to_device(draws.rotation, device) * 2 - 1) * self.random_rot, scale)
+            scale = 1 + (to_device(draws.scale, x.device) * 2 - 1) * self.random_scale
+            x = turn_and_scale(x, (to_device(draws.rotation, x.device) * 2 - 1) * self.random_rot, scale)
         return x
 
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .feeder import BAD_VALUE_LIMIT, Draws, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
 from .files import is_from_macos, kind_of, parse_json
 from .longtail import exponential_counts, held_out_subjects, long_tailed_subset
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
-from .transforms import rotate, rotation_matrices, scale_to_unit, to_device, to_stream
+from .transforms import rotate, rotation_matrices, scale_to_unit, to_device
 
 LAYOUT = SkeletonLayout.get("ucla20")
 CENTRE = LAYOUT.joint("spine")
@@ -100,19 +100,17 @@ class Feeder(StoreFeeder[ViewDraws]):
         numbers = torch.rand(size, 2 + self.window_size, generator=rng)
         return ViewDraws(view=numbers[:, :2], frames=numbers[:, 2:])
 
-    def view(self, members: np.ndarray, device: torch.device, draws: ViewDraws | None) -> Tensor:
+    def view(
+        self, members: np.ndarray, device: torch.device, draws: ViewDraws | None, stage: Stage = "input"
+    ) -> Tensor:
         """x (N, C, T, V, M) of stored sequences: centre, turn, scale over the whole sequence, choose T frames."""
         lengths = self.store.lengths[members]
         place = np.arange(lengths.max())[None]
         valid = to_device(place < lengths[:, None], device)
         x = self.read(members, np.minimum(place, lengths[:, None] - 1), device)
         x = x - x[:, :, :1, CENTRE : CENTRE + 1]
-        if draws is not None and self.random_rot:
-            degrees = (draws.view.double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
-            angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
-            published = rotation_matrices(to_device(angles.to(x.dtype), device))  # Ry Rx, which rows are multiplied by
-            x = rotate(x, published.mT)
-        x = scale_to_unit(x, valid)
+        if stage != "frames":
+            x = scale_to_unit(self._rotated(x, draws), valid)
         if draws is None:
             # each by itself: linspace rounds otherwise where one of several has a single frame
             spaced = [np.linspace(0, length - 1, self.window_size).astype(np.int64) for length in lengths]
@@ -120,7 +118,20 @@ class Feeder(StoreFeeder[ViewDraws]):
         else:
             frames = (draws.frames.double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
         index = to_device(frames, device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])
-        return to_stream(x.gather(2, index), self.layout, self.stream)
+        x = x.gather(2, index)
+        return self.take_stream(x) if stage == "input" else x
+
+    def turn(self, x: Tensor, draws: ViewDraws | None) -> Tensor:
+        """See StoreFeeder: turn, and scale over the chosen frames, which are all that is left of the sequence."""
+        return scale_to_unit(self._rotated(x, draws), torch.ones(len(x), x.shape[2], dtype=torch.bool, device=x.device))
+
+    def _rotated(self, x: Tensor, draws: ViewDraws | None) -> Tensor:
+        if draws is None or not self.random_rot:
+            return x
+        degrees = (draws.view.double() * (2 * VIEW_ANGLE + 1)).floor() - VIEW_ANGLE
+        angles = torch.cat([degrees * radians(1), torch.zeros(len(degrees), 1)], dim=1)
+        published = rotation_matrices(to_device(angles.to(x.dtype), x.device))  # Ry Rx, which rows are multiplied by
+        return rotate(x, published.mT)
 
 
 def open_store(folder: Path, cache_dir: str | None = None) -> SkeletonStore:

@@ -6,10 +6,11 @@ M people, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from torch import Tensor
 from shapmix.distributed import own_slice, world
 from shapmix.draws import generator
 
-from .feeder import Sampler, StoreFeeder
+from .feeder import Draws, Sampler, Stage, StoreFeeder
 from .store import DataError
 from .transforms import to_device
 
 ROUND_ROBIN = 4  # times that an epoch of this sampler has as many samples as the split
+Partner = Literal["batch", "class_balanced"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,22 @@ class Batch:
     """One process's slice: x (N, C, T, V, M), y (N,) int64 on the device; rows (N,) of the split, on the CPU.
 
     In evaluation x may hold ``clips`` views of each sample in turn: (N * clips, C, T, V, M).
+
+    Attributes:
+        partner: in training, another batch of this size to mix with; None: the batch is mixed with itself.
+        finish: what is left to do between x, or what it was mixed to, and the network's input; None: nothing.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor
     clips: int = 1
+    partner: Batch | None = None
+    finish: Callable[[Tensor], Tensor] | None = None
+
+    def finished(self, x: Tensor) -> Tensor:
+        """The network's input, of x or of what it was mixed to."""
+        return x if self.finish is None else self.finish(x)
 
 
 def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -64,8 +76,10 @@ def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
             if made is not None:
                 stream = torch.cuda.current_stream(device)
                 stream.wait_event(made)
-                batch.x.record_stream(stream)
-                batch.y.record_stream(stream)
+                for part in (batch, batch.partner):
+                    if part is not None:
+                        part.x.record_stream(stream)
+                        part.y.record_stream(stream)
             yield batch
 
 
@@ -152,16 +166,36 @@ class Loader:
             order = self._resampled(generator(self.seed, epoch, "sampler"))[order]
         return order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
 
+    def partners(self, epoch: int) -> Tensor:
+        """(steps, B) rows to mix the batches of :meth:`plan` with: a class is drawn first, then one of its samples."""
+        rng = generator(self.seed, epoch, "partner")
+        chosen = torch.randint(len(self._members()), (self.steps * self.batch_size,), generator=rng)
+        return self._one_of(chosen, rng).view(self.steps, self.batch_size)
+
+    def of_each_class(self, most: int, epoch: int) -> Tensor:
+        """Rows of up to ``most`` samples of each class, drawn without repetition, in class order."""
+        rng = generator(self.seed, epoch, "refresh")
+        return torch.cat([own[torch.randperm(len(own), generator=rng)[:most]] for own in self._members()])
+
+    def _members(self) -> list[Tensor]:
+        """The rows of each class that occurs."""
+        return [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]
+
+    def _one_of(self, chosen: Tensor, rng: torch.Generator) -> Tensor:
+        """A row drawn from each chosen class (n,), counted among the classes that occur."""
+        members = self._members()
+        sizes = torch.tensor([len(rows) for rows in members])
+        places = (torch.rand(len(chosen), generator=rng, dtype=torch.float64) * sizes[chosen]).long()
+        return torch.cat(members)[(sizes.cumsum(0) - sizes)[chosen] + places]
+
     def _resampled(self, rng: torch.Generator) -> Tensor:
         """(samples_per_epoch,) rows of an epoch; every class that occurs is as likely as the others."""
-        members = [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]
+        members = self._members()
         if self.sampler != "over_sampling":
             chosen = torch.arange(self.samples_per_epoch) % len(members)
             if self.sampler == "class_balanced":
                 chosen = torch.randint(len(members), (self.samples_per_epoch,), generator=rng)
-            sizes = torch.tensor([len(rows) for rows in members])
-            places = (torch.rand(len(chosen), generator=rng, dtype=torch.float64) * sizes[chosen]).long()
-            return torch.cat(members)[(sizes.cumsum(0) - sizes)[chosen] + places]
+            return self._one_of(chosen, rng)
         share = self.samples_per_epoch // len(members)
         rows = []
         for own in members:  # every sample as often as possible, the rest of the share without repetition
@@ -173,19 +207,22 @@ class Loader:
         """The training batches of an epoch, from ``first_step`` on."""
         raise NotImplementedError
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """This process's share of the split, without augmentation; over all processes each sample once."""
+    def in_order(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
+        """This process's share of the split, or of some of its rows, without augmentation.
+
+        Over all processes each row comes once.
+        """
         raise NotImplementedError
 
     def padded(self, batch_size: int) -> Iterator[Tensor]:
         """x of this process's share: the first T stored frames, padded with zeros (for ``baseline: published``)."""
         raise DataError("baseline: published needs the project's own feeders, which keep the raw sequences")
 
-    def _shares(self, batch_size: int) -> Iterator[Tensor]:
+    def _shares(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Tensor]:
         """Rows of this process, batch by batch and in order; the last batch may be smaller."""
-        rows = torch.arange(len(self.ids))[self.rank :: self.processes]
-        if len(rows):
-            yield from rows.split(batch_size)
+        own = (torch.arange(len(self.ids)) if rows is None else rows)[self.rank :: self.processes]
+        if len(own):
+            yield from own.split(batch_size)
 
     def _to_device(self, x: Tensor, rows: Tensor) -> Batch:
         x = x.to(self.device, self.dtype, non_blocking=True)
@@ -196,6 +233,11 @@ class StoreLoader(Loader):
     """Batches of a :class:`StoreFeeder`; a whole batch is transformed at once, on the device.
 
     While a GPU works on a batch, the next one is read from disk. ``sampler`` replaces the feeder's own.
+
+    Args:
+        stage: how far the views of training batches are made before they are mixed; a batch's ``finish`` does the rest.
+        partner: ``batch``: a batch is mixed with itself. ``class_balanced``: each comes with a second one, in which all
+            classes are equally likely, with its own augmentation.
     """
 
     def __init__(
@@ -206,12 +248,14 @@ class StoreLoader(Loader):
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         sampler: Sampler | None = None,
+        stage: Stage = "input",
+        partner: Partner = "batch",
     ) -> None:
         super().__init__(
             feeder.labels, feeder.ids, feeder.class_names, batch_size, feeder.repeat, seed, device, dtype,
             sampler or feeder.sampler,
         )  # fmt: skip
-        self.feeder = feeder
+        self.feeder, self.stage, self.partner = feeder, stage, partner
 
     @property
     def sample_shape(self) -> tuple[int, int, int, int]:
@@ -221,15 +265,29 @@ class StoreLoader(Loader):
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         yield from self._ahead(self._shuffled(epoch, first_step))
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        views = (self._to_device(self.feeder.batch(rows, self.device), rows) for rows in self._shares(batch_size))
-        yield from self._ahead(views)
+    def in_order(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
+        shares = self._shares(batch_size, rows)
+        yield from self._ahead(self._to_device(self.feeder.batch(own, self.device), own) for own in shares)
 
     def _shuffled(self, epoch: int, first_step: int) -> Iterator[Batch]:
-        for step, batch in enumerate(self.plan(epoch)[first_step:], first_step):
-            draws = self.feeder.draw(len(batch), generator(self.seed, epoch, step, "augment"))
-            rows = own_slice(batch)
-            yield self._to_device(self.feeder.batch(rows, self.device, draws.map(own_slice)), rows)
+        plan = self.plan(epoch)
+        partners = self.partners(epoch) if self.partner != "batch" else None
+        for step in range(first_step, self.steps):
+            batch = self._augmented(plan[step], (self.seed, epoch, step, "augment"))
+            if partners is not None:
+                other = self._augmented(partners[step], (self.seed, epoch, step, "augment_partner"))
+                batch = replace(batch, partner=other)
+            yield batch
+
+    def _augmented(self, rows: Tensor, key: tuple[int | str, ...]) -> Batch:
+        """The batch of these rows (B,) of the global batch, this process's slice."""
+        draws = self.feeder.draw(len(rows), generator(*key)).map(own_slice)
+        own = own_slice(rows)
+        batch = self._to_device(self.feeder.batch(own, self.device, draws, self.stage), own)
+        return batch if self.stage == "input" else replace(batch, finish=lambda x: self._finish(x, draws))
+
+    def _finish(self, x: Tensor, draws: Draws) -> Tensor:
+        return self.feeder.finish(x, draws, self.stage).to(self.dtype)
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         reads = self.device.type == "cuda" and self.feeder.resident is None

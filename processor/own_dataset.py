@@ -251,8 +251,8 @@ class DatasetLoader(Loader):
             epoch,
         )
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        yield from self._load([[self.key(row) for row in rows.tolist()] for rows in self._shares(batch_size)], -1)
+    def in_order(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Batch]:
+        yield from self._load([[self.key(row) for row in own.tolist()] for own in self._shares(batch_size, rows)], -1)
 
     def key(self, row: int) -> Key:
         """A row with its seed in evaluation."""
