@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .checks import as_classes, as_counts, require
+from .checks import as_classes, as_counts, require, within
 
 
 class LongTailedLoss(nn.Module):
@@ -74,20 +74,30 @@ class LogitAdjustedLoss(LongTailedLoss):
     Args:
         class_counts: training samples of each class (K,).
         tau: strength of the prior, >= 0.
+        label_smoothing: share of every target that is spread evenly over the classes with training samples, 0 .. 1
+            (Szegedy et al., CVPR 2016).
 
     Raises:
-        ValueError: counts that are negative or all 0, or tau < 0.
+        ValueError: counts that are negative or all 0, tau < 0, or label_smoothing outside 0 .. 1.
     """
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0) -> None:
+    def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__(class_counts)
         require(tau >= 0, f"tau must be >= 0, got {tau}")
+        within(0, 1, label_smoothing=label_smoothing)
+        self.label_smoothing = label_smoothing
         adjustment = tau * (self.counts / self.counts.sum()).log() if tau else torch.zeros_like(self.counts)
         self.adjustment: Tensor
         self.register_buffer("adjustment", adjustment)
 
     def costs(self, logits: Tensor) -> Tensor:
-        return -(logits + self.adjustment.to(logits)).log_softmax(-1)
+        costs = -(logits + self.adjustment.to(logits)).log_softmax(-1)
+        if not self.label_smoothing:
+            return costs
+        # the cost of a smoothed target is that of its class and the mean over all, in the same shares
+        present = self.counts > 0
+        mean = torch.where(present, costs, 0).sum(-1, keepdim=True) / present.sum()
+        return (1 - self.label_smoothing) * costs + self.label_smoothing * mean
 
 
 class FocalLoss(LongTailedLoss):

@@ -264,3 +264,22 @@ def test_class_outside():
     target[4] = -1
     with pytest.raises(ValueError, match=r"y\[4\] is -1, outside the classes 0\.\.3; 1 of 6"):
         FocalLoss(COUNTS)(logits, target)
+
+
+def test_label_smoothing_is_torchs():
+    """With all classes present and no prior, for classes and for soft targets."""
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 2, 3, 0, 1])
+    ours = LogitAdjustedLoss([5, 4, 3, 2], tau=0, label_smoothing=0.1)
+    wanted = torch.nn.functional.cross_entropy(logits, y, label_smoothing=0.1)
+    torch.testing.assert_close(ours(logits, y), wanted)
+    torch.testing.assert_close(ours(logits, torch.nn.functional.one_hot(y, 4).double()), wanted)
+
+
+def test_label_smoothing_leaves_absent_classes_out():
+    loss = LogitAdjustedLoss([5, 0, 3], label_smoothing=0.2)
+    logits = torch.zeros(1, 3, dtype=torch.float64)
+    log_five, log_three = (torch.tensor(n / 8, dtype=torch.float64).log() for n in (5, 3))
+    torch.testing.assert_close(loss(logits, torch.tensor([0])), -(0.9 * log_five + 0.1 * log_three))
+    with pytest.raises(ValueError, match="label_smoothing"):
+        LogitAdjustedLoss([5, 3], label_smoothing=1.5)
