@@ -4,7 +4,7 @@ A plain paste writes joints of another person into a skeleton: limbs are torn of
 appears, or is erased. :func:`graft` takes the partner's bones instead, the vectors from a joint's neighbour nearer the
 centre, scaled to the length of the own bones, and places all joints again from the centre outwards.
 
-Pure functions on whole batches, on any device, without waiting for it.
+All works on whole batches, on any device, without waiting for it.
 
 Shapes: N batch, C coordinates, T frames of a clip, t frames of a segment, V joints, M people. The first ``dims`` of the
 C coordinates are a place; the others, such as a score, are not.
@@ -12,9 +12,13 @@ C coordinates are a place; the others, such as a score, are not.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
+import torch
+from torch import Tensor, nn
+
+from . import mixing
+from .checks import choice, require
 from .skeleton import SkeletonLayout
 
 
@@ -31,6 +35,24 @@ def paths_to_centre(layout: SkeletonLayout) -> Tensor:
     for _ in nearer:
         paths = (itself + paths @ steps).clamp(max=1)
     return paths
+
+
+def sides(layout: SkeletonLayout) -> tuple[int, int]:
+    """The left and the right shoulder of a layout, or hip; ValueError where it has neither."""
+    for joint in ("shoulder", "hip"):
+        if {f"left_{joint}", f"right_{joint}"} <= set(layout.joint_names):
+            return layout.joint(f"left_{joint}"), layout.joint(f"right_{joint}")
+    raise ValueError(f"layout {layout.name!r} has no joints left_shoulder and right_shoulder, nor hips, to face by")
+
+
+def facing(x: Tensor, between: tuple[int, int]) -> Tensor:
+    """(N,) angle in radians, in the plane of x and z, of the line between two joints of x (N, 3, T, V, M).
+
+    Of the first person in the first frame.
+    """
+    left, right = between
+    line = x[:, :, 0, left, 0] - x[:, :, 0, right, 0]
+    return torch.atan2(line[:, 2], line[:, 0])
 
 
 def bone_lengths(x: Tensor, parents: Tensor, dims: int) -> Tensor:
@@ -81,3 +103,88 @@ def graft(
     bones = torch.where(joints, their_bones, own_bones)
     placed = torch.einsum("nctum,vu->nctvm", bones, paths.to(bones))
     return torch.cat([placed, torch.where(joints, source[:, dims:], x[:, dims:])], dim=1)
+
+
+class Paste(nn.Module):
+    """Writes the partner's segment over the sample's, joint by joint as published, or so that bodies stay whole.
+
+    Args:
+        layout: of the joints.
+        body: ``joints``: a pasted joint gets the partner's place, as published. ``bones``: the partner's bone, see
+            :func:`graft`; for joint positions, not for bone or motion streams.
+        people: ``all``: a person of the partner is pasted whether the sample has it or not, as published. ``present``:
+            only where both have that person, in that frame.
+        dims: how many of the C coordinates are a place: 3, or 2.
+        same_facing: the partner is first turned about the vertical axis, y, so that in the first frame its first person
+            faces as the sample's does, by the line through the shoulders, or the hips. In three dimensions, for joint
+            positions before the view is turned.
+
+    Raises:
+        ValueError: an argument out of range; same_facing in two dimensions, or for a layout without these joints.
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout,
+        body: Literal["joints", "bones"] = "joints",
+        people: Literal["all", "present"] = "all",
+        dims: int = 3,
+        same_facing: bool = False,
+    ) -> None:
+        super().__init__()
+        choice("body", body, "joints", "bones")
+        choice("people", people, "all", "present")
+        require(dims in (2, 3), f"dims is 2 or 3, got {dims!r}")
+        self.body, self.people, self.dims = body, people, dims
+        self.sides = sides(layout) if same_facing else None
+        require(self.sides is None or dims == 3, "same_facing turns bodies about the vertical axis: it needs dims 3")
+        self.parents: Tensor
+        self.paths: Tensor
+        self.register_buffer("parents", torch.tensor(layout.parents()), persistent=False)
+        self.register_buffer("paths", paths_to_centre(layout), persistent=False)
+
+    @torch.no_grad()
+    def faced(self, x: Tensor, x_partner: Tensor) -> Tensor:
+        """The partner (N, C, T, V, M), with ``same_facing`` a new tensor that faces as the sample does."""
+        if self.sides is None:
+            return x_partner
+        angle = facing(x, self.sides) - facing(x_partner, self.sides)
+        cos, sin = (value[:, None, None, None] for value in (angle.cos(), angle.sin()))
+        turned = x_partner.clone()
+        turned[:, 0] = cos * x_partner[:, 0] - sin * x_partner[:, 2]
+        turned[:, 2] = sin * x_partner[:, 0] + cos * x_partner[:, 2]
+        return turned
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, x_partner: Tensor, joints: Tensor, draws: mixing.MixDraws) -> tuple[Tensor, Tensor]:
+        """The mixed batch, a new tensor (N, C, T, V, M), and the partner's share (N,).
+
+        With ``people: present`` the share is that of the joints of people who are there.
+
+        Args:
+            x, x_partner: (N, C, T, V, M).
+            joints: (N, V) bool, the joints that are pasted.
+            draws: of the batch.
+        """
+        if self.body == "joints" and self.people == "all":
+            return mixing.paste(x, x_partner, joints, draws)
+        mixed = x.clone()
+        segment = mixed.narrow(2, draws.target_start, draws.target_len)
+        source = mixing.source_segment(mixed, x_partner, draws)
+        own = present(x)  # (N, T, M)
+        both = own.narrow(1, draws.target_start, draws.target_len) & present(source)
+        if self.people == "all":
+            both = torch.ones_like(both)
+        pasted = joints[:, None, None, :, None] & both[:, None, :, None, :]
+        if self.body == "joints":
+            new = torch.where(pasted, source, segment)
+        else:
+            own_lengths, their_lengths = (bone_lengths(one, self.parents, self.dims) for one in (x, x_partner))
+            scale = scale_of(own_lengths, their_lengths, self.dims)
+            new = graft(segment, source, pasted, scale, self.parents, self.paths, self.dims)
+        segment.copy_(new)
+        if self.people == "all":
+            return mixed, mixing.pasted_share(x, joints, draws)
+        where = mixing.target_dtype(x)
+        there = own.sum((1, 2)).to(where).clamp(min=1) * x.shape[3]
+        return mixed, joints.sum(1).to(where) * both.sum((1, 2)) / there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
@@ -12,6 +13,18 @@ def require(condition: bool, message: str) -> None:
     """Raises ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def within(low: float, high: float, **values: float) -> None:
+    """Raises a ValueError unless each of the named arguments lies in ``low .. high``; ``high`` may be infinite."""
+    for name, value in values.items():
+        wanted = f"be at least {low}" if high == inf else f"lie in {low}..{high}"
+        require(low <= value <= high, f"{name} must {wanted}, got {value}")
+
+
+def choice(name: str, value: object, *words: object) -> None:
+    """Raises a ValueError unless the argument ``name`` has one of the values ``words``."""
+    require(value in words, f"{name} is {' or '.join(map(str, words))}, got {value!r}")
 
 
 def as_counts(class_counts: Sequence[int] | Tensor) -> Tensor:

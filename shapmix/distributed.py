@@ -31,9 +31,13 @@ def own_slice(rows: Tensor) -> Tensor:
     return rows.chunk(processes)[rank]
 
 
+def sum_over_ranks(values: Tensor) -> None:
+    """Replaces the values, in place, by their sum over the ranks."""
+    if world()[1] > 1:
+        dist.all_reduce(values)
+
+
 def average_over_ranks(values: Tensor) -> None:
     """Replaces the values, in place, by their mean over the ranks."""
-    _, processes = world()
-    if processes > 1:
-        dist.all_reduce(values)
-        values /= processes
+    sum_over_ranks(values)
+    values /= world()[1]

@@ -6,7 +6,7 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ FORGOTTEN = 100  # batches without start_step, after which a mixer that waits fo
 class Mixer(nn.Module):
     """Mixes every sample of a batch with another one of it. Subclasses define :meth:`draw` and :meth:`apply_draws`.
 
-    Sample i is mixed with sample (i + shift) mod N, with one shift for the batch, so the batch must be in random order.
+    Sample i is mixed with sample (i + shift) mod N, with one shift for the batch, so the batch must be in random order;
+    or with a partner that the caller gives.
     Under torch.distributed the batch is the global one: all ranks must call with batches of the same size, and each
     gets its own slice of the result.
 
@@ -61,15 +62,26 @@ class Mixer(nn.Module):
         """Looks at the clean batch before it is mixed. Does nothing here."""
         return None
 
+    def refresh_due(self, epoch: int) -> bool:
+        """Does :meth:`refresh` come before this epoch? Never here."""
+        return False
+
+    def refresh(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], max_batch: int | None = None) -> None:
+        """Looks at samples of all classes between two epochs. Does nothing here."""
+
     def metrics(self) -> dict[str, float]:
         """What to record of the mixer after an epoch, by name. Empty here."""
         return {}
 
     @torch.no_grad()
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixes a batch with itself: x (N, C, T, V, M), classes y (N,) -> x_mix, soft targets (N, K), both new tensors.
+    def forward(
+        self, x: Tensor, y: Tensor, x_partner: Tensor | None = None, y_partner: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mixes a batch: x (N, C, T, V, M), classes y (N,) -> x_mix, soft targets (N, K), both new tensors.
 
-        A batch of one (over all ranks) stays unmixed, as does every batch where the mixer is not enabled.
+        Without partners it is mixed with itself. With ``x_partner`` and ``y_partner``, of the same shapes, sample i is
+        mixed with partner i. A batch of one (over all ranks) stays unmixed, as does every batch where the mixer is not
+        enabled.
 
         Raises:
             ValueError: y are not (N,) classes 0 .. K-1; on a GPU their values are checked in the first step only, since
@@ -80,9 +92,12 @@ class Mixer(nn.Module):
         _, processes = world()
         if not self.enabled or len(x) * processes < 2:
             return x.clone(), F.one_hot(y, self.num_class).to(target_dtype(x))
-        everyone, classes = gather_batch(x), gather_batch(y)
-        draws = self.draw(len(everyone), x)
-        x_partner, y_partner = (own_slice(rows.roll(-draws.shift, 0)) for rows in (everyone, classes))
+        draws = self.draw(len(x) * processes, x)
+        if x_partner is None or y_partner is None:
+            x_partner, y_partner = (own_slice(gather_batch(rows).roll(-draws.shift, 0)) for rows in (x, y))
+        else:
+            y_partner = self.classes(x_partner, y_partner)
+            require(x.shape == x_partner.shape, f"x {tuple(x.shape)} and x_partner {tuple(x_partner.shape)} differ")
         return self.apply_draws(x, y, x_partner, y_partner, draws)
 
     def classes(self, x: Tensor, y: Tensor) -> Tensor:

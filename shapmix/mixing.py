@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .checks import require
+from .checks import choice, require
 from .draws import uniform_int, uniform_subset
 
 TIME_UNIT = 4  # frames; networks of this family halve the number of frames twice
@@ -46,6 +46,13 @@ def default_window(frames: int) -> tuple[int, int]:
     """Shortest and longest pasted segment in units of 4 frames: 0.4375 and 0.6875 of the clip (64 frames: 7, 11)."""
     units = frames // TIME_UNIT
     return max(1, floor(0.4375 * units + 0.5)), max(1, floor(0.6875 * units + 0.5))
+
+
+def as_window(window: Sequence[int] | None) -> tuple[int, int] | None:
+    """Shortest and longest pasted segment in units of 4 frames, or None; ValueError where they are no such numbers."""
+    fits = window is None or (len(window) == 2 and 1 <= window[0] <= window[1])
+    require(fits, f"window must be (shortest, longest) in units of 4 frames, 1 or more, got {window}")
+    return None if window is None else (int(window[0]), int(window[1]))
 
 
 def draw_mix(
@@ -98,26 +105,42 @@ def draw_mix(
     )
 
 
+def abundance(counts: Tensor, rarity: Literal["count", "index"]) -> Tensor:
+    """(K,) how common each class is: by training samples, or, as published, the more the smaller its number."""
+    choice("rarity", rarity, "count", "index")
+    return counts.clone() if rarity == "count" else torch.arange(len(counts), 0, -1)
+
+
 def partner_is_rarer(y: Tensor, y_partner: Tensor, abundance: Tensor) -> Tensor:
     """(N,) bool: is the partner's class rarer than the sample's, by the abundance (K,) of classes? False on a tie."""
     return abundance[y_partner] < abundance[y]
 
 
-def draw_coalition(table: Tensor, classes: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """Draws a column of the saliency table for each sample, with p = softmax(table[class] / temperature).
+def exchanged(first: Tensor, second: Tensor, swap: Tensor) -> tuple[Tensor, Tensor]:
+    """Two batches (N, ...), with the samples where ``swap`` (N,) is true in the other's place; new tensors."""
+    which = swap.view(-1, *[1] * (first.ndim - 1))
+    return torch.where(which, second, first), torch.where(which, first, second)
+
+
+def counts_differ(counts: Tensor, y: Tensor, y_partner: Tensor, factor: float) -> Tensor:
+    """(N,) bool: has one class of the pair at least ``factor`` times the training samples (K,) of the other?"""
+    own, other = counts[y].clamp(min=1), counts[y_partner].clamp(min=1)
+    return torch.maximum(own, other) >= factor * torch.minimum(own, other)
+
+
+def draw_coalition(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draws a column of the saliency table for each sample, with p = softmax(logits).
 
     Args:
-        table: (K, S) saliency.
-        classes: (N,) whose rows are drawn from.
+        logits: (N, S) of each sample, for example its class's row of the table over the temperature.
         uniform: (N,) numbers in 0 .. 1; the draw is the inverse of the cumulative distribution.
-        temperature: > 0.
 
     Returns:
         (N,) columns, int64.
     """
-    cumulative = (table[classes] / temperature).softmax(-1).cumsum(-1)
+    cumulative = logits.softmax(-1).cumsum(-1)
     column = torch.searchsorted(cumulative, uniform.to(cumulative).unsqueeze(-1), right=True).squeeze(-1)
-    return column.clamp(max=table.shape[1] - 1)
+    return column.clamp(max=logits.shape[1] - 1)
 
 
 def pasted_parts(remain: Tensor, partner_rarer: Tensor) -> Tensor:
@@ -137,6 +160,15 @@ def blend(x: Tensor, x_partner: Tensor, lam: float) -> Tensor:
 
 
 @torch.no_grad()
+def source_segment(x: Tensor, x_partner: Tensor, draws: MixDraws) -> Tensor:
+    """The partner's source segment, resized to the target's length by the nearest frame: (N, C, target_len, V, M)."""
+    step = torch.arange(draws.target_len, device=x.device, dtype=torch.float32)
+    frames = (step * (draws.source_len / draws.target_len)).long().clamp(max=draws.source_len - 1)
+    source = torch.empty_like(x.narrow(2, draws.target_start, draws.target_len))  # in the memory order of x
+    return torch.index_select(x_partner.narrow(2, draws.source_start, draws.source_len), 2, frames, out=source)
+
+
+@torch.no_grad()
 def paste(x: Tensor, x_partner: Tensor, joints: Tensor, draws: MixDraws) -> tuple[Tensor, Tensor]:
     """ST-Mix: writes the partner's source segment, resized in time, over the target segment on the given joints.
 
@@ -152,17 +184,18 @@ def paste(x: Tensor, x_partner: Tensor, joints: Tensor, draws: MixDraws) -> tupl
         the mixed batch, a new tensor (N, C, T, V, M), and the partner's share (N,), which is
         target_len * pasted joints / (T * V).
     """
-    step = torch.arange(draws.target_len, device=x.device, dtype=torch.float32)
-    frames = (step * (draws.source_len / draws.target_len)).long().clamp(max=draws.source_len - 1)
     mixed = x.clone()
     segment = mixed.narrow(2, draws.target_start, draws.target_len)
-    source = torch.empty_like(segment)  # in the memory order of x
-    torch.index_select(x_partner.narrow(2, draws.source_start, draws.source_len), 2, frames, out=source)
+    source = source_segment(mixed, x_partner, draws)
     # the mask of a whole frame, in the memory order of x: one that is broadcast within a frame is slower
     mask = torch.empty_like(segment[:, :, :1], dtype=torch.bool).copy_(joints[:, None, None, :, None])
     torch.where(mask, source, segment, out=segment)
-    pasted = joints.sum(1).to(target_dtype(x))
-    return mixed, pasted * (draws.target_len / (x.shape[2] * x.shape[3]))
+    return mixed, pasted_share(x, joints, draws)
+
+
+def pasted_share(x: Tensor, joints: Tensor, draws: MixDraws) -> Tensor:
+    """(N,) the partner's share: target_len * pasted joints / (T * V), in the dtype of targets."""
+    return joints.sum(1).to(target_dtype(x)) * (draws.target_len / (x.shape[2] * x.shape[3]))
 
 
 def target_dtype(x: Tensor) -> torch.dtype:

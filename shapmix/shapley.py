@@ -69,7 +69,7 @@ def contributions(
         model: x (N, C, T, V, M) -> logits (N, K).
         x: the batch (N, C, T, V, M).
         target: true classes (N,), integers.
-        baseline: static reference sequence (C, T, V, M), in the same units as x.
+        baseline: static reference sequence (C, T, V, M), or one for each sample (N, C, T, V, M), in the units of x.
         layout: which joints belong to which part.
         terms: they name E different sets of parts.
         max_batch: at most this many samples in one forward call; by default all E * N in one.
@@ -81,7 +81,7 @@ def contributions(
         ValueError: x, target, baseline and layout do not fit together, the model does not return logits, or a target is
             no class of theirs.
     """
-    fits = x.ndim == 5 and x.shape[3] == layout.num_joints and x.shape[1:] == baseline.shape
+    fits = x.ndim == 5 and x.shape[3] == layout.num_joints and baseline.shape in (x.shape, x.shape[1:])
     require(
         fits and target.shape == x.shape[:1],
         f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {layout.num_joints} joints of layout {layout.name!r}, "

@@ -14,20 +14,21 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, P parts
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import ceil, log
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil, inf
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from . import mixing
-from .checks import require
-from .distributed import own_slice, world
+from .bodies import Paste, present
+from .checks import choice, require, within
+from .distributed import own_slice, sum_over_ranks, world
 from .draws import generator, uniform_int
 from .mixer import Mixer
 from .saliency import SaliencyTable
-from .shapley import draw_context, sampled_contribution
+from .shapley import draw_context, exact_contributions, sampled_contribution
 from .skeleton import SkeletonLayout
 
 
@@ -44,14 +45,23 @@ class ShapMix(Mixer):
         guided: False gives ST-Mix: parts are uniform, and nothing is estimated.
         coalition_sizes: parts in a coalition, each 1 .. P-1; by default floor(P/2) and ceil(P/2).
         paste_probability: of a batch to be pasted rather than blended, 0 .. 1.
-        temperature: of the softmax over a row of the table, > 0.
+        temperature, bias_correction, standardise: see :class:`SaliencyTable`.
+        guide_from: only pairs are guided whose classes' training counts differ by this factor, >= 1; in the others
+            every coalition is equally likely.
+        tail_over_head: of each pair, the sample of the rarer class is pasted over the other one (after Park et al.,
+            CVPR 2022). False: over whichever comes first in the pair, as published.
         ema: share of a table entry that stays at an update, 0 .. 1.
         scale: factor on a contribution when it enters the table, > 0.
         window: shortest and longest pasted segment in units of 4 frames; by default 0.4375 and 0.6875 of the clip
             (64 frames: (7, 11); the Kinetics recipe sets (13, 20) for 100).
+        body, people, dims, same_facing: how a segment is pasted, see :class:`shapmix.bodies.Paste`.
         naive_mix_epoch: first epoch of guided mixing; before it, mixing is uniform.
         naive_estimate_epoch: first epoch with drawn contexts and with decay; before it, contexts are empty and
             each value replaces the last.
+        estimator: ``sampled``: :meth:`observe` estimates one coalition in each step, as published. ``refresh``: it does
+            nothing; :meth:`refresh` computes all rows exactly, from samples that the caller gives, where
+            :meth:`refresh_due` says so.
+        refresh_interval: epochs from one refresh to the next, >= 1; the first one is in epoch ``naive_mix_epoch``.
         estimate_interval: contributions are estimated every so many steps, >= 1.
         estimate_fraction: share of the global batch, above 0 and up to 1, that they are estimated for. It is rounded
             up to whole samples, at evenly spaced places that do not depend on the number of processes.
@@ -81,11 +91,21 @@ class ShapMix(Mixer):
         coalition_sizes: Sequence[int] | None = None,
         paste_probability: float = 0.75,
         temperature: float = 0.2,
+        bias_correction: bool = False,
+        standardise: bool = False,
+        guide_from: float = 1.0,
+        tail_over_head: bool = False,
         ema: float = 0.9,
         scale: float = 10.0,
         window: tuple[int, int] | None = None,
+        body: Literal["joints", "bones"] = "joints",
+        people: Literal["all", "present"] = "all",
+        dims: int = 3,
+        same_facing: bool = False,
         naive_mix_epoch: int = 5,
         naive_estimate_epoch: int = 5,
+        estimator: Literal["sampled", "refresh"] = "sampled",
+        refresh_interval: int = 5,
         estimate_interval: int = 1,
         estimate_fraction: float = 1.0,
         rarity: Literal["count", "index"] = "count",
@@ -97,32 +117,27 @@ class ShapMix(Mixer):
         seed: int = 0,
     ) -> None:
         super().__init__(class_counts, with_clean, enabled, seed)
-        fits = window is None or (len(window) == 2 and 1 <= window[0] <= window[1])
-        require(fits, f"window must be (shortest, longest) in units of 4 frames, 1 or more, got {window}")
-        require(0 <= paste_probability <= 1, f"paste_probability must lie in 0..1, got {paste_probability}")
-        require(temperature > 0, f"temperature must be above 0, got {temperature}")
-        require(0 <= ema <= 1, f"ema must lie in 0..1, got {ema}")
-        require(estimate_interval >= 1, f"estimate_interval must be at least 1, got {estimate_interval}")
+        within(0, 1, paste_probability=paste_probability, ema=ema)
+        within(1, inf, guide_from=guide_from, refresh_interval=refresh_interval, estimate_interval=estimate_interval)
         require(0 < estimate_fraction <= 1, f"estimate_fraction must lie above 0 and up to 1, got {estimate_fraction}")
-        require(rarity in ("count", "index"), f"rarity is count or index, got {rarity!r}")
-        require(decay_start in ("guidance", "later"), f"decay_start is guidance or later, got {decay_start!r}")
+        choice("decay_start", decay_start, "guidance", "later")
+        choice("estimator", estimator, "sampled", "refresh")
         self.layout = SkeletonLayout.get(layout)
         coalitions = self.layout.coalitions(coalition_sizes)
         self.coalition_sizes = sorted({len(coalition) for coalition in coalitions})
-        self.guided = guided
-        self.paste_probability = paste_probability
-        self.temperature = temperature
-        self.ema = ema
-        self.window = (int(window[0]), int(window[1])) if window else None
-        self.naive_mix_epoch = naive_mix_epoch
-        self.naive_estimate_epoch = naive_estimate_epoch
-        self.estimate_interval = estimate_interval
-        self.estimate_fraction = estimate_fraction
+        self.guided, self.paste_probability, self.ema = guided, paste_probability, ema
+        self.guide_from, self.tail_over_head = guide_from, tail_over_head
+        self.window = mixing.as_window(window)
+        self.naive_mix_epoch, self.naive_estimate_epoch = naive_mix_epoch, naive_estimate_epoch
         self.decay_epoch = naive_estimate_epoch + (decay_start == "later")
-        self.saliency = SaliencyTable(self.num_class, self.layout, coalitions, scale, update, reduction)
-        abundance = self.counts.clone() if rarity == "count" else torch.arange(self.num_class, 0, -1)
+        self.estimator, self.refresh_interval = estimator, refresh_interval
+        self.estimate_interval, self.estimate_fraction = estimate_interval, estimate_fraction
+        self.saliency = SaliencyTable(
+            self.num_class, self.layout, coalitions, scale, update, reduction, temperature, bias_correction, standardise
+        )
+        self.paste = Paste(self.layout, body, people, dims, same_facing)
         self.register_buffer("baseline", None if baseline is None else baseline.detach().clone())
-        self.register_buffer("abundance", abundance, persistent=False)
+        self.register_buffer("abundance", mixing.abundance(self.counts, rarity), persistent=False)
         self.register_buffer("coalition_joints", self.layout.joints_of(coalitions), persistent=False)
         self.register_buffer("part_joints", self.layout.membership(), persistent=False)
 
@@ -148,13 +163,8 @@ class ShapMix(Mixer):
         Raises:
             ValueError: there is no baseline, or x, y, baseline and layout do not fit together; y as in :meth:`forward`.
         """
-        if not (self.enabled and self.guided) or self.step % self.estimate_interval:
+        if not (self.enabled and self.guided and self.estimator == "sampled") or self.step % self.estimate_interval:
             return None
-        if self.baseline is None:
-            raise ValueError(
-                "ShapMix needs a baseline (C, T, V, M) to estimate contributions: the mean of the training sequences; "
-                "without one, use guided=False (ST-Mix)"
-            )
         y = self.classes(x, y)
         column = uniform_int(0, len(self.saliency.coalitions) - 1, self._estimate_rng)
         coalition = self.saliency.coalitions[column]
@@ -163,16 +173,59 @@ class ShapMix(Mixer):
             context = ()
         places = self._estimated_places(len(x))
         if len(places) == len(x):
-            values = sampled_contribution(model, x, y, self.baseline, self.layout, coalition, context)
+            values = sampled_contribution(model, x, y, self._absent(x), self.layout, coalition, context)
         else:
             values = torch.full_like(y, torch.nan, dtype=mixing.target_dtype(x))  # which the table leaves out
             rows = torch.tensor(places or [0]).to(x.device, non_blocking=True)
-            found = sampled_contribution(model, x[rows], y[rows], self.baseline, self.layout, coalition, context)
+            some = x[rows]
+            found = sampled_contribution(model, some, y[rows], self._absent(some), self.layout, coalition, context)
             if places:
                 values[rows] = found.to(values)
         ema = self.ema if self.epoch >= self.decay_epoch else 0.0
         self.saliency.update(column, y, values, ema, average=self.epoch >= self.naive_mix_epoch)
         return values
+
+    def _absent(self, x: Tensor) -> Tensor:
+        """What replaces absent parts: the baseline (C, T, V, M); with ``people: present`` one for each sample."""
+        if self.baseline is None:
+            raise ValueError(
+                "ShapMix needs a baseline (C, T, V, M) to estimate contributions: the mean of the training sequences; "
+                "without one, use guided=False (ST-Mix)"
+            )
+        if self.paste.people == "all":
+            return self.baseline
+        return self.baseline.to(x) * present(x).any(1)[:, None, None, None, :]
+
+    def refresh_due(self, epoch: int) -> bool:
+        """Does :meth:`refresh` come before this epoch?"""
+        since = epoch - self.naive_mix_epoch
+        active = self.enabled and self.guided and self.estimator == "refresh"
+        return active and since >= 0 and since % self.refresh_interval == 0
+
+    @torch.no_grad()
+    def refresh(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], max_batch: int | None = None) -> None:
+        """Sets the rows of the table to the mean exact contributions, clipped by sample, of these samples.
+
+        Classes without samples keep their rows. Under torch.distributed each rank gives its own samples; the rows are
+        those of all of them.
+
+        Args:
+            model: as for :meth:`observe`.
+            batches: x (N, C, T, V, M) without augmentation, and classes y (N,). 16 samples of each class are enough.
+            max_batch: at most so many samples in one forward call; by default 2**P * N in one.
+
+        Raises:
+            ValueError: as :meth:`observe`. Cost: 2**P samples forward for each sample.
+        """
+        size = self.num_class, len(self.saliency.coalitions)
+        sums = torch.zeros(size[0], size[1] + 1, dtype=torch.float64, device=self.counts.device)
+        for x, y in batches:
+            y, absent = self.classes(x, y), self._absent(x)
+            values = exact_contributions(model, x, y, absent, self.layout, self.saliency.coalitions, max_batch)
+            evidence = torch.cat([values.clamp(min=0), torch.ones_like(values[:, :1])], 1)  # and a count
+            sums.index_add_(0, y.to(sums.device), evidence.to(sums))
+        sum_over_ranks(sums)
+        self.saliency.replace(sums[:, :-1] / sums[:, -1:].clamp(min=1), sums[:, -1])
 
     def waits_for_epoch(self) -> int:
         return max(self.naive_mix_epoch, self.decay_epoch) if self.enabled and self.guided else 0
@@ -206,35 +259,33 @@ class ShapMix(Mixer):
 
         Both are new tensors. No wait for the device, and no loop over samples.
         """
+        x_partner = self.paste.faced(x, x_partner)
         if draws.kind == "blend":
             share = x.new_full((len(x),), draws.lam, dtype=mixing.target_dtype(x))
             mixed = mixing.blend(x, x_partner, draws.lam)
             return mixed, mixing.soft_target(y, y_partner, share, self.num_class)
+        partner_rarer = mixing.partner_is_rarer(y, y_partner, self.abundance)
+        if self.tail_over_head:
+            swap = mixing.partner_is_rarer(y_partner, y, self.abundance)
+            x, x_partner = mixing.exchanged(x, x_partner, swap)
+            y, y_partner = mixing.exchanged(y, y_partner, swap)
+            partner_rarer = partner_rarer | swap
         if self.guided and self.epoch >= self.naive_mix_epoch:
-            partner_rarer = mixing.partner_is_rarer(y, y_partner, self.abundance)
-            rarer = torch.where(partner_rarer, y_partner, y)
+            logits = self.saliency.logits()[torch.where(partner_rarer, y_partner, y)]
+            if self.guide_from > 1:
+                logits = logits * mixing.counts_differ(self.counts, y, y_partner, self.guide_from).unsqueeze(1)
             uniform = own_slice(draws.uniform).to(x.device, non_blocking=True)
-            column = mixing.draw_coalition(self.saliency.table, rarer, uniform, self.temperature)
+            column = mixing.draw_coalition(logits, uniform)
             joints = mixing.pasted_parts(self.coalition_joints[column], partner_rarer)  # (N, V)
         else:
             coalition = draws.coalition.to(x.device, non_blocking=True)
             joints = (coalition.unsqueeze(-1) & self.part_joints).any(0).expand(len(x), -1)
-        mixed, share = mixing.paste(x, x_partner, joints, draws)
+        mixed, share = self.paste(x, x_partner, joints, draws)
         return mixed, mixing.soft_target(y, y_partner, share, self.num_class)
 
-    @torch.no_grad()
     def guidance(self) -> Tensor:
-        """How far from uniform each class draws its coalitions: 0 (all equally likely) .. 1 (always the same one).
-
-        One minus the entropy of softmax(row / temperature), as a share of the entropy of S equal probabilities. Near 0
-        the contributions are small against the temperature. There the measure is coarse: at 0.03 with S = 20, one
-        coalition may still be a few times as likely as another.
-
-        Returns:
-            (K,) float64, on the CPU: one wait for the device.
-        """
-        logp = (self.saliency.table.cpu().double() / self.temperature).log_softmax(-1)
-        return (1 + (logp.exp() * logp).sum(-1) / log(logp.shape[-1])).clamp(0, 1)
+        """(K,) how far from uniform each class draws its coalitions, see :meth:`SaliencyTable.guidance`."""
+        return self.saliency.guidance()
 
     def metrics(self) -> dict[str, float]:
         """Where guided: ``guidance``, the mean of :meth:`guidance` over the classes."""

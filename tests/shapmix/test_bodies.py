@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from shapmix import LAYOUTS, SkeletonLayout
-from shapmix.bodies import bone_lengths, graft, paths_to_centre, present, scale_of
+from shapmix.bodies import Paste, bone_lengths, facing, graft, paths_to_centre, present, scale_of, sides
 from shapmix.draws import generator
 
 LAYOUT = LAYOUTS["ucla20"]
@@ -99,3 +99,19 @@ def test_who_is_absent_has_no_length_and_no_factor():
     own = bone_lengths(x, torch.tensor(LAYOUT.parents()), 3)
     torch.testing.assert_close(own[0], bone_lengths(x[:1, :, :4], torch.tensor(LAYOUT.parents()), 3)[0])
     assert torch.equal(scale_of(own, lengths, 3)[..., 1], torch.ones(2, 1, 1, 20, dtype=torch.float64))
+
+
+def test_the_partner_faces_as_the_sample_does():
+    x, partner = clip(1), clip(2)
+    paste = Paste(LAYOUT, same_facing=True)
+    turned = paste.faced(x, partner)
+    assert sides(LAYOUT) == (LAYOUT.joint("left_shoulder"), LAYOUT.joint("right_shoulder"))
+    torch.testing.assert_close(facing(turned, sides(LAYOUT)), facing(x, sides(LAYOUT)))
+    torch.testing.assert_close(turned[:, 1], partner[:, 1])
+    torch.testing.assert_close(turned.norm(dim=1), partner.norm(dim=1))
+    assert Paste(LAYOUT).faced(x, partner) is partner
+    blank = SkeletonLayout("blank", ("a", "b", "c"), ((0, 1), (2, 1)), {"one": (0, 1), "two": (2,)})
+    with pytest.raises(ValueError, match="no joints left_shoulder"):
+        Paste(blank, same_facing=True)
+    with pytest.raises(ValueError, match="dims 3"):
+        Paste(LAYOUT, dims=2, same_facing=True)

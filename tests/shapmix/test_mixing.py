@@ -331,7 +331,7 @@ def test_coalitions_follow_the_softmax():
     rng, size = generator("coalitions"), 20000
     table = 0.8 * torch.rand(3, 20, generator=rng)
     rarer = torch.tensor([0, 2]).repeat(size)
-    columns = draw_coalition(table, rarer, torch.rand(2 * size, generator=rng), temperature=0.2)
+    columns = draw_coalition(table[rarer] / 0.2, torch.rand(2 * size, generator=rng))
     assert columns.dtype == torch.int64
     for k in (0, 2):
         counts = torch.bincount(columns[rarer == k], minlength=20)
@@ -344,7 +344,7 @@ def test_coalitions_follow_the_softmax():
 def test_temperature_sharpens():
     table = torch.tensor([[0.0, 0.1]])
     uniform = torch.linspace(0, 1, 1001)[:-1]
-    share = [draw_coalition(table, torch.zeros(1000).long(), uniform, t).float().mean() for t in (1.0, 0.1, 0.01)]
+    share = [draw_coalition((table[0] / t).expand(1000, -1), uniform).float().mean() for t in (1.0, 0.1, 0.01)]
     want = [1 / (1 + exp(-0.1 / t)) for t in (1.0, 0.1, 0.01)]
     torch.testing.assert_close(torch.stack(share), torch.tensor(want), rtol=0, atol=2e-3)
 
@@ -353,12 +353,12 @@ def test_temperature_sharpens():
 def test_edges_of_the_uniform_number(dtype):
     table = torch.rand(50, 20, generator=generator("edges"), dtype=dtype)
     rows, below_one = torch.arange(50), 1 - 2.0**-24
-    assert (draw_coalition(table, rows, torch.zeros(50), 0.2) == 0).all()
-    assert (draw_coalition(table, rows, torch.full((50,), below_one), 0.2) == 19).all()
-    assert (draw_coalition(table, rows, torch.ones(50), 0.2) == 19).all()
+    assert (draw_coalition(table[rows] / 0.2, torch.zeros(50)) == 0).all()
+    assert (draw_coalition(table[rows] / 0.2, torch.full((50,), below_one)) == 19).all()
+    assert (draw_coalition(table[rows] / 0.2, torch.ones(50)) == 19).all()
     certain = torch.zeros(1, 20, dtype=dtype).index_fill(1, torch.tensor([7]), 1000.0)
     for u in (0.0, 0.5, below_one):
-        assert draw_coalition(certain, torch.tensor([0]), torch.tensor([u]), 0.2) == 7
+        assert draw_coalition(certain / 0.2, torch.tensor([u])) == 7
 
 
 def mix_at(seed, epoch, step, network=None):

@@ -109,13 +109,13 @@ def test_state_dict_round_trip():
     table, other = saliency(), saliency()
     table.update(PAIR, torch.tensor([0, 1]), torch.tensor([0.5, 0.25]), ema=0.9)
     state = table.state_dict()
-    assert list(state) == ["table"]
+    assert list(state) == ["table", "initial"]
     other.load_state_dict(state)
     assert torch.equal(other.table, table.table)
 
 
 @pytest.mark.parametrize("options", [{"update": "median"}, {"reduction": "sum"}])
 def test_unknown_rule(options):
-    (rule,) = options.values()
-    with pytest.raises(ValueError, match=f"update is mean or sequential, reduction evidence or table.*{rule}"):
+    ((name, rule),) = options.items()
+    with pytest.raises(ValueError, match=f"{name} is .* or .*, got '{rule}'"):
         saliency(**options)

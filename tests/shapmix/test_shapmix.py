@@ -398,7 +398,7 @@ def test_window_and_paste_probability_are_passed_on():
         ({"rarity": "size"}, "rarity is count or index, got 'size'"),
         ({"decay_start": "never"}, "decay_start is guidance or later, got 'never'"),
         ({"update": "median"}, "update is mean or sequential"),
-        ({"reduction": "sum"}, "reduction evidence or table"),
+        ({"reduction": "sum"}, "reduction is evidence or table"),
         ({"window": (11, 7)}, "window"),
         ({"window": (0, 3)}, "window"),
         ({"class_counts": [3, -1]}, "class_counts"),

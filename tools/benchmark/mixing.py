@@ -35,7 +35,7 @@ class PlainShapMix(ShapMix):
             else:
                 partner_is_rarer = bool(self.abundance[other] < self.abundance[own])
                 row = self.saliency.table[other if partner_is_rarer else own]
-                cdf = (row / self.temperature).softmax(0).cumsum(0)
+                cdf = (row / self.saliency.temperature).softmax(0).cumsum(0)
                 column = min(int((cdf <= draws.uniform[i]).sum()), len(cdf) - 1)
                 drawn = self.saliency.coalitions[column]
                 pasted = [part for part in range(len(parts)) if (part in drawn) == partner_is_rarer]
