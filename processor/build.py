@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from feeders.feeder import StoreFeeder, make_resident
-from feeders.loader import Loader, StoreLoader
+from feeders.feeder import Stage, StoreFeeder, make_resident
+from feeders.loader import Loader, Partner, StoreLoader
 from feeders.longtail import shot_groups
 from model.classifier import CosineClassifier
 from shapmix import LDAMLoss, Mixer
@@ -137,8 +137,14 @@ def _feeder(config: Config, feeder_class: type, split: Split) -> Any:
 def _loader(config: Config, feeder: Any, device: torch.device) -> Loader:
     """Batches of one feeder: ours by the batch, a user's Dataset through a DataLoader."""
     dtype = DTYPES[config.precision]
+    mixes = config.mixing in MIXERS
     if isinstance(feeder, StoreFeeder):
-        return StoreLoader(feeder, config.batch_size, config.seed, device, dtype, config.sampler)
+        stage: Stage = config.mix_stage if mixes else "input"
+        partner: Partner = "class_balanced" if mixes and config.partner != "batch" else "batch"
+        return StoreLoader(feeder, config.batch_size, config.seed, device, dtype, config.sampler, stage, partner)
+    for key in ("mix_stage", "partner"):
+        if mixes and getattr(config, key) != Config.model_fields[key].get_default():
+            raise ConfigError(f"{config.config}: {key} {getattr(config, key)} needs the project's own feeders")
     num_class = config.model_args.get("num_class")
     if num_class is None and not hasattr(feeder, "class_names"):
         raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset has no class_names")
@@ -228,12 +234,21 @@ def build_mixer(
         args["layout"] = layout_of(config, data.feeders["train"])
         if args["layout"] is None:
             raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
+    feeder = data.feeders["train"]
+    if isinstance(feeder, StoreFeeder) and "dims" in parameters(choice.make):
+        args |= {"dims": feeder.coordinates, "tail_over_head": config.partner == "tail_over_head"}
+        if config.mixing_args.get("body") == "bones" and config.mix_stage == "input" and feeder.stream != "joint":
+            raise ConfigError(f"{config.config}: mixing_args.body bones needs joint positions; set mix_stage: joints")
+        if config.mixing_args.get("same_facing") and config.mix_stage != "frames":
+            raise ConfigError(
+                f"{config.config}: mixing_args.same_facing needs bodies that are not turned yet; set mix_stage: frames"
+            )
     if "baseline" in args:
         loader, published = data.loaders["train"], config.baseline == "published"
         known = None if state is None else state["baseline"]
         args["baseline"] = mean_sequence(loader, config.test_batch_size, published) if known is None else known
     try:
-        mixer: Mixer = choice.make(**args, **config.mixing_args)
+        mixer: Mixer = choice.make(**{**args, **config.mixing_args})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{config.config}: mixing_args: {error}") from error
     mixer = mixer.to(device, DTYPES[config.precision])

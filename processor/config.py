@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from feeders.feeder import Stage
 
 from .methods import LOSSES, MIXERS, SECOND_STAGES
 from .official import OFFICIAL_KEYS
@@ -99,6 +101,19 @@ class Config(BaseModel):
         "test_view",
         description="the mean sequence that replaces absent parts: as tested, or the official code's",
     )
+    mix_stage: Stage = Field(
+        "input",
+        description="what is mixed: input: what the network gets, as published; joints: joint positions, from which "
+        "the stream is then taken; frames: joints before the view is turned, both samples of a pair then alike",
+    )
+    partner: Literal["batch", "class_balanced", "tail_over_head"] = Field(
+        "batch",
+        description="what a sample is mixed with: another one of its batch, as published; or one of a second batch, in "
+        "which all classes are as likely; tail_over_head: there the rarer of the two is pasted over the other",
+    )
+    refresh_samples: int = Field(
+        16, ge=1, description="training samples of a class that a refresh uses at most (mixing_args.estimator: refresh)"
+    )
     loss: Loss = Field("logit_adjustment", description="loss of clean and mixed batches (docs/methods.md)")
     loss_args: dict[str, Any] = Field({}, description="arguments of the loss, such as shapmix.FocalLoss")
     tau: float = Field(1.0, ge=0, description="strength of the prior of logit_adjustment")
@@ -137,6 +152,16 @@ class Config(BaseModel):
         False, description="torch.compile of the network: true, or one of its modes; needs a C++ compiler on the CPU"
     )
 
+    average_weights: Literal["none", "ema", "swa"] = Field(
+        "none",
+        description="test averaged weights: ema: a moving average over steps; swa: the mean of the last quarter's "
+        "epochs, which costs a pass over the training set in each evaluation. The raw weights are tested beside them",
+    )
+    average_decay: float = Field(0.999, ge=0, lt=1, description="decay of ema in a step; smaller at the start")
+    fit_temperature: bool = Field(
+        False,
+        description="divide all scores by the temperature that suits the validation split best",
+    )
     eval_interval: int = Field(1, ge=1, description="evaluate every so many epochs, and after the last")
     save_interval: int = Field(0, ge=0, description="keep epoch_N.pt every so many epochs; 0: only last.pt, best.pt")
     save_epoch: int = Field(0, ge=0, description="first epoch that save_interval keeps")
@@ -166,6 +191,12 @@ class Config(BaseModel):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, (str, int)) else value
+
+    @model_validator(mode="after")
+    def _temperature_needs_validation(self) -> Config:
+        if self.fit_temperature and not self.validates:
+            raise ValueError("fit_temperature needs a validation split: val_subjects, val_fraction or val_feeder_args")
+        return self
 
     @property
     def validates(self) -> bool:

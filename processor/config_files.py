@@ -86,6 +86,13 @@ def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
                 yield f"{key}_args.{name}", f"{key} is {word}"
     if changed("dist_weights") and config.weights is None:
         yield "dist_weights", "weights is not set"
+    for key in ("mix_stage", "partner"):
+        if changed(key) and config.mixing not in CHOICES["mixing"]:
+            yield key, f"mixing is {config.mixing}"
+    if changed("refresh_samples") and config.mixing_args.get("estimator") != "refresh":
+        yield "refresh_samples", "mixing_args.estimator is not refresh"
+    if changed("average_decay") and config.average_weights != "ema":
+        yield "average_decay", f"average_weights is {config.average_weights}"
     if changed("reweight_beta") and config.reweight_from is None:
         yield "reweight_beta", "reweight_from is not set"
 

@@ -22,6 +22,7 @@ from shapmix.distributed import world
 from shapmix.draws import derive_seed
 from shapmix.shapley import set_modes
 
+from .averaging import WeightAverage
 from .distributed import any_rank, gather_rows, no_bar, share_buffers, sum_over_ranks
 from .host import StopSignals
 
@@ -87,6 +88,7 @@ class Trainer:
         autocast: dtype of autocast; None: no autocast.
         compiled: is the model compiled?
         frozen: modules that stay in evaluation mode.
+        average: of the weights after each step.
     """
 
     model: nn.Module
@@ -100,6 +102,7 @@ class Trainer:
     autocast: torch.dtype | None = None
     compiled: bool = False
     frozen: Sequence[nn.Module] = ()
+    average: WeightAverage | None = None
 
     def start_epoch(self) -> None:
         """Training mode, for all that is trained."""
@@ -118,15 +121,18 @@ class Trainer:
             loss = self.criterion(logits, batch.y)
             return loss, torch.zeros_like(loss), _correct(logits, batch.y)
         with autocast(*precision):  # apart: weights cached in bf16 without gradients must not be reused below
-            self.mixer.observe(self.model, batch.x, batch.y)
-        x_mix, y_mix = self.mixer(batch.x, batch.y)
+            clean = batch.finished(batch.x)
+            self.mixer.observe(self.model, clean, batch.y)
+        partner = () if batch.partner is None else (batch.partner.x, batch.partner.y)
+        mixed, y_mix = self.mixer(batch.x, batch.y, *partner)
+        x_mix = batch.finished(mixed)
         if not self.mixer.with_clean:
             with autocast(*precision):
                 logits = self.model(x_mix)
             loss = self.criterion(logits, y_mix)
             return torch.zeros_like(loss), loss, _correct(logits, y_mix.argmax(1))
         with autocast(*precision):
-            logits, logits_mix = self.model(torch.cat([batch.x, x_mix])).chunk(2)
+            logits, logits_mix = self.model(torch.cat([clean, x_mix])).chunk(2)
         return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), _correct(logits, batch.y)
 
     def step(self, batch: Batch, epoch: int, step: int) -> Tensor:
@@ -156,6 +162,8 @@ class Trainer:
         if self.grad_clip is not None:
             clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.after_step()
         return sums
 
 
@@ -233,6 +241,11 @@ class Scores:
 
     logits: Tensor
     loss: float
+
+    def divided(self, temperature: float, labels: Tensor) -> Scores:
+        """The scores with logits divided by a temperature; labels (n,)."""
+        logits = self.logits / temperature
+        return Scores(logits, F.cross_entropy(logits, labels).item())
 
 
 @torch.no_grad()

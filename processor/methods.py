@@ -17,7 +17,8 @@ from shapmix import FocalLoss, LDAMLoss, LogitAdjustedLoss, Mixup, Remix, ShapMi
 
 WARM_UP = ("naive_mix_epoch", "naive_estimate_epoch", "ema")
 GUIDANCE = (
-    "temperature", "scale", "estimate_interval", "estimate_fraction", "rarity", "update", "decay_start", "reduction",
+    "temperature", "bias_correction", "standardise", "guide_from", "scale", "estimator", "refresh_interval",
+    "estimate_interval", "estimate_fraction", "rarity", "update", "decay_start", "reduction",
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ class Choice:
     @property
     def reserved(self) -> set[str]:
         """Arguments that ``<key>_args`` cannot give: they come from the data, the word, or keys of their own."""
-        return {"network", "layout", "class_counts", "baseline", "seed", *self.reads, *self.sets}
+        return {"network", "layout", "class_counts", "baseline", "seed", "tail_over_head", *self.reads, *self.sets}
 
 
 MIXERS = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
+from torch import Tensor
 
 from .host import plain
 
@@ -37,6 +41,23 @@ def classification_metrics(
     metrics["per_class"] = [None if np.isnan(value) else float(value) for value in per_class]
     metrics["ece"] = expected_calibration_error(scores, labels)
     return metrics
+
+
+def group_means(name: str, values: Sequence[float], groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """``name_group``: the mean over a group's classes of one value a class (K,), for each group that has classes."""
+    return {f"{name}_{group}": float(np.mean([values[k] for k in own])) for group, own in groups.items() if own}
+
+
+def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The number above 0 by which logits (n, K) are divided so that their cross-entropy with labels (n,) is smallest.
+
+    Temperature scaling (Guo et al., ICML 2017). It changes no prediction.
+    """
+
+    def cost(log_temperature: float) -> float:
+        return F.cross_entropy(logits.double() / math.exp(log_temperature), labels).item()
+
+    return math.exp(minimize_scalar(cost, bounds=(-5, 5), method="bounded").x)
 
 
 def expected_calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -17,19 +17,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from shapmix import effective_number_weights, post_hoc_adjustment
+from shapmix import ShapMix, effective_number_weights, post_hoc_adjustment
 from shapmix.distributed import world
 
+from .averaging import WeightAverage
 from .build import Data, Parts, Split
 from .checkpoint import file_checksum, save_checkpoint
 from .config import Config
 from .config_files import keys_without_effect
-from .distributed import any_rank, is_main
-from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, train_one_epoch
+from .distributed import any_rank, is_main, share_buffers
+from .engine import Meter, NotFinite, Reading, Scores, Trainer, autocast, evaluate, train_one_epoch
 from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
-from .metrics import best_test_epoch, classification_metrics, epoch_line, table
+from .metrics import best_test_epoch, classification_metrics, epoch_line, fitted_temperature, group_means, table
 from .run_folder import MetricsLog, RunFolder, train_on
 from .saliency_file import write_table
 from .scores import ScoreFile
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 BEST_METRIC = "top1"
 State = Mapping[str, Any] | None  # a checkpoint
+WEAK_GUIDANCE = 0.05  # below it, guided mixing is almost uniform
+COMPARED = ("top1", "mean_class_accuracy", "many", "medium", "few", "ece", "test_loss")  # of raw and averaged weights
 SHARED_READS = 20  # steps after which several processes on GPUs agree on whether to stop, at the latest
 
 
@@ -113,6 +116,8 @@ class Training:
             late = epoch >= round(config.reweight_from * config.num_epoch, 6)
             weights = effective_number_weights(self.data.class_counts, config.reweight_beta) if late else None
             self.parts.criterion.reweight(weights)
+        if self.meter.steps == 0:
+            self.refresh_table()
         with closing(train_one_epoch(trainer, self.data.loaders["train"], epoch, self.meter)) as readings:
             for _ in readings:
                 self.after_reading()
@@ -120,7 +125,23 @@ class Training:
         metrics |= self.meter.over_ranks(self.device).metrics()
         if trainer.mixer is not None:
             metrics |= trainer.mixer.metrics()
+        if isinstance(trainer.mixer, ShapMix) and trainer.mixer.guided:
+            metrics |= group_means("guidance", trainer.mixer.guidance().tolist(), self.data.groups)
+        if trainer.average is not None:
+            trainer.average.after_epoch(epoch)
         self.close_epoch(metrics, record)
+
+    def refresh_table(self) -> None:
+        """Where it is due before this epoch, all rows of the saliency table are computed from training samples."""
+        mixer, config, loader = self.trainer.mixer, self.config, self.data.loaders["train"]
+        if mixer is None or not mixer.refresh_due(self.epoch):
+            return
+        rows = loader.of_each_class(config.refresh_samples, self.epoch)
+        batches = ((batch.x, batch.y) for batch in loader.in_order(config.test_batch_size, rows))
+        share_buffers(self.parts.model)
+        with autocast(self.device, autocast_dtype(config)):
+            mixer.refresh(self.parts.network, batches, config.test_batch_size)
+        log.debug("epoch %d: the saliency table is refreshed from %d training samples", self.epoch, len(rows))
 
     def after_not_finite(self) -> str:
         """What to do about a loss or, after all steps of an epoch, scores that are not finite."""
@@ -157,6 +178,11 @@ class Training:
         log.info(epoch_line(metrics))
         if record is not None:
             record.add(metrics)
+        if last and metrics.get("guidance", 1.0) < WEAK_GUIDANCE and config.mixing == "shap_mix":
+            log.info(
+                "guidance is %.3f of 1: coalitions were drawn almost uniformly. A lower mixing_args.temperature guides "
+                "more, or standardise: true with estimator: refresh", metrics["guidance"],
+            )  # fmt: skip
         if last and scores:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
             if self.best and self.best["epoch"] >= 0:
@@ -175,11 +201,27 @@ class Training:
 
     def evaluate(self, metrics: dict[str, Any]) -> dict[Split, Scores]:
         """Scores of the test and the validation split; their metrics are added to ``metrics``. May raise Stopped."""
-        config, data = self.config, self.data
-        scores: dict[Split, Scores] = {"test": score_split(config, data, self.parts.network, "test", self.stop)}
+        scores = self.scores_of(self.parts.network, metrics)
+        average = self.trainer.average
+        if average is not None and average.ready():
+            for name in [key for key in metrics if key in (*COMPARED, *(f"val_{one}" for one in COMPARED))]:
+                metrics[f"raw_{name}"] = metrics[name]
+            loader = self.data.loaders["train"]
+            inputs = (batch.x for batch in loader.in_order(self.config.test_batch_size))
+            scores = self.scores_of(average.evaluated(inputs), metrics)
+        return scores
+
+    def scores_of(self, network: nn.Module, metrics: dict[str, Any]) -> dict[Split, Scores]:
+        """Scores of a network on the test and the validation split; their metrics are added to ``metrics``."""
+        config, data, stop = self.config, self.data, self.stop
+        splits: list[Split] = ["test", "val"] if "val" in data.loaders else ["test"]
+        scores = {split: score_split(config, data, network, split, stop) for split in splits}
+        if config.fit_temperature:
+            temperature = fitted_temperature(scores["val"].logits, data.loaders["val"].labels)
+            scores = {split: found.divided(temperature, data.loaders[split].labels) for split, found in scores.items()}
+            metrics["temperature"] = temperature
         metrics |= {"test_loss": scores["test"].loss, **split_metrics(config, data, "test", scores["test"])}
-        if "val" in data.loaders:
-            scores["val"] = score_split(config, data, self.parts.network, "val", self.stop)
+        if "val" in scores:
             found = split_metrics(config, data, "val", scores["val"])
             metrics |= {f"val_{name}": value for name, value in found.items()}
         return scores
@@ -198,6 +240,7 @@ class Training:
                     "epoch": self.epoch,
                     "meter": dataclasses.asdict(meter),
                     "best": self.best,
+                    "average": {} if self.trainer.average is None else self.trainer.average.state_dict(),
                     "data": self.data.checksum,
                     "weights": self.weights_checksum,
                     "threads": torch.get_num_threads(),
@@ -219,6 +262,8 @@ class Training:
         for group in state["optimizer"]["param_groups"]:
             group["fused"] = optimizer.defaults["fused"]  # as suits this device, not the one that it was saved on
         optimizer.load_state_dict(state["optimizer"])
+        if self.trainer.average is not None:
+            self.trainer.average.load_state_dict(state["average"])
         self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
@@ -239,6 +284,9 @@ def make_trainer(
 ) -> Trainer:
     """The training step of a run. One process reads losses when a signal comes; several agree at fixed steps."""
     intervals = read_interval(config, device), config.log_interval, config.save_steps
+    average = None
+    if config.average_weights != "none":
+        average = WeightAverage(parts.network, config.average_weights, config.average_decay, config.num_epoch)
     return Trainer(
         model=parts.model,
         mixer=parts.mixer,
@@ -251,6 +299,7 @@ def make_trainer(
         autocast=autocast_dtype(config),
         compiled=bool(config.compile),
         frozen=parts.frozen,
+        average=average,
     )
 
 

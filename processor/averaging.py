@@ -1,0 +1,75 @@
+"""Averaged weights: less noise between seeds and epochs than the last step's weights have.
+
+``ema``: a moving average over steps (Polyak and Juditsky, 1992; its decay grows at the start, so that the first weights
+are soon forgotten). ``swa``: the plain mean of the weights after each of the last epochs (Izmailov et al., UAI 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+SWA_FROM = 0.75  # share of the epochs after which swa begins
+
+
+class WeightAverage:
+    """Averages a network's weights while it is trained.
+
+    Args:
+        network: x (N, C, T, V, M) -> logits (N, K).
+        kind: ``ema`` or ``swa``.
+        decay: of ``ema``, 0 .. 1: share of the old average that stays in a step, at most (1 + steps) / (10 + steps).
+        num_epoch: of the run; ``swa`` begins after three quarters of them.
+    """
+
+    def __init__(self, network: nn.Module, kind: Literal["ema", "swa"], decay: float, num_epoch: int) -> None:
+        self.network, self.kind, self.decay = network, kind, decay
+        self.first_epoch = 0 if kind == "ema" else int(SWA_FROM * num_epoch)
+        average = self._moving if kind == "ema" else None  # None: torch's plain mean
+        self.model = AveragedModel(network, multi_avg_fn=average, use_buffers=kind == "ema")
+
+    @torch.no_grad()
+    def _moving(self, averaged: Any, current: Any, steps: Any) -> None:
+        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, 1 - decay)
+            else:
+                old.copy_(new)
+
+    def after_step(self) -> None:
+        """Enters the weights of a step (ema)."""
+        if self.kind == "ema":
+            self.model.update_parameters(self.network)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Enters the weights of an epoch (swa)."""
+        if self.kind == "swa" and epoch >= self.first_epoch:
+            self.model.update_parameters(self.network)
+
+    def ready(self) -> bool:
+        """Has anything been averaged?"""
+        return int(self.model.n_averaged) > 0
+
+    def evaluated(self, inputs: Iterable[Tensor]) -> nn.Module:
+        """The network with averaged weights, to evaluate.
+
+        Args:
+            inputs: training batches x (N, C, T, V, M), without augmentation. For ``swa`` batch-norm statistics are
+                computed from them: one forward pass over the training set.
+        """
+        if self.kind == "swa":
+            update_bn(inputs, self.model)
+        return self.model.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the averaged network's state and how many were averaged."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues."""
+        self.model.load_state_dict(state)

@@ -1,0 +1,152 @@
+"""Keys beyond the published method: what is mixed with what, refreshed tables, averaged weights, fitted temperature."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import main
+from processor.averaging import WeightAverage
+from processor.build import build, load_data
+from processor.checkpoint import load_checkpoint
+from processor.config_files import load_config
+from processor.errors import ConfigError
+from processor.host import Stopped
+from processor.metrics import fitted_temperature, group_means
+from processor.training import Training
+from shapmix.draws import generator
+
+ALL = {
+    "mix_stage": "frames", "partner": "tail_over_head", "refresh_samples": 2, "average_weights": "ema",
+    "mixing_args": {
+        "estimator": "refresh", "refresh_interval": 1, "standardise": True, "temperature": 1.0, "guide_from": 2,
+        "body": "bones", "people": "present", "same_facing": True,
+    },
+}  # fmt: skip
+
+
+def run(path, folder, *words):
+    code = main.main(["--config", path, "--work_dir", str(folder), "--plugin", "tests", *words])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return code, lines, load_checkpoint(folder / "last.pt")
+
+
+def test_all_keys_stopped_and_continued(write_config, tmp_path, monkeypatch):
+    path = write_config(num_epoch=3, naive_mix_epoch=1, **ALL)
+    code, lines, whole = run(path, tmp_path / "whole")
+    assert code == 0
+    assert "guidance_few" in lines[-1]
+    assert {"raw_top1", "raw_few"} <= set(lines[-1])
+    after = Training.after_reading
+
+    def after_reading(self):
+        after(self)
+        if (self.epoch, self.meter.steps) == (2, 1):
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "after_reading", after_reading)
+        assert run(path, tmp_path / "cut")[0] == 143
+    code, cut_lines, cut = run(path, tmp_path / "cut")
+    assert code == 0
+    for part in ("model", "average", "mixer"):
+        assert whole[part].keys() == cut[part].keys()
+        for name, value in whole[part].items():
+            assert torch.equal(value, cut[part][name]), (part, name)
+    assert cut_lines[-1]["top1"] == lines[-1]["top1"]
+
+
+@pytest.mark.parametrize("key", ["mix_stage", "partner"])
+def test_the_clean_batch_stays_as_it_is(key, write_config):
+    """Whatever is mixed, the network gets the same unmixed samples."""
+    seen = []
+    for value in ("input" if key == "mix_stage" else "batch", ALL[key]):
+        config = load_config(write_config(**{key: value}))
+        data = load_data(config, torch.device("cpu"))
+        batch = next(data.loaders["train"].shuffled(0))
+        seen.append(batch.finished(batch.x))
+    torch.testing.assert_close(*seen)
+
+
+def test_tables_are_refreshed_when_due(write_config, tmp_path):
+    options = {"estimator": "refresh", "refresh_interval": 2}
+    path = write_config(num_epoch=2, naive_mix_epoch=1, mixing_args=options)
+    _, _, state = run(path, tmp_path / "run")
+    seen = state["mixer"]["saliency.initial"] < 1
+    assert seen.all(1).sum() == 12, "all classes have training samples"
+
+
+def test_moving_average_of_weights():
+    network = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(network, "ema", decay=0.5, num_epoch=1)
+    wanted = None
+    for step, weight in enumerate([4.0, 8.0, 2.0, 6.0]):
+        nn.init.constant_(network.weight, weight)
+        average.after_step()
+        decay = min(0.5, (1 + step) / (10 + step))
+        wanted = weight if wanted is None else decay * wanted + (1 - decay) * weight
+    assert average.evaluated([]).weight.item() == pytest.approx(wanted)
+
+
+def test_mean_of_the_last_epochs_with_its_own_statistics():
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    average = WeightAverage(network, "swa", decay=0.5, num_epoch=8)
+    for epoch, weight in enumerate([9.0] * 6 + [1.0, 3.0]):
+        nn.init.constant_(network[0].weight, weight)
+        average.after_epoch(epoch)
+        assert average.ready() == (epoch >= 6)
+    x = torch.randn(64, 1, generator=generator(0, "x"))
+    averaged = average.evaluated(x.split(16))
+    assert averaged[0].weight.item() == 2
+    assert averaged[1].running_mean.item() == pytest.approx(2 * x.mean().item(), abs=1e-6)
+
+
+def test_the_tested_weights_are_those_that_a_checkpoint_gives(write_config, tmp_path):
+    """--phase test of last.pt finds the averaged network's metrics."""
+    path = write_config(num_epoch=2, average_weights="swa")
+    _, lines, _ = run(path, tmp_path / "run")
+    config = load_config(
+        path, {"weights": str(tmp_path / "run" / "last.pt"), "phase": "test", "work_dir": str(tmp_path / "t")}
+    )
+    data = load_data(config, torch.device("cpu"))
+    network = build(config, data, torch.device("cpu")).network.eval()
+    batch = next(data.loaders["test"].in_order(100))
+    with torch.no_grad():
+        assert (network(batch.x).argmax(1) == batch.y).float().mean().item() == pytest.approx(lines[-1]["top1"])
+
+
+def test_fitted_temperature():
+    logits = torch.randn(4000, 5, generator=generator(0, "logits"))
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator(0, "labels"))[:, 0]
+    assert fitted_temperature(3 * logits, labels) == pytest.approx(3, rel=0.1)
+    best = F.cross_entropy(3 * logits / fitted_temperature(3 * logits, labels), labels)
+    assert all(best <= F.cross_entropy(3 * logits / wrong, labels) for wrong in (2.5, 3.5))
+
+
+def test_a_temperature_needs_validation(write_config):
+    with pytest.raises(ConfigError, match="fit_temperature needs a validation split"):
+        load_config(write_config(fit_temperature=True))
+
+
+def test_group_means():
+    assert group_means("x", [1.0, 2.0, 4.0], {"many": [0], "medium": [], "few": [1, 2]}) == {
+        "x_many": 1.0,
+        "x_few": 3.0,
+    }
+
+
+def test_what_does_not_fit(write_config):
+    for changes, reason in (
+        ({"mixing_args": {"body": "bones"}, "feeder_args": {"stream": "bone"}}, "set mix_stage: joints"),
+        ({"mixing_args": {"same_facing": True}}, "mix_stage: frames"),
+    ):
+        values = dict(changes)
+        config = load_config(write_config(**{key: value for key, value in values.items() if key != "feeder_args"}))
+        if "feeder_args" in values:
+            config = config.model_copy(update={"feeder_args": {**config.feeder_args, **values["feeder_args"]}})
+        with pytest.raises(ConfigError, match=reason):
+            build(config, load_data(config, torch.device("cpu")), torch.device("cpu"))
