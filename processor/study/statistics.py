@@ -147,10 +147,11 @@ def compare(correct_a: np.ndarray, correct_b: np.ndarray, labels: np.ndarray, we
     Seeds and test samples are crossed: every seed is tested on every sample. The variance of the mean difference is
     that of the seeds, plus that of the samples of each class, minus what both contain, their interaction (the two-way
     analysis of variance with random effects; Searle, Casella and McCulloch, Variance Components, 1992). Degrees of
-    freedom are those of Satterthwaite (1946): S - 1 where only seeds vary, many where only samples vary. For one seed
-    only samples are counted.
+    freedom are (S - 1) * variance / variance of seeds: S - 1 where only seeds vary, many where only samples vary.
+    (Those of Satterthwaite, with the square of that ratio, are too many for two and three seeds, because the ratio
+    itself is estimated.) For one seed only samples are counted.
 
-    Two equal methods get an interval that excludes zero in 4 to 7 of 100 cases for three seeds or more, and in up to 9
+    Two equal methods get an interval that excludes zero in 4 to 7 of 100 cases for three seeds or more, and in up to 8
     for two (simulated in tests/processor/study/test_statistics.py).
 
     Args:
@@ -180,5 +181,5 @@ def compare(correct_a: np.ndarray, correct_b: np.ndarray, labels: np.ndarray, we
             rest = own - by_sample - own.mean(1, keepdims=True) + own.mean()
             of_samples -= size * float((rest**2).sum()) / ((size - 1) * (seeds - 1) * seeds)
     variance = of_seeds + max(0.0, of_samples)
-    freedom = (seeds - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else float("inf")
+    freedom = (seeds - 1) * variance / of_seeds if of_seeds > 0 else float("inf")
     return Difference(float(by_seed.mean()), variance, freedom, seeds)

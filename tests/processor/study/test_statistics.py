@@ -74,7 +74,7 @@ def test_variance_of_a_crossed_table():
     assert found.value == pytest.approx(0.5)
     assert (of_seeds, of_samples) == pytest.approx((0.25, 1.5))
     assert found.variance == pytest.approx(1.75)
-    assert found.freedom == pytest.approx((1.75 / 0.25) ** 2)
+    assert found.freedom == pytest.approx(1.75 / 0.25)
     assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, found.freedom) * 1.75**0.5)
 
 
