@@ -92,7 +92,10 @@ class Trial:
 
 
 def _part(batch: Batch, size: int) -> Batch:
-    return dataclasses.replace(batch, x=batch.x[:size], y=batch.y[:size], rows=batch.rows[:size])
+    """The first samples of a batch, with their partners; what is left to do after mixing is not timed."""
+    partner = None if batch.partner is None else _part(batch.partner, size)
+    x, y, rows = batch.x[:size], batch.y[:size], batch.rows[:size]
+    return dataclasses.replace(batch, x=x, y=y, rows=rows, partner=partner, finish=None)
 
 
 def numbers_of_threads(most: int) -> list[int]:
@@ -159,7 +162,6 @@ def with_timing(config: Config, data: Data, parts: Parts, device: torch.device) 
                 if both:
                     precision = _precision(trial, chosen, config.precision)
         except Exception as error:  # what is wrong with the run, its first step says
-            chosen = most
             log.debug("no steps were timed: %s: %s", type(error).__name__, error)
         torch.set_num_threads(chosen)
     values = {"threads": chosen if alone else config.threads, "precision": "fp32" if precision == "auto" else precision}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,27 @@ def test_stops_where_more_are_not_quicker(free, monkeypatch, tmp_path):
     timed = durations(monkeypatch, {1: 0.4, 2: 0.2, 4: 0.199, 5: 0.01, 6: 0.01})
     assert settled(tmp_path).threads == 2
     assert max(threads for threads, _ in timed) == 4
+
+
+@pytest.mark.parametrize("changes", [{"partner": "class_balanced"}, {"mix_stage": "frames", "batch_size": 16}])
+def test_batches_with_more_than_samples(free, monkeypatch, tmp_path, caplog, changes):
+    """A part of a batch is timed: also of its partners, and without what is left to do for the whole."""
+    monkeypatch.setattr(trial, "SECONDS", 1e-9)
+    caplog.set_level(logging.DEBUG)
+    settled(tmp_path, **changes)
+    assert "auto, which chooses by timing; 2 samples took" in caplog.text
+    assert "no steps were timed" not in caplog.text
+
+
+def test_threads_stay_where_the_precision_cannot_be_timed(free, monkeypatch, tmp_path):
+    def step(self: Trial, variant: tuple) -> float:
+        if variant[1] is not None:
+            raise RuntimeError("no bf16 here")
+        return 0.1 * variant[0]
+
+    monkeypatch.setattr(Trial, "_step", step)
+    config = settled(tmp_path, precision="auto")
+    assert (config.threads, config.precision, torch.get_num_threads()) == (1, "fp32", 1)
 
 
 def test_short_runs_are_not_timed(free, monkeypatch, tmp_path):
