@@ -80,18 +80,19 @@ def _equal_sequences(train: StoreFeeder[Any], held_out: StoreFeeder[Any]) -> tup
     def key(feeder: StoreFeeder[Any], row: int) -> tuple[int, int]:
         return int(feeder.labels[row]), int(feeder.store.lengths[feeder.members[row]])
 
+    def middle(feeder: StoreFeeder[Any], row: int) -> bytes | None:
+        store, member = feeder.store, feeder.members[row]
+        return _digest(store.frames[store.offsets[member] + store.lengths[member] // 2])  # not checked: that reads all
+
     wanted = {key(held_out, row) for row in rows}
-    known: dict[tuple[object, ...], np.ndarray] = {}
-    for row in range(len(train)):
-        if key(train, row) in wanted:
-            frames = train.store.sequence(train.members[row])
-            known[*key(train, row), _digest(frames[len(frames) // 2])] = frames
+    known = {(*key(train, row), middle(train, row)): row for row in range(len(train)) if key(train, row) in wanted}
     same = []
     for row in rows:
-        frames = held_out.store.sequence(held_out.members[row])
-        middle = _digest(frames[len(frames) // 2])
-        other = known.get((*key(held_out, row), middle))
-        if middle is not None and other is not None and np.array_equal(frames, other):
+        digest = middle(held_out, row)
+        other = None if digest is None else known.get((*key(held_out, row), digest))
+        if other is not None and np.array_equal(
+            held_out.store.sequence(held_out.members[row]), train.store.sequence(train.members[other])
+        ):
             same.append(row)
     return same, len(rows)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import main
+from feeders.synthetic_pose import Feeder as Synthetic
 from processor import overlap, own_dataset
 from processor.build import load_data
 from processor.config_files import load_config
@@ -255,6 +256,13 @@ def test_stores_that_share_sequences(write_config, capsys):
     for args, wanted in (({"n_max": 8}, "48 of 48 (the same sequences"), ({"n_max": 7}, "(equal frames)")):
         words = ["--config", write_config(test_feeder_args={"split": "train", "imbalance": 4, **args})]
         fails(capsys, words, "samples are in the training set too", wanted)
+
+
+def test_different_stores_are_not_read_as_a_whole(tmp_path):
+    train, other = (Synthetic(n_max=n_max, imbalance=4, cache_dir=str(tmp_path)) for n_max in (7, 8))
+    other.store.frames = np.array(other.store.frames) + 1
+    assert overlap._equal_sequences(train, other) == ([], len(other))
+    assert not train.store._checked.any()
 
 
 def test_few_equal_contents_are_only_a_warning(own, caplog, monkeypatch):
