@@ -42,3 +42,4 @@ def read_table(path: Path, mixer: Mixer) -> None:
     if not np.isfinite(table).all():
         raise ConfigError(f"dist_weights {path} holds numbers that are not finite; write the table again")
     mixer.saliency.table.copy_(torch.from_numpy(table.astype(np.float64)))
+    mixer.saliency.initial.zero_()  # no entry holds a share of the initial value

@@ -108,6 +108,8 @@ def test_saliency_table_goes_with_the_weights(tmp_path, capsys):
     given = {"dist_weights": str(saved), "work_dir": str(tmp_path / "second")}
     mixer = build_training(load_config(str(path), {**given, "weights": str(last)}))[1].mixer
     assert np.array_equal(mixer.saliency.table.numpy(), table)
+    mixer.saliency.bias_correction = True
+    assert np.array_equal(mixer.saliency.rows().numpy(), table), "nothing of the initial value is taken out"
     alone = load_config(str(path), given)
     assert (build_training(alone)[1].mixer.saliency.table == 1e-6).all()
     assert ("dist_weights", "weights is not set") in list(keys_without_effect(alone))
