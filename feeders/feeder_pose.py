@@ -18,6 +18,7 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
+from .convert.pickles import PICKLES
 from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
 from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
 from .files import kind_of
@@ -26,7 +27,6 @@ from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
 
-PICKLES = (".pkl", ".pickle")
 MIN_SCORE = 0.01  # joints with a score of at most this are set to 0
 
 

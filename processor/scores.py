@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from feeders.convert.pickles import load_restricted
+from feeders.convert.pickles import PICKLES, load_restricted
+from feeders.convert.pyskl import LISTS
 from feeders.files import write_atomically
 from feeders.longtail import shot_groups
 
@@ -27,7 +28,6 @@ from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-PICKLES = (".pkl", ".pickle")
 OFFICIAL_FILES = ("best_score.pkl", "epoch*_test_score.pkl", "best_pred.pkl", "last_pred.pkl", "result.pkl")
 KINDS = {"ids": "U", "scores": "fiu", "labels": "iu", "class_names": "U", "class_counts": "iu", "groups": "iu"}
 DAMAGE = (
@@ -218,7 +218,7 @@ def _read_official(path: Path) -> ScoreFile:
 
 def _annotated(path: Path, split: str | None) -> ScoreFile:
     """Labels of a split of PYSKL's annotations, in their order, which is that of its scores."""
-    content = load_restricted(path)
+    content = load_restricted(path, deferred=True)  # millions of coordinates, of which none is needed
     try:
         splits, annotations = content["split"], content["annotations"]
         names = [str(annotation["frame_dir"]) for annotation in annotations]
@@ -227,7 +227,8 @@ def _annotated(path: Path, split: str | None) -> ScoreFile:
         raise ValueError(f"{path} is not a pickle of annotations with split, frame_dir and label: {error!r}") from error
     if split not in splits:
         raise ValueError(f"{path} has the splits {', '.join(map(str, splits))}; name the one of the scores (split)")
-    inside = np.isin(names, list(map(str, splits[split])))
+    listed = splits[split] if isinstance(splits[split], LISTS) else np.asarray(splits[split]).tolist()
+    inside = np.isin(names, list(map(str, listed)))
     scores = np.eye(labels.max(initial=0) + 1)[labels[inside]]
     return ScoreFile(f"{path}", [f"annotation_{row}" for row in range(len(scores))], scores, labels[inside])
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..store import DataError
 
+PICKLES = (".pkl", ".pickle")  # how files are named
 ARRAY = "numpy.ndarray"  # every pickled array names it; a string, so that a file cannot call it
 SCALAR: Any = np.float64(0).__reduce__()[0]
 KINDS = "biufcSUO"  # of numpy's dtypes: truth values, numbers, strings, and arrays of plain objects

@@ -298,7 +298,7 @@ def test_lists_of_scores_with_annotations(tmp_path, capsys):
     rows = np.random.default_rng(0).permutation(N)
     annotations = [{"frame_dir": f"v{row}", "label": int(LABELS[row])} for row in rows]
     annotations.insert(3, {"frame_dir": "other", "label": 0})
-    splits = {"train": ["other"], "xsub_val": [f"v{row}" for row in range(N)]}
+    splits = {"train": ["other"], "xsub_val": np.array([f"v{row}" for row in range(N)])}  # or a list
     (tmp_path / "ann.pkl").write_bytes(pickle.dumps({"split": splits, "annotations": annotations}))
     for name, file in (("j", stream(0)), ("b", stream(1))):
         (tmp_path / name).mkdir()
