@@ -117,12 +117,6 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         """Of the store's contents and of which sequences are in the split."""
         return f"{self.store.checksum}/{hashlib.blake2b(self.members.tobytes(), digest_size=8).hexdigest()}"
 
-    def shares_samples(self, other: object) -> bool:
-        """Whether both splits hold some sequence of one store."""
-        if not isinstance(other, StoreFeeder) or other.store.path != self.store.path:
-            return False
-        return len(np.intersect1d(self.members, other.members)) > 0
-
     def agree(self, splits: Mapping[str, StoreFeeder[Any]]) -> None:
         """Takes over what this split shares with ``train`` and ``test`` of a run, by name. Here it is nothing.
 
