@@ -36,7 +36,8 @@ class SaliencyTable(nn.Module):
             after sample, as published: repeated classes compound, and without decay the last sample wins.
         reduction: ``evidence``: ranks share their samples and make the same update as one process with the global
             batch. ``table``: every rank updates with its own samples; once mixing is guided, the tables are averaged
-            after each update, as published, so that a class seen by one of W ranks moves 1/W as fast.
+            after each update, as published, so that a class seen by one of W ranks moves 1/W as fast. Before that each
+            rank has its own table, and a checkpoint of one rank does not resume the others exactly.
         temperature: of the softmax over a row, > 0.
         bias_correction: the initial value's share is taken out of a moving average, as Adam does (Kingma and Ba, ICLR
             2015), and an entry without evidence counts as the mean of its row's others. Without it, as published, the
