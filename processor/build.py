@@ -22,13 +22,13 @@ from feeders.loader import Loader, Partner, StoreLoader
 from feeders.longtail import shot_groups
 from model.classifier import CosineClassifier
 from shapmix import LDAMLoss, Mixer
-from shapmix.distributed import world
+from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
 
 from .config import Config
 from .config_files import import_class, parameters
-from .distributed import main_first, no_bar, sum_over_ranks
+from .distributed import main_first, no_bar
 from .errors import ConfigError
 from .methods import LOSSES, MIXERS, SECOND_STAGES
 from .network import check_output, layout_of, make_network

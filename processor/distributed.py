@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from shapmix.distributed import world
+from shapmix.distributed import sum_over_ranks, world
 
 
 def set_up(device: str) -> torch.device:
@@ -93,13 +93,6 @@ def main_first() -> Iterator[None]:
     finally:
         if is_main():
             barrier()
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Elementwise sum over all processes, in place."""
-    if world()[1] > 1:
-        dist.all_reduce(values)
-    return values
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

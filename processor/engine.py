@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from feeders.loader import Batch, Loader
 from shapmix import Mixer
-from shapmix.distributed import world
+from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
 from shapmix.shapley import set_modes
 
 from .averaging import WeightAverage
-from .distributed import any_rank, gather_rows, no_bar, share_buffers, sum_over_ranks
+from .distributed import any_rank, gather_rows, no_bar, share_buffers
 from .host import StopSignals
 
 

@@ -31,10 +31,11 @@ def own_slice(rows: Tensor) -> Tensor:
     return rows.chunk(processes)[rank]
 
 
-def sum_over_ranks(values: Tensor) -> None:
-    """Replaces the values, in place, by their sum over the ranks."""
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Elementwise sum over all ranks, in place."""
     if world()[1] > 1:
         dist.all_reduce(values)
+    return values
 
 
 def average_over_ranks(values: Tensor) -> None:
