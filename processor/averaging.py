@@ -28,6 +28,7 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, kind: Literal["ema", "swa"], decay: float, num_epoch: int) -> None:
         self.network, self.kind, self.decay = network, kind, decay
+        self.entered = -1  # the last epoch whose weights are in the mean (swa)
         self.first_epoch = 0 if kind == "ema" else int(SWA_FROM * num_epoch)
         average = self._moving if kind == "ema" else None  # None: torch's plain mean
         self.model = AveragedModel(network, multi_avg_fn=average, use_buffers=kind == "ema")
@@ -47,9 +48,10 @@ class WeightAverage:
             self.model.update_parameters(self.network)
 
     def after_epoch(self, epoch: int) -> None:
-        """Enters the weights of an epoch (swa)."""
-        if self.kind == "swa" and epoch >= self.first_epoch:
+        """Enters the weights of an epoch (swa), once: a run that was stopped in an evaluation comes here again."""
+        if self.kind == "swa" and epoch >= self.first_epoch and epoch > self.entered:
             self.model.update_parameters(self.network)
+            self.entered = epoch
 
     def ready(self) -> bool:
         """Has anything been averaged?"""
@@ -67,9 +69,10 @@ class WeightAverage:
         return self.model.module
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the averaged network's state and how many were averaged."""
-        return self.model.state_dict()
+        """What a checkpoint keeps: the averaged network's state, how many were averaged, and the last epoch of them."""
+        return {**self.model.state_dict(), "entered": torch.tensor(self.entered)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues."""
-        self.model.load_state_dict(state)
+        self.model.load_state_dict({key: value for key, value in state.items() if key != "entered"})
+        self.entered = int(state.get("entered", -1))

@@ -66,8 +66,9 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> li
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights of a checkpoint, or of a bare state dict."""
-    if state.get("average"):  # of average_weights: what was tested; torch's AveragedModel puts "module." before names
-        return {key.removeprefix("module."): value for key, value in state["average"].items() if key != "n_averaged"}
+    average = state.get("average") or {}
+    if average.get("n_averaged", 0) > 0:  # what was tested; torch's AveragedModel puts "module." before names
+        return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
     inside = [state[key] for key in CONTAINERS if isinstance(state.get(key), Mapping)]
     return {key: value for key, value in (*inside, state)[0].items() if isinstance(value, Tensor)}
 

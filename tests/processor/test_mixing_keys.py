@@ -18,6 +18,7 @@ from processor.errors import ConfigError
 from processor.host import Stopped
 from processor.metrics import fitted_temperature, group_means
 from processor.training import Training
+from processor.weights import load_weights
 from shapmix.draws import generator
 
 ALL = {
@@ -99,15 +100,18 @@ def test_mean_of_the_last_epochs_with_its_own_statistics():
         nn.init.constant_(network[0].weight, weight)
         average.after_epoch(epoch)
         assert average.ready() == (epoch >= 6)
+    resumed = WeightAverage(network, "swa", decay=0.5, num_epoch=8)
+    resumed.load_state_dict(average.state_dict())
+    resumed.after_epoch(7)  # as after a stop in an evaluation: the epoch is in already
     x = torch.randn(64, 1, generator=generator(0, "x"))
-    averaged = average.evaluated(x.split(16))
+    averaged = resumed.evaluated(x.split(16))
     assert averaged[0].weight.item() == 2
     assert averaged[1].running_mean.item() == pytest.approx(2 * x.mean().item(), abs=1e-6)
 
 
 def test_the_tested_weights_are_those_that_a_checkpoint_gives(write_config, tmp_path):
-    """--phase test of last.pt finds the averaged network's metrics."""
-    path = write_config(num_epoch=2, average_weights="swa")
+    """--phase test of last.pt finds the averaged network's metrics; before swa begins the plain weights are tested."""
+    path = write_config(num_epoch=2, average_weights="swa", save_interval=1)
     _, lines, _ = run(path, tmp_path / "run")
     config = load_config(
         path, {"weights": str(tmp_path / "run" / "last.pt"), "phase": "test", "work_dir": str(tmp_path / "t")}
@@ -117,6 +121,9 @@ def test_the_tested_weights_are_those_that_a_checkpoint_gives(write_config, tmp_
     batch = next(data.loaders["test"].in_order(100))
     with torch.no_grad():
         assert (network(batch.x).argmax(1) == batch.y).float().mean().item() == pytest.approx(lines[-1]["top1"])
+    early = tmp_path / "run" / "epoch_0.pt"
+    load_weights(network, early)
+    torch.testing.assert_close(dict(network.state_dict()), load_checkpoint(early)["model"], rtol=0, atol=0)
 
 
 def test_fitted_temperature():
