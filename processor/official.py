@@ -85,13 +85,14 @@ def _method(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     model_args = values.get("model_args")
     official = isinstance(model_args, Mapping) and "graph" in model_args
     if official and not SHAP_MIX_KEYS & values.keys() and not SHAP_MIX_FEEDERS.search(str(values.get("feeder"))):
+        found = {"loss": "cross_entropy", **values, "mixing": "none"}
         log.info(
-            "%s has the form of CTR-GCN's files (model_args.graph), which do not mix: mixing: none, loss: "
-            "cross_entropy, as published. For Shap-Mix add config/methods/shap_mix.yaml to --config; Shap-Mix's own "
+            "%s has the form of CTR-GCN's files (model_args.graph), which do not mix: mixing: none, loss: %s. "
+            "For Shap-Mix add config/methods/shap_mix.yaml to --config; Shap-Mix's own "
             "balanced files were published with mixing: st_mix, loss: cross_entropy",
-            path,
-        )
-        return {"loss": "cross_entropy", **values, "mixing": "none"}
+            path, found["loss"],
+        )  # fmt: skip
+        return found
     if "loss" not in values:
         log.info("%s names no method: Shap-Mix with logit adjustment (mixing: shap_mix, loss: logit_adjustment)", path)
     return dict(values)

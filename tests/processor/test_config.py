@@ -105,7 +105,9 @@ def test_method_of_ctr_gcn_files(tmp_path, caplog):
     for text in ("which do not mix", "config/methods/shap_mix.yaml", "mixing: st_mix, loss: cross_entropy"):
         assert text in caplog.messages[0]
     path = config.config
+    caplog.clear()
     assert load_config(path, {"loss": "focal"}).mixing == "none"
+    assert "mixing: none, loss: focal" in caplog.messages[0]
     config = load_config([path, "config/methods/shap_mix.yaml"])
     assert (config.mixing, config.loss) == ("shap_mix", "logit_adjustment")
     config = load_config(path, {"mixing": "st_mix"})
