@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 MAX_CLASSES = 100_000
 SMALL = ("offsets.npy", "labels.npy", "ids.npy", "columns.npz", "checks.npz")  # files whose CRC-32 is in meta.json
+ENTRY = {"id", "label", "length", "problem", "columns"}  # what a line of the journal says of a sequence
 
 
 class DataError(ValueError):
@@ -88,7 +89,10 @@ class StoreWriter:
         whole = 0
         with contextlib.suppress(ValueError):
             for line in itertools.takewhile(lambda line: line.endswith(b"\n"), self.journal):
-                self.entries.append(parse_json(line))
+                entry = parse_json(line)
+                if not isinstance(entry, dict) or not ENTRY <= entry.keys():
+                    break
+                self.entries.append(entry)
                 whole += len(line)
         start, known = 0, sum(entry["length"] for entry in self.entries)
         if known:

@@ -214,6 +214,21 @@ def test_half_written_files_are_removed_by_the_next_write(tmp_path):
     assert path.read_bytes() == b"second"
 
 
+def test_a_damaged_line_of_the_journal_is_written_again(tmp_path):
+    """What follows it is dropped, and the next sequence goes where it belongs."""
+    writer = StoreWriter(tmp_path)
+    for number in range(3):
+        writer.add(Sample(f"s{number}", 0, frames(2, number)))
+    writer.__exit__()
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"length"', b'"lenght"', 2).replace(b'"lenght"', b'"length"', 1))
+    with StoreWriter(tmp_path) as writer:
+        assert [entry["id"] for entry in writer.entries] == ["s0"]
+        writer.add(Sample("s1", 0, frames(2, 1)))
+        writer.close("set")
+    assert np.array_equal(SkeletonStore(tmp_path).sequence(1), frames(2, 1))
+
+
 def test_half_built_stores_are_removed_by_the_next_build(tmp_path):
     half, busy = tmp_path / ".set[1].dead", tmp_path / ".set[1].busy"
     for folder in (half, busy):
