@@ -90,7 +90,7 @@ class StoreWriter:
         with contextlib.suppress(ValueError):
             for line in itertools.takewhile(lambda line: line.endswith(b"\n"), self.journal):
                 entry = parse_json(line)
-                if not isinstance(entry, dict) or not ENTRY <= entry.keys():
+                if not isinstance(entry, dict) or not entry.keys() >= ENTRY:
                     break
                 self.entries.append(entry)
                 whole += len(line)
