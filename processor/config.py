@@ -74,7 +74,7 @@ class Config(BaseModel):
         "feeder_args make one too",
     )
     test_feeder_args: dict[str, Any] = Field({}, description="further arguments of the feeder for the test split")
-    layout: str | dict[str, Any] | None = Field(None, description="skeleton layout of your own Dataset: name or dict")
+    layout: str | dict[str, Any] | None = Field(None, description="skeleton layout of your data: name, file or dict")
     overlap: Literal["refuse", "warn"] = Field(
         "refuse", description="test or validation samples that are training samples: refuse them, or only warn"
     )

@@ -24,9 +24,19 @@ Shape = tuple[int, int, int, int]  # of a sample: (C, T, V, M)
 
 
 def layout_of(config: Config, feeder: Any) -> SkeletonLayout | None:
-    """The skeleton layout: the feeder's, or what the config says of a user's Dataset; None where neither knows it."""
-    layout = getattr(feeder, "layout", None) or config.layout or config.model_args.get("layout")
-    return None if layout is None else SkeletonLayout.get(layout)
+    """The skeleton layout: the feeder's, or what the config says of a user's Dataset; None where neither knows it.
+
+    Raises:
+        ConfigError: the config names another layout than the feeder has.
+    """
+    own = getattr(feeder, "layout", None)
+    layout = own or config.layout or config.model_args.get("layout")
+    if layout is None:
+        return None
+    skeleton = SkeletonLayout.get(layout)
+    if own and config.layout is not None and SkeletonLayout.get(config.layout) != skeleton:
+        raise ConfigError(f"{config.config}: layout: {config.feeder} has its own, {skeleton.name!r}; leave layout out")
+    return skeleton
 
 
 def make_network(config: Config, shape: Shape, num_class: int, layout: SkeletonLayout | None) -> nn.Module:

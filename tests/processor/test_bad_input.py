@@ -57,6 +57,7 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"base_lr": "fast"}, ["base_lr", "valid number", "'fast'"]),
         ({"num_epoch": -1}, ["num_epoch", "greater than or equal to 0"]),
         ({"optimizer": "Adamm"}, ["optimizer", "'SGD', 'Adam' or 'AdamW'"]),
+        ({"layout": "ucla20"}, ["layout: feeders.synthetic.Feeder has its own, 'ntu25'; leave layout out"]),
         ({"groups": {"may": 3}}, ["unknown key groups.may", "did you mean many?"]),
         ({"feeder": None}, ["key feeder is missing"]),
         ({"feeder": "os.path.Feeder"}, ["'os.path.Feeder' is outside feeders, model, shapmix", "--plugin os"]),
