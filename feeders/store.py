@@ -60,6 +60,8 @@ class SkeletonStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not (path / "meta.json").is_file():  # perhaps no store at all: nobody is told to delete it
+            raise DataError(f"store {path} cannot be read (it has no meta.json); name a folder that was prepared")
         try:
             self._open()
         except Exception as error:  # numpy parses headers as Python text; of damaged ones it may raise anything

@@ -100,6 +100,15 @@ def test_damage_is_seen_when_a_store_is_opened(store, name, older):
         SkeletonStore(store)
 
 
+def test_what_is_no_store(tmp_path):
+    """Nobody is told to remove it."""
+    (tmp_path / "mine.pkl").write_bytes(b"precious")
+    for path in (tmp_path, tmp_path / "mine.pkl", tmp_path / "absent"):
+        with pytest.raises(DataError, match=r"cannot be read \(it has no meta.json\)") as caught:
+            SkeletonStore(path)
+        assert "delete" not in str(caught.value)
+
+
 @pytest.mark.parametrize("file", ["offsets.npy", "labels.npy", "ids.npy", "columns.npz", "checks.npz"])
 def test_any_wrong_byte_of_a_small_file(store, file):
     whole = (store / file).read_bytes()
