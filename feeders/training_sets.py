@@ -69,6 +69,8 @@ def training_set(
         return _by_protocol(where, dataset or _dataset(title, ids), protocol, ids)
     if not splits and split is None:
         return TrainingSet(title, ids, labels, class_names)
+    if split is None:
+        raise DataError(f"{where} has splits; name the one that is cut as split: {', '.join(splits)}")
     if split not in splits:
         there = f"there are {', '.join(splits)}" if splits else "it is one set: leave out split"
         raise DataError(f"{where} has no split {split!r}; {there}")

@@ -345,6 +345,7 @@ def test_any_split_of_any_pickle(tmp_path, capsys):
         counts.append(tuple(np.bincount(feeder.labels).tolist()))
     assert len(set(counts)) > 1
     assert {tuple(sorted(count)) for count in counts} == {(3, 6, 12)}
+    fails(capsys, make_longtail.main([*words[:2], "--imbalance", "4"]), "name the one that is cut as split: train, val")
     for split, wanted in (("val", "is no training set"), ("xsub", "has no split 'xsub'; there are train, val")):
         fails(capsys, make_longtail.main([*words[:3], split, "--imbalance", "4", "--out", str(tmp_path)]), wanted)
 
