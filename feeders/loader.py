@@ -177,6 +177,10 @@ class Loader:
         rng = generator(self.seed, epoch, "refresh")
         return torch.cat([own[torch.randperm(len(own), generator=rng)[:most]] for own in self._members()])
 
+    def all_for_each_process(self) -> Tensor:
+        """Rows for :meth:`in_order` that give every process the whole split, each in the same batches."""
+        return torch.arange(len(self.ids)).repeat_interleave(self.processes)
+
     def _members(self) -> list[Tensor]:
         """The rows of each class that occurs."""
         return [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]

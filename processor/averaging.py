@@ -61,8 +61,8 @@ class WeightAverage:
         """The network with averaged weights, to evaluate.
 
         Args:
-            inputs: training batches x (N, C, T, V, M), without augmentation. For ``swa`` batch-norm statistics are
-                computed from them: one forward pass over the training set.
+            inputs: training batches x (N, C, T, V, M), without augmentation, the same on every process. For ``swa``
+                batch-norm statistics are computed from them: one forward pass over the training set.
         """
         if self.kind == "swa":
             update_bn(inputs, self.model)

@@ -178,10 +178,11 @@ class Training:
         log.info(epoch_line(metrics))
         if record is not None:
             record.add(metrics)
-        if last and metrics.get("guidance", 1.0) < WEAK_GUIDANCE and config.mixing == "shap_mix":
+        guided = config.num_epoch - config.naive_mix_epoch  # epochs; in the first few, guidance is weak anyway
+        if last and guided >= 10 and metrics.get("guidance", 1.0) < WEAK_GUIDANCE:
             log.info(
                 "guidance is %.3f of 1: coalitions were drawn almost uniformly. A lower mixing_args.temperature guides "
-                "more, or standardise: true with estimator: refresh", metrics["guidance"],
+                "more, or mixing_args: {estimator: refresh, standardise: true, temperature: 1}", metrics["guidance"],
             )  # fmt: skip
         if last and scores:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
@@ -207,7 +208,7 @@ class Training:
             for name in [key for key in metrics if key in (*COMPARED, *(f"val_{one}" for one in COMPARED))]:
                 metrics[f"raw_{name}"] = metrics[name]
             loader = self.data.loaders["train"]
-            inputs = (batch.x for batch in loader.in_order(self.config.test_batch_size))
+            inputs = (batch.x for batch in loader.in_order(self.config.test_batch_size, loader.all_for_each_process()))
             scores = self.scores_of(average.evaluated(inputs), metrics)
         return scores
 

@@ -89,3 +89,11 @@ def test_rows_of_each_class(tmp_path):
     assert not torch.equal(rows, loader.of_each_class(5, epoch=7))
     shown = [batch.rows for batch in loader.in_order(8, rows)]
     assert torch.equal(torch.cat(shown), rows)
+
+
+def test_all_rows_for_each_of_two_processes(tmp_path):
+    feeder = synthetic.Feeder(n_max=8, imbalance=2, window_size=16, cache_dir=str(tmp_path))
+    loader = StoreLoader(feeder, 8, 3, torch.device("cpu"))
+    for loader.rank, loader.processes in ((0, 1), (0, 2), (1, 2)):
+        shown = torch.cat([batch.rows for batch in loader.in_order(7, loader.all_for_each_process())])
+        assert torch.equal(shown, torch.arange(len(feeder)))
