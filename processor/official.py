@@ -69,6 +69,9 @@ def translate(values: dict[str, Any], path: str) -> dict[str, Any]:
             values.setdefault("schedule", "cosine")
         elif key == "test_interval":
             values.setdefault("eval_interval", value)
+    if isinstance(values.get("dist_weights"), bool):
+        log.info("%s: dist_weights: %sa saliency table to begin with is a .npy file", path, NO_EFFECT)
+        del values["dist_weights"]
     ours = OFFICIAL_FEEDERS.get(str(values.get("feeder")))
     if ours is not None:
         values |= {"feeder": ours, **_kinetics(values, path)}

@@ -223,14 +223,16 @@ def test_a_run_tells_of_keys_without_effect(write_config, tmp_path):
 
 def test_what_st_mix_reads_is_no_argument_of_guidance():
     """Every argument in GUIDANCE leaves uniform mixing as it is, bit for bit, and no other argument is missing."""
-    others = {"coalition_sizes": [1], "paste_probability": 0.0, "window": [1, 1], "with_clean": False, "enabled": False}
+    others = {"coalition_sizes", "paste_probability", "window", "with_clean", "enabled", "body", "people", "dims"}
+    others.add("same_facing")
     st_mix = MIXERS["st_mix"]
     reserved = st_mix.reserved - {"network"}
     assert set(parameters(st_mix.make)) == {*GUIDANCE, *reserved, *others}
     assert st_mix.ignores == GUIDANCE
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(6, 3, 16, 25, 1, generator=rng), torch.tensor([0, 1, 2, 0, 1, 2])
-    odd = {"temperature": 9.0, "scale": 9.0, "estimate_interval": 9, "estimate_fraction": 0.1, "rarity": "index",
+    odd = {"temperature": 9.0, "bias_correction": True, "standardise": True, "guide_from": 3.0, "estimator": "refresh",
+           "refresh_interval": 9, "scale": 9.0, "estimate_interval": 9, "estimate_fraction": 0.1, "rarity": "index",
            "update": "sequential", "decay_start": "later", "reduction": "table"}  # fmt: skip
     assert set(odd) == set(GUIDANCE)
 
