@@ -120,7 +120,7 @@ def test_saliency_table_goes_with_the_weights(tmp_path, capsys):
         (np.array([{}]), "cannot be read as a .npy file"),
         (np.full((12, 20), np.nan), "not finite"),
     ]:
-        np.save(saved, content, allow_pickle=True) if content.dtype == object else np.save(saved, content)
+        np.save(saved, content)
         with pytest.raises(ConfigError, match=wanted):
             read_table(saved, mixer)
     with pytest.raises(ConfigError, match=r"absent.npy cannot be read"):
