@@ -132,7 +132,7 @@ def recording_of(array: Any, hints: Hints, **more: Any) -> Recording:
     if np.isinf(frames).any():
         first = int(np.flatnonzero(np.isinf(frames).any(axis=(1, 2, 3)))[0])
         raise Unusable(f"damaged: infinite numbers, first in frame {first}")
-    zero = ~frames.any(axis=3)
+    zero = np.logical_not(frames.any(axis=3))
     dims = hints.dims or _dims(frames)
     score = np.clip(np.nan_to_num(frames[..., dims]), 0, 1) if frames.shape[3] > dims else None
     frames = frames[..., :dims]
