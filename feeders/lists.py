@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import write_atomically
 from .store import DataError
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,13 @@ def read_list(path: Path) -> list[str]:
     if not names:
         raise DataError(f"{path} is empty")
     return names
+
+
+def write_list(path: Path, names: Sequence[str], overwrite: bool = False) -> None:
+    """Writes a list; DataError where another one is there, unless ``overwrite``."""
+    if path.exists() and not overwrite and read_list(path) != list(names):
+        raise DataError(f"{path} exists and names other sequences; choose another --out, or --overwrite it")
+    write_atomically(path, "".join(f"{name}\n" for name in names).encode())
 
 
 def listed_rows(

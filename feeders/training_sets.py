@@ -5,7 +5,7 @@ Shapes: n sequences, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from .convert.pyskl import Recipe, is_training, read_poses
 from .lists import read_list
 from .ntu_protocols import CLASSES, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, PROTOCOLS, parse_names
+from .own_splits import FOLDER, split_names, split_rows
 from .store import DataError, SkeletonStore
 
 SPLITS = ("xsub", "xview", "xset")  # of NTU
@@ -29,6 +30,8 @@ class TrainingSet:
         labels: (n,) classes.
         class_names: K names.
         n_max: of the published lists; None where there are none.
+        split: its name in a store of other names than NTU's.
+        folder: where such a store has its lists.
     """
 
     name: str
@@ -36,6 +39,8 @@ class TrainingSet:
     labels: np.ndarray
     class_names: Sequence[str]
     n_max: int | None = None
+    split: str = "train"
+    folder: Path | None = None
 
     @property
     def num_class(self) -> int:
@@ -63,21 +68,22 @@ def training_set(
     if names is not None:
         listed = read_list(names)
         return _by_protocol(names, dataset or "ntu120", split, listed)
-    where, title, ids, labels, splits, class_names = _open(store, ann_file)
+    source = _open_store(Path(str(store))) if ann_file is None else _open_pickle(ann_file)
     protocol = (split or "").removesuffix("_train")
-    if protocol in SPLITS and all(NAME.fullmatch(name) for name in ids):
-        return _by_protocol(where, dataset or _dataset(title, ids), protocol, ids)
-    if not splits and split is None:
-        return TrainingSet(title, ids, labels, class_names)
+    if protocol in SPLITS and all(NAME.fullmatch(name) for name in source.ids):
+        return _by_protocol(source.path, dataset or _dataset(source.title, source.ids), protocol, source.ids)
+    if not source.splits and split is None:
+        return TrainingSet(source.title, source.ids, source.labels, source.class_names, folder=source.folder)
     if split is None:
-        raise DataError(f"{where} has splits; name the one that is cut as split: {', '.join(splits)}")
-    if split not in splits:
-        there = f"there are {', '.join(splits)}" if splits else "it is one set: leave out split"
-        raise DataError(f"{where} has no split {split!r}; {there}")
+        raise DataError(f"{source.path} has splits; name the one that is cut as split: {', '.join(source.splits)}")
+    if split not in source.splits:
+        there = f"there are {', '.join(source.splits)}" if source.splits else "it is one set: leave out split"
+        raise DataError(f"{source.path} has no split {split!r}; {there}")
     if not is_training(split):
-        raise DataError(f"split {split!r} of {where} is no training set: there is no 'train' in its name")
-    rows = np.flatnonzero(splits[split])
-    return TrainingSet(f"{title}_{split}", [ids[row] for row in rows], labels[rows], class_names)
+        raise DataError(f"split {split!r} of {source.path} is no training set: there is no 'train' in its name")
+    rows, title = np.flatnonzero(source.inside(split)), f"{source.title}_{split}"
+    ids, labels = [source.ids[row] for row in rows], source.labels[rows]
+    return TrainingSet(title, ids, labels, source.class_names, split=split, folder=source.folder)
 
 
 def _by_protocol(where: object, dataset: str, split: str | None, names: Sequence[str]) -> TrainingSet:
@@ -101,19 +107,38 @@ def _dataset(title: str, names: Sequence[str]) -> str:
     return "ntu120" if whole.any() else "ntu60"
 
 
-def _open(
-    store: Path | None, ann_file: Path | None
-) -> tuple[Path, str, list[str], np.ndarray, dict[str, np.ndarray], list[str]]:
-    """Path, title, names, labels, splits (n,) and class names of a store or pickle; without what cannot be used."""
-    if ann_file is not None:
-        found = read_poses(ann_file, Recipe(LAYOUT))  # any layout: joints are not looked at
-        ids = [str(pose.annotation["frame_dir"]) for pose in found.poses]
-        labels = np.array([int(pose.annotation["label"]) for pose in found.poses])
-        members = {split: np.array([pose.splits[split] for pose in found.poses]) for split in found.splits}
-        return ann_file, ann_file.stem, ids, labels, members, found.class_names
-    opened = SkeletonStore(Path(str(store)))
-    rows = np.array([row for row, name in enumerate(opened.ids) if name not in opened.problems], dtype=np.int64)
-    members = {split: opened.columns[f"in {split}"][rows] for split in opened.meta.get("splits", [])}
-    labels = opened.labels[rows]
-    names = opened.meta.get("class_names") or [f"class {label}" for label in range(int(labels.max(initial=0)) + 1)]
-    return opened.path, opened.meta["name"], [opened.ids[row] for row in rows], labels, members, names
+@dataclass(frozen=True)
+class _Source:
+    """The sequences of a store or a pickle, without those that cannot be used; ``inside(split)`` is (n,) bool."""
+
+    path: Path
+    title: str
+    ids: list[str]
+    labels: np.ndarray
+    class_names: list[str]
+    splits: list[str]
+    inside: Callable[[str], np.ndarray]
+    folder: Path | None = None
+
+
+def _open_pickle(path: Path) -> _Source:
+    found = read_poses(path, Recipe(LAYOUT))  # any layout: joints are not looked at
+    ids = [str(pose.annotation["frame_dir"]) for pose in found.poses]
+    labels = np.array([int(pose.annotation["label"]) for pose in found.poses])
+
+    def inside(split: str) -> np.ndarray:
+        return np.array([bool(pose.splits[split]) for pose in found.poses])
+
+    return _Source(path, path.stem, ids, labels, found.class_names, found.splits, inside)
+
+
+def _open_store(path: Path) -> _Source:
+    store = SkeletonStore(path)
+    rows = np.array([row for row, name in enumerate(store.ids) if name not in store.problems], dtype=np.int64)
+    ids, labels = [store.ids[row] for row in rows], store.labels[rows]
+    names = store.meta.get("class_names") or [f"class {label}" for label in range(int(labels.max(initial=0)) + 1)]
+
+    def inside(split: str) -> np.ndarray:
+        return np.isin(rows, split_rows(store, split))
+
+    return _Source(path, store.meta["name"], ids, labels, names, split_names(store), inside, path / FOLDER)

@@ -3,7 +3,8 @@
 BRL's protocol: the counts of the classes fall exponentially (or in one step) from ``--n_max`` by the factor
 ``--imbalance``; so many sequences of each class are selected at random. The source is a store of any data set, PYSKL's
 pickle, or a list of NTU's names. The list is written to ``data/ntu_lt/NTU120_xsub_exp_100.txt``, which the configs name
-as ``split_path``. For NTU 120, in any form, it is the published list.
+as ``split_path``. For NTU 120, in any form, it is the published list. That of another store is written beside its
+splits, for example ``data/mine/splits/train_exp_100_max_80.txt``.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from feeders.files import write_atomically
-from feeders.lists import read_list
+from feeders.lists import write_list
 from feeders.longtail import PROFILES, largest_n_max, long_tailed_subset, permuted, shot_groups
-from feeders.store import DataError
 from feeders.training_sets import training_set
 from processor.command_line import run_command
 from processor.host import say
+
+DEFAULT = Path("data/ntu_lt")
 
 
 def summary(counts: list[int], names: Sequence[str]) -> str:
@@ -34,8 +35,8 @@ def summary(counts: list[int], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def select(options: argparse.Namespace) -> tuple[str, list[str], str]:
-    """File name of the list, names of the selected sequences, and the counts of the classes as text."""
+def select(options: argparse.Namespace) -> tuple[Path, list[str], str]:
+    """Path of the list, names of the selected sequences, and the counts of the classes as text."""
     source = training_set(options.store, options.ann_file, options.names, options.dataset, options.split)
     profile = PROFILES[options.profile]
     n_max = source.n_max if options.n_max is None else options.n_max
@@ -44,29 +45,22 @@ def select(options: argparse.Namespace) -> tuple[str, list[str], str]:
     wanted = permuted(profile(n_max, options.imbalance, source.num_class), options.order_seed)
     kept = long_tailed_subset(source.labels, wanted, options.seed, options.allow_fewer)
     counts = np.bincount(source.labels[kept], minlength=source.num_class).tolist()
-    file = f"{source.name}_{options.profile}_{options.imbalance:g}"
+    own = options.out is None and source.folder is not None
+    file = f"{source.split if own else source.name}_{options.profile}_{options.imbalance:g}"
     file += f"_max_{n_max}" if n_max != source.n_max else ""
     file += f"_seed_{options.seed}" if options.seed else ""
     file += f"_order_{options.order_seed}" if options.order_seed is not None else ""
-    return f"{file}.txt", [source.names[row] for row in kept], summary(counts, source.class_names)
-
-
-def write(out: Path, file: str, names: list[str], overwrite: bool) -> Path:
-    """Writes the list to the file ``out``, or as ``file`` to the folder ``out``; another list there is an error."""
-    path = out if out.suffix == ".txt" else out / file
-    text = "\n".join(names) + "\n"
-    if path.exists() and not overwrite and read_list(path) != names:
-        raise DataError(f"{path} exists and names other sequences; choose another --out, or --overwrite it")
-    write_atomically(path, text.encode())
-    return path
+    out = options.out or source.folder or DEFAULT
+    path = out if out.suffix == ".txt" else out / f"{file}.txt"
+    return path, [source.names[row] for row in kept], summary(counts, source.class_names)
 
 
 def run(options: argparse.Namespace) -> None:
     """Selects the sequences, writes the list, prints the counts."""
-    file, names, table = select(options)
-    path = write(options.out, file, names, options.overwrite)
+    path, names, table = select(options)
+    write_list(path, names, options.overwrite)
     say(f"{table}\n{path}")
-    if file.startswith("NTU60"):
+    if path.name.startswith("NTU60"):
         say("(to compare with published results use BRL's own NTU60 lists, selected from an unsorted listing)")
 
 
@@ -89,7 +83,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the selection; 0 for the published lists")
     parser.add_argument("--order-seed", type=int, help="permutes which classes are rare; by default the last ones")
     parser.add_argument("--allow-fewer", action="store_true", help="accept classes that have fewer sequences")
-    parser.add_argument("--out", type=Path, default=Path("data/ntu_lt"), help="folder, or a .txt file")
+    parser.add_argument(
+        "--out", type=Path, help=f"folder, or a .txt file; by default {DEFAULT}, or the folder splits of an own store"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace another list of that name")
     return run_command(run, parser, words)
 

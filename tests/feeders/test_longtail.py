@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from feeders.feeder_pose import Feeder
-from feeders.lists import read_list
+from feeders.lists import read_list, write_list
 from feeders.longtail import exponential_counts, held_out_subjects, long_tailed_subset, step_counts
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
-from feeders.store import DataError
+from feeders.own_splits import split_names, split_rows
+from feeders.store import DataError, SkeletonStore
 from feeders.synthetic import Feeder as Synthetic
 from tests.conftest import annotations, ntu_names, write_ntu_store, write_pickle
 from tools import make_longtail, prepare_pose
@@ -348,6 +349,34 @@ def test_any_split_of_any_pickle(tmp_path, capsys):
     fails(capsys, make_longtail.main([*words[:2], "--imbalance", "4"]), "name the one that is cut as split: train, val")
     for split, wanted in (("val", "is no training set"), ("xsub", "has no split 'xsub'; there are train, val")):
         fails(capsys, make_longtail.main([*words[:3], split, "--imbalance", "4", "--out", str(tmp_path)]), wanted)
+
+
+def test_lists_of_a_store(tmp_path, capsys):
+    """A list wins over the column of its name, and the cut of a store of one's own lies beside its lists."""
+    pickled = write_pickle(tmp_path / "mine.pkl", annotations(60))
+    out = tmp_path / "mine"
+    assert prepare_pose.main([str(pickled), "--out", str(out), "--jobs", "1"]) == 0
+    store = SkeletonStore(out)
+    assert split_names(store) == ["train", "val"]
+    assert split_rows(store, "val").tolist() == list(range(40, 60))
+    own = out / "splits" / "train.txt"
+    write_list(own, store.ids[30:5:-1])
+    write_list(out / "splits" / "test.txt", store.ids[:6])
+    assert split_names(store) == ["train", "val", "test"]
+    assert split_rows(store, "train").tolist() == list(range(6, 31))
+    assert split_rows(store, "test").tolist() == list(range(6))
+    words = ["--store", str(out), "--split", "train", "--imbalance", "4"]
+    assert make_longtail.main(words) == 0
+    cut_train = read_list(out / "splits" / "train_exp_4_max_9.txt")
+    assert set(cut_train) <= set(store.ids[6:31])
+    assert split_rows(store, "train_exp_4_max_9").tolist() == sorted(map(store.ids.index, cut_train))
+    with pytest.raises(DataError, match=r"no split 'xsub'; there are train, val, test, train_exp.* tools.split "):
+        split_rows(store, "xsub")
+    own.write_text("somebody\n")
+    with pytest.raises(DataError, match=r"train.txt names 1 sequences that are not in .*mine: somebody"):
+        split_rows(store, "train")
+    own.write_text("\n")
+    fails(capsys, make_longtail.main(words), f"{own} is empty")
 
 
 def test_a_store_of_one_set(tmp_path, capsys):
