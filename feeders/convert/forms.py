@@ -1,0 +1,8 @@
+"""Every form in which skeletons are read, in the order in which they are asked whether a file is theirs."""
+
+from __future__ import annotations
+
+from . import bvh
+from .recording import Form
+
+FORMS: tuple[Form, ...] = (*bvh.FORMS,)
