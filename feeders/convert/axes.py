@@ -29,6 +29,7 @@ WHOLE = "TMVC"
 JOINTS = range(5, 601)  # where nobody said how many joints or which axes
 PEOPLE = {"CTVM": 2, "NCTVM": 2}  # most people where nobody said which axes; else
 MANY = 10
+GUESSED = 0.5  # score of a joint that was not seen, whose place the recorder or an annotator guessed
 PIXELS = 10.0  # x and y above it, beside a third number in 0 .. 1, are pixels beside a score
 # MediaPipe's holistic landmarks, a vector a frame: pose (x, y, z, visibility), perhaps the face, both hands (x, y, z).
 POSE, FACE, HAND = (33, 4), (468, 3), (21, 3)
@@ -119,8 +120,9 @@ def recording_of(array: Any, hints: Hints, **more: Any) -> Recording:
     """An array in any of the usual orders as a take.
 
     The last of D + 1 numbers is the score. Where D is not known, three numbers are x, y, z, except that x and y in
-    pixels beside a third number in 0 .. 1 are x, y and a score. A person whose numbers are all 0 is absent. A joint
-    is not seen where a coordinate is NaN, or where its numbers are all 0 and they are 2D or have a score.
+    pixels beside a third number in 0 .. 1 are x, y and a score. A person whose coordinates are all 0 is absent. A joint
+    is not seen where a coordinate is NaN, where x = y = 0, or where x, y, z and the score are 0. Depth cameras give
+    joints that they infer x, y, z beside a score of 0: these stay, with the score 0.5.
 
     Args:
         more: further attributes of the Recording.
@@ -132,13 +134,16 @@ def recording_of(array: Any, hints: Hints, **more: Any) -> Recording:
     if np.isinf(frames).any():
         first = int(np.flatnonzero(np.isinf(frames).any(axis=(1, 2, 3)))[0])
         raise Unusable(f"damaged: infinite numbers, first in frame {first}")
-    zero = np.logical_not(frames.any(axis=3))
     dims = hints.dims or _dims(frames)
     score = np.clip(np.nan_to_num(frames[..., dims]), 0, 1) if frames.shape[3] > dims else None
     frames = frames[..., :dims]
-    unseen = np.isnan(frames).any(axis=3) | zero.all(axis=2, keepdims=True)
-    if dims == 2 or score is not None:
+    zero = np.logical_not(frames.any(axis=3))
+    unseen = np.isnan(frames).any(axis=3) | zero.all(axis=2)[..., None]
+    if dims == 2:
         unseen |= zero
+    elif score is not None:
+        unseen |= zero & (score == 0)
+        score[(score == 0) & ~unseen] = GUESSED
     if unseen.all():
         raise Unusable(f"no people: in none of {len(frames)} frames")
     return Recording(np.where(unseen[..., None], np.nan, frames), score, **more)

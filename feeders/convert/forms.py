@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import bvh
+from . import bvh, matlab
 from .recording import Form
 
-FORMS: tuple[Form, ...] = (*bvh.FORMS,)
+FORMS: tuple[Form, ...] = (*bvh.FORMS, *matlab.FORMS)

@@ -102,6 +102,9 @@ def test_scores_and_joints_that_are_not_seen():
     deep = recording_of(np.concatenate([WHOLE, np.ones((T, M, V, 1))], axis=3), Hints())
     assert deep.frames.shape == WHOLE.shape
     assert (deep.score == 1).all()
+    guessed = recording_of(np.concatenate([WHOLE, np.zeros((T, M, V, 1))], axis=3), Hints())
+    assert np.isfinite(guessed.frames).all()
+    assert (guessed.score == 0.5).all(), "joints that a depth camera infers"
     centred = WHOLE - WHOLE[:, :, :1]
     assert not np.isnan(recording_of(centred, Hints()).frames).any(), "a centre joint at 0 is seen"
 
