@@ -137,8 +137,8 @@ def recording_of(array: Any, hints: Hints, **more: Any) -> Recording:
     dims = hints.dims or _dims(frames)
     score = np.clip(np.nan_to_num(frames[..., dims]), 0, 1) if frames.shape[3] > dims else None
     frames = frames[..., :dims]
-    zero = np.logical_not(frames.any(axis=3))
-    unseen = np.isnan(frames).any(axis=3) | zero.all(axis=2)[..., None]
+    zero = np.all(frames == 0, axis=3)
+    unseen = np.isnan(frames).any(axis=3) | np.all(zero, axis=2, keepdims=True)
     if dims == 2:
         unseen |= zero
     elif score is not None:
