@@ -160,18 +160,14 @@ def read_layout(value: Any, where: str) -> Any:
     Raises:
         ConfigError: no such layout or file, or one that is damaged.
     """
-    if isinstance(value, str) and value not in LAYOUTS:
-        if not Path(value).is_file():
-            raise ConfigError(
-                f"{where}: no skeleton layout {value!r}; there are {', '.join(LAYOUTS)}, a dict, or a YAML file of one "
-                "(its path counts from the current folder)"
-            )
+    if isinstance(value, str) and value not in LAYOUTS and Path(value).is_file():
         where, value = f"{where}: {value}", read_yaml(Path(value))
     try:
         if value is not None:
             SkeletonLayout.get(value)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        file = ", or a YAML file of one (its path counts from the current folder)" if isinstance(value, str) else ""
+        raise ConfigError(f"{where}: {error}{file}") from error
     return value
 
 

@@ -39,7 +39,7 @@ def paths_to_centre(layout: SkeletonLayout) -> Tensor:
 
 def sides(layout: SkeletonLayout) -> tuple[int, int]:
     """The left and the right shoulder of a layout, or hip; ValueError where it has neither."""
-    for joint in ("shoulder", "hip"):
+    for joint in ("shoulder", "hip", "hipjoint"):
         if {f"left_{joint}", f"right_{joint}"} <= set(layout.joint_names):
             return layout.joint(f"left_{joint}"), layout.joint(f"right_{joint}")
     raise ValueError(f"layout {layout.name!r} has no joints left_shoulder and right_shoulder, nor hips, to face by")

@@ -1,7 +1,7 @@
 """Skeleton layouts: joint names, bones and body parts (docs/method.md, "Body parts and coalitions").
 
-The only module that knows a joint number. Everything that depends on the body (graph, bone stream, contributions,
-mixing) follows from a :class:`SkeletonLayout`, so a new sensor is one new layout.
+Everything that depends on the body (graph, bone stream, contributions, mixing) follows from a :class:`SkeletonLayout`,
+so a new sensor is one new layout. Only shapmix.layouts, their tables, knows a joint number.
 
 Shapes: V joints, P parts, E sets of parts.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from difflib import get_close_matches
+from itertools import combinations, pairwise
 from typing import Any
 
 import torch
 
 from .checks import require
+from .layouts import TABLES, Table
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,11 @@ class SkeletonLayout:
         return self.joints_of([(part,) for part in range(self.num_parts)])
 
     def coalitions(self, sizes: Sequence[int] | None = None) -> tuple[tuple[int, ...], ...]:
-        """Sets of parts by size, then in lexicographic order; for P = 5 all pairs, then all triples.
+        """S sets of parts by size, then in lexicographic order; for P = 5 all pairs, then all triples.
+
+        By default there are S = 2, 6, 6, 20, 20, 70, 70 of them for P = 2 .. 8: columns of the saliency table. A step
+        of Shap-Mix costs the same for any P. Exact contributions, as in a report, cost 2**P forward passes of each
+        sample: 32 for P = 5, 128 for the P = 7 of coco133, 256 for P = 8. Joining parts of your layout saves.
 
         Args:
             sizes: numbers of parts, each 1 .. P-1; by default floor(P/2) and ceil(P/2).
@@ -155,12 +161,19 @@ class SkeletonLayout:
 
     @classmethod
     def get(cls, layout: str | Mapping[str, Any] | SkeletonLayout) -> SkeletonLayout:
-        """A layout by name (``ntu25``, ``ucla20``, ``coco17``), from a plain dict, or itself. ValueError if unknown."""
+        """A layout by name (see shapmix.layouts), from a plain dict, or itself.
+
+        Raises:
+            ValueError: no layout has this name (the nearest one is named), or the dict is not one.
+        """
         if isinstance(layout, SkeletonLayout):
             return layout
         if isinstance(layout, Mapping):
             return cls.from_dict(layout)
-        require(layout in LAYOUTS, f"no skeleton layout {layout!r}; there are {', '.join(LAYOUTS)}, or give a dict")
+        if layout not in LAYOUTS:
+            near = get_close_matches(str(layout).lower(), LAYOUTS, n=1, cutoff=0.5)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"no skeleton layout {layout!r}{meant}; there are {', '.join(LAYOUTS)}, or give a dict")
         return LAYOUTS[layout]
 
 
@@ -191,59 +204,23 @@ def _root(what: str, pairs: Sequence[tuple[int, int]], num_joints: int) -> int:
     return roots.pop()
 
 
-def _layout(name: str, joints: str, bones: str, parts: Mapping[str, str], edges: str = "") -> SkeletonLayout:
-    """A layout from text: joint names, 'joint-neighbour' pairs and joint numbers, separated by blanks."""
-    bone_pairs, edge_pairs = (_pairs(pair.split("-") for pair in text.split()) for text in (bones, edges))
-    numbers = {part: tuple(map(int, text.split())) for part, text in parts.items()}
-    return SkeletonLayout(name, tuple(joints.split()), bone_pairs, numbers, edge_pairs)
+def _numbers(text: str) -> tuple[int, ...]:
+    """Joint numbers of a table: "0 3-5" are 0, 3, 4 and 5."""
+    ends = [tuple(map(int, piece.split("-"))) for piece in text.split()]
+    return tuple(joint for end in ends for joint in range(end[0], end[-1] + 1))
 
 
-# Part 1 of ntu25 is the person's right arm (the official Shap-Mix code calls it the left hand; the numbers agree).
-LAYOUTS: dict[str, SkeletonLayout] = {
-    layout.name: layout
-    for layout in (
-        _layout(
-            "ntu25",
-            joints="spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-            "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-            "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb",
-            bones="0-1 1-20 2-20 3-2 4-20 5-4 6-5 7-6 8-20 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 "
-            "19-18 21-22 22-7 23-24 24-11",
-            parts={
-                "trunk": "0 1 2 3 20",
-                "right_arm": "8 9 10 11 23 24",
-                "left_arm": "4 5 6 7 21 22",
-                "right_leg": "16 17 18 19",
-                "left_leg": "12 13 14 15",
-            },
-        ),
-        _layout(
-            "ucla20",
-            joints="hip_center spine neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-            "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-            "right_ankle right_foot",
-            bones="0-1 1-2 3-2 4-2 5-4 6-5 7-6 8-2 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 19-18",
-            parts={
-                "trunk": "0 1 2 3",
-                "left_arm": "4 5 6 7",
-                "right_arm": "8 9 10 11",
-                "left_leg": "12 13 14 15",
-                "right_leg": "16 17 18 19",
-            },
-        ),
-        _layout(
-            "coco17",
-            joints="nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-            "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
-            bones="15-13 13-11 16-14 14-12 11-0 12-0 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
-            parts={
-                "head": "0 1 2 3 4",
-                "left_arm": "5 7 9",
-                "right_arm": "6 8 10",
-                "left_leg": "11 13 15",
-                "right_leg": "12 14 16",
-            },
-            edges="15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
-        ),
-    )
-}
+def _chains(text: str) -> dict[int, int]:
+    """Joint -> neighbour nearer the centre, from chains of a table: "7-6-5" is 7 -> 6 and 6 -> 5."""
+    chains = [tuple(map(int, chain.split("-"))) for chain in text.split()]
+    return {joint: neighbour for chain in chains for joint, neighbour in pairwise(chain)}
+
+
+def _layout(name: str, table: Table) -> SkeletonLayout:
+    bones = _chains(table.bones)
+    edges = bones | _chains(table.edges)
+    parts = {part: _numbers(joints) for part, joints in table.parts.items()}
+    return SkeletonLayout(name, tuple(table.joints.split()), tuple(bones.items()), parts, tuple(edges.items()))
+
+
+LAYOUTS: dict[str, SkeletonLayout] = {name: _layout(name, table) for name, table in TABLES.items()}

@@ -41,6 +41,7 @@ WANTED: dict[Form, str] = {
     "3D": "(people, frames, joints, 3) without keypoint_score",
     "boxes": "(boxes, joints, 3) beside frame_inds",
 }
+PYSKLS_LAYOUTS = ("ntu25", "ucla20", "coco17")  # of the published pickles, where several layouts have so many joints
 LISTS = (list, tuple, set, frozenset)
 
 
@@ -53,7 +54,7 @@ def is_training(split: str) -> bool:
 class Recipe:
     """How annotations become sequences."""
 
-    layout: SkeletonLayout | None = None  # None: the one that has so many joints
+    layout: SkeletonLayout | None = None  # None: by the number of joints
     box_thr: float = 0.0  # boxes with a lower score (0 .. 1) are not used
     valid_ratio: float = 0.0  # training sequences with boxes in a smaller share (0 .. 1) of the frames are not used
     img_shape: tuple[int, int] | None = None  # (height, width) of annotations that have none
@@ -193,13 +194,15 @@ def _common(
     if layout is not None:
         return depth, layout
     number = joints.most_common(1)[0][0] if joints else LAYOUTS["coco17"].num_joints
-    for known in LAYOUTS.values():
-        if known.num_joints == number:
-            return depth, known
+    fitting = [known for known in LAYOUTS.values() if known.num_joints == number]
+    pyskls = [known for known in fitting if known.name in PYSKLS_LAYOUTS]
+    if len(pyskls or fitting) == 1:
+        return depth, (pyskls or fitting)[0]
     name = next(one["frame_dir"] for one, shape in zip(annotations, shapes, strict=True) if shape[-2:-1] == (number,))
-    there = ", ".join(f"{known.name}" for known in LAYOUTS.values())
+    names = ", ".join(known.name for known in (fitting or LAYOUTS.values()))
     raise DataError(
-        f"{where}: {name} has {number} joints, as none of {there}; describe them in a YAML file for --layout"
+        f"{where}: {name} has {number} joints, as {'have' if fitting else 'none of'} {names}; name theirs with "
+        "--layout, or describe them in a YAML file for it"
     )
 
 

@@ -59,7 +59,8 @@ def class_contributions(
     sums = torch.zeros(mixer.num_class, len(players))
     for batch in loader.in_order(batch_size):
         y = batch.y.repeat_interleave(batch.clips)
-        values = exact_contributions(network, batch.x, y, mixer.baseline, layout, players)
+        most = 32 * len(batch.x)  # those of five parts in one forward call; with more parts in several
+        values = exact_contributions(network, batch.x, y, mixer.baseline, layout, players, max_batch=most)
         values = values.view(len(batch.y), batch.clips, -1).mean(1).float().cpu()
         values[:, :size] = values[:, :size].clamp(min=0) * gain
         sums.index_add_(0, batch.y.cpu(), values)
@@ -72,11 +73,14 @@ def contribution_page(found: ClassContributions, class_names: Sequence[str], cla
     """A line for each class: its best pair by exact contribution and by the table, its guidance, its parts' values."""
     names = found.layout.part_names
     size = min(len(coalition) for coalition in found.coalitions)
-    lines = [f"{'class':<24} {'train':>5}  {'exact':<22} {'table':<22} guidance  Shapley values of {', '.join(names)}"]
+    pairs = [" + ".join(names[part] for part in coalition) for coalition in found.coalitions if len(coalition) == size]
+    wide = max(22, *map(len, pairs))
+    best = f"{'exact':<{wide}} {'table':<{wide}}"
+    lines = [f"{'class':<24} {'train':>5}  {best} guidance  Shapley values of {', '.join(names)}"]
     for label, (name, count) in enumerate(zip(class_names, class_counts, strict=True)):
         tops = [found.top(values, label, size) for values in (found.exact, found.table)]
-        best = [" + ".join(names[part] for part in coalition) for coalition in tops]
+        best = " ".join(f"{' + '.join(names[part] for part in coalition):<{wide}}" for coalition in tops)
         shares = " ".join(f"{value:6.2f}" for value in found.parts[label].tolist())
         guidance = found.guidance[label].item()
-        lines.append(f"{name[:24]:<24} {count:>5}  {best[0]:<22} {best[1]:<22} {guidance:>8.2f}  {shares}")
+        lines.append(f"{name[:24]:<24} {count:>5}  {best} {guidance:>8.2f}  {shares}")
     return "\n".join(lines)

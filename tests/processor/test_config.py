@@ -212,7 +212,8 @@ def test_layout_files(tmp_path, monkeypatch):
     assert load_config(config.config, {"layout": "ntu25", "model_args.layout": sticks}).layout == "ntu25"
     (tmp_path / "torn.yaml").write_text(STICKS.replace("[3, 2]", "[3, 3]"))
     for key in ("layout", "feeder_args.layout", "model_args.layout"):
-        with pytest.raises(ConfigError, match=rf"official.yaml: {key}: no skeleton layout 'ntu52'; there are ntu25, "):
+        nearest = r"no skeleton layout 'ntu52' \(did you mean 'ntu25'\?\); there are ntu25, "
+        with pytest.raises(ConfigError, match=f"official.yaml: {key}: {nearest}"):
             load_config(config.config, {key: "ntu52"})
         with pytest.raises(ConfigError, match=rf"official.yaml: {key}: torn.yaml: layout 'sticks': bones are not a"):
             load_config(config.config, {key: "torn.yaml"})

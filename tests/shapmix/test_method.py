@@ -25,7 +25,7 @@ def test_cited_sections_are_there(package):
     assert {(path, section) for path, section in cited if section not in SECTIONS} == set()
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", ["ntu25", "ucla20", "coco17"])
 def test_body_parts(name):
     (row,) = re.findall(rf"^\| `{name}` .*$", TEXT, re.MULTILINE)
     parts = dict(cell.strip().split(": ") for cell in row.strip("| ").split("|")[1:])

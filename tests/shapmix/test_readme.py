@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from shapmix import LAYOUTS, FocalLoss, LDAMLoss, Mixup, Remix, ShapMix, SkeletonLayout, TemporalCutMix
+from shapmix import FocalLoss, LDAMLoss, Mixup, Remix, ShapMix, SkeletonLayout, TemporalCutMix
 
 README = Path(__file__).parents[2] / "README.md"
 OWN = {
@@ -19,6 +19,7 @@ OWN = {
     "bones": [[1, 0], [2, 0], [3, 0]],
     "parts": {"left": [1], "right": [2], "trunk": [0, 3]},
 }
+NAMED = ("ntu25", "ucla20", "coco17")
 COUNTS = [9, 4, 2]
 
 
@@ -67,7 +68,7 @@ def test_snippet(tmp_path):
     assert moved.any(), "the loop estimates contributions"
 
 
-@pytest.mark.parametrize("layout", [*LAYOUTS, OWN, SkeletonLayout.get(OWN)], ids=[*LAYOUTS, "dict", "object"])
+@pytest.mark.parametrize("layout", [*NAMED, OWN, SkeletonLayout.get(OWN)], ids=[*NAMED, "dict", "object"])
 def test_layouts(layout, tmp_path):
     code = snippet()
     assert code.count('ShapMix("ntu25"') == 1

@@ -79,9 +79,30 @@ def test_layout_is_the_table(name):
     assert len(set(layout.joint_names)) == layout.num_joints
 
 
-def test_no_other_layouts():
-    assert set(LAYOUTS) == set(PARTS)
+def test_every_layout_is_called_by_its_name_and_joints():
     assert all(layout.name == name for name, layout in LAYOUTS.items())
+    joints = {name: layout.num_joints for name, layout in LAYOUTS.items()}
+    assert joints == {name: int(name.lstrip("abcdefghijklmnopqrstuvwxyz_")) for name in joints} | {"hdm05": 31}
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS.values() if layout.name != "hand21"], ids=str)
+def test_left_and_right_are_alike(layout):
+    """In joints, bones, edges and parts."""
+    other = layout.mirrored()
+    for pairs in (layout.bones, layout.edges):
+        assert {(other[joint], other[neighbour]) for joint, neighbour in pairs} == set(pairs)
+    for part, joints in layout.parts.items():
+        side, _, limb = part.partition("_")
+        sided = f"{({'left': 'right', 'right': 'left'})[side]}_{limb}" if limb else part
+        assert {other[joint] for joint in joints} == set(layout.parts[sided])
+
+
+def test_parts_hang_together():
+    """Each part but the legs of a trunk without middle is one piece of the tree."""
+    for layout in LAYOUTS.values():
+        nearer = layout.parents()
+        for joints in layout.parts.values():
+            assert sum(nearer[joint] not in joints or nearer[joint] == joint for joint in joints) == 1
 
 
 @pytest.mark.parametrize(
@@ -127,7 +148,9 @@ def test_coalitions_of_five_parts(name):
     assert complements == set(coalitions)
 
 
-@pytest.mark.parametrize(("parts", "sizes", "count"), [(2, {1}, 2), (3, {1, 2}, 6), (4, {2}, 6), (6, {3}, 20)])
+@pytest.mark.parametrize(
+    ("parts", "sizes", "count"), [(2, {1}, 2), (3, {1, 2}, 6), (4, {2}, 6), (6, {3}, 20), (7, {3, 4}, 70), (8, {4}, 70)]
+)
 def test_default_coalition_sizes(parts, sizes, count):
     coalitions = chain(parts).coalitions()
     assert {len(coalition) for coalition in coalitions} == sizes
@@ -159,7 +182,7 @@ def test_get():
     assert layout.name == "small"
     assert SkeletonLayout.get(layout) is layout
     assert SkeletonLayout.get("ntu25") is LAYOUTS["ntu25"]
-    with pytest.raises(ValueError, match=r"'ntu26'.*ntu25, ucla20, coco17"):
+    with pytest.raises(ValueError, match=r"'ntu26' \(did you mean 'ntu25'\?\); there are ntu25, ucla20, coco17"):
         SkeletonLayout.get("ntu26")
 
 

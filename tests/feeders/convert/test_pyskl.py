@@ -415,7 +415,10 @@ def test_classes_and_layout(tmp_path, capsys):
     assert prepare_pose.main(words) == 2
     assert "labels go up to 4, but there are 2 class names" in capsys.readouterr().err
     assert prepare_pose.main([*words[:3], "--layout", "openpose"]) == 2
-    assert "--layout: no skeleton layout 'openpose'; there are ntu25" in capsys.readouterr().err
+    assert (
+        "--layout: no skeleton layout 'openpose' (did you mean 'openpose18'?); there are ntu25"
+        in capsys.readouterr().err
+    )
     layout = "name: two\njoint_names: [a, b]\nbones: [[1, 0]]\nparts: {x: [0], y: [1]}\n"
     (tmp_path / "two.yaml").write_text(layout)
     for one in content["annotations"]:
@@ -424,3 +427,24 @@ def test_classes_and_layout(tmp_path, capsys):
     store = prepared(tmp_path, content, "--jobs", "1", "--layout", str(tmp_path / "two.yaml"), out="two")
     assert store.meta["layout"]["joint_names"] == ["a", "b"]
     assert store.frames.shape[1:] == (2, 2, 3)
+
+
+@pytest.mark.parametrize(("joints", "layout"), [(33, "mediapipe33"), (18, "openpose18"), (133, "coco133")])
+def test_layout_by_the_number_of_joints(tmp_path, joints, layout):
+    """Beside PYSKL's own three (25, 20, 17), the one layout that has so many."""
+    content = annotations(3)
+    for one in content["annotations"]:
+        one["keypoint"] = np.ones((1, 4, joints, 2), np.float32)
+        one["keypoint_score"] = np.ones((1, 4, joints), np.float32)
+    assert prepared(tmp_path, content, "--jobs", "1").meta["layout"] == layout
+
+
+def test_a_number_of_joints_that_no_layout_has(tmp_path, capsys):
+    content = annotations(3)
+    for one in content["annotations"]:
+        one["keypoint"], one["keypoint_score"] = one["keypoint"][:, :, :12], one["keypoint_score"][:, :, :12]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    assert prepare_pose.main([str(tmp_path / "a.pkl"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "video_000 has 12 joints, as none of ntu25, ucla20, coco17" in error
+    assert "--layout" in error
