@@ -1,8 +1,8 @@
 """Which axis of an array is which, found by its shape.
 
 Axes are named by letters, outermost first: T frames, M people, V joints, C coordinates, N something of size 1; F is V
-and C in one (x0, y0, z0, x1, ...), R is T and V in one (all joints of the first frame, then of the second, ...).
-C is 2 or 3 coordinates, perhaps with a score after them.
+and C in one (x0, y0, z0, x1, ..., perhaps one person after the other), R is T and V in one (all joints of the first
+frame, then of the second, ...). C is 2 or 3 coordinates, perhaps with a score after them.
 
 Shapes: L frames, M people, V joints, D = 2 or 3 coordinates.
 """
@@ -60,7 +60,7 @@ def orient(array: Any, hints: Hints) -> np.ndarray:
     if "V" not in found or "C" not in found:
         number = f"{found['F']} numbers a frame" if "F" in found else f"{found['R']} rows"
         raise Unusable(f"unknown joints: {number}, and nothing says how many joints that is; name a --layout")
-    axes = "".join({"F": "VC", "R": "TV"}.get(axis, axis) for axis in order)
+    axes = "".join({"F": "MVC", "R": "TV"}.get(axis, axis) for axis in order)
     array = array.reshape([found[axis] for axis in axes]).astype(np.float64)
     array = array.transpose([axes.index(axis) for axis in "NTMVC" if axis in axes])
     return array.reshape([found.get(axis, 1) for axis in WHOLE])
@@ -73,7 +73,7 @@ def sizes(shape: Sequence[int], order: str, hints: Hints, usual: bool = True) ->
         usual: numbers of joints and people that nobody said must be usual ones.
 
     Returns:
-        the letters of the order, and V, C and T where F or R says them.
+        the letters of the order, and M, V, C and T where F or R says them.
     """
     if len(order) != len(shape) or len(set(order)) < len(order) or not set(order) <= set("NMTVCFR"):
         return None
@@ -81,8 +81,9 @@ def sizes(shape: Sequence[int], order: str, hints: Hints, usual: bool = True) ->
     joints, dims = hints.num_joints, hints.dims
     if "F" in found and (joints or dims):
         coordinates = found["F"] // joints if joints else dims or 1
-        found |= {"V": found["F"] // coordinates if coordinates else 0, "C": coordinates}
-        if found["V"] * coordinates != found["F"]:
+        people = coordinates // dims if joints and dims and coordinates > dims + 1 else 1
+        found |= {"M": people, "C": coordinates // people, "V": joints or found["F"] // coordinates}
+        if people * found["V"] * found["C"] != found["F"]:
             return None
     if "R" in found and joints:
         found |= {"V": joints, "T": found["R"] // joints}
@@ -93,7 +94,7 @@ def sizes(shape: Sequence[int], order: str, hints: Hints, usual: bool = True) ->
     right &= not joints or found.get("V", joints) == joints
     if usual:
         right &= found.get("M", 1) <= PEOPLE.get(order, MANY) and (joints is not None or found.get("V", 5) in JOINTS)
-        right &= found.get("F", 10) >= 10
+        right &= found.get("F", 10) >= 10 and (order != "FT" or found["T"] > 4)
     return found if right else None
 
 

@@ -43,6 +43,13 @@ def test_one_frame_is_a_vector():
     np.testing.assert_array_equal(orient(WHOLE[0, 0], Hints(num_joints=V))[0, 0], WHOLE[0, 0])
 
 
+def test_people_one_after_the_other():
+    flat = WHOLE.reshape(T, M * V * C)
+    np.testing.assert_array_equal(orient(flat, Hints(num_joints=V, dims=C)), WHOLE)
+    with pytest.raises(Unusable, match=r"^other axes"):
+        orient(flat[:, 1:], Hints(num_joints=V, dims=C))
+
+
 def test_an_ambiguous_shape_lists_its_readings():
     with pytest.raises(Unusable, match=r"^ambiguous axes: .*TCV \(41 frames, 20 joints.*VCT \(20 frames.*--axes TCV"):
         orient(np.ones((41, 3, 20)), Hints())
