@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import bvh, matlab, plain_text
+from . import bvh, json_poses, matlab, plain_text
 from .recording import Form
 
-FORMS: tuple[Form, ...] = (*bvh.FORMS, *matlab.FORMS, *plain_text.FORMS)
+FORMS: tuple[Form, ...] = (*bvh.FORMS, *json_poses.FORMS, *matlab.FORMS, *plain_text.FORMS)
