@@ -37,14 +37,17 @@ class _Track:
 def join_people(frames: Sequence[Sequence[Person]], dims: int) -> np.ndarray:
     """(L, M, V, C): the same person in the same place in all frames, NaN where absent.
 
-    Where the file says who is who, that holds. Else the pair of a person and a track that are nearest to each other
-    (mean distance of the joints that both have) is joined first, then the next pair; who is farther than ``REACH`` body
-    sizes from every track begins a new one. Of more than 10 tracks, those with the most frames stay.
+    Where the file says who is who, that holds. Where no frame has more than one person, it is always the same one. Else
+    the pair of a person and a track that are nearest to each other (mean distance of the joints that both have) is
+    joined first, then the next pair; who is farther than ``REACH`` body sizes from every track begins a new one. Of
+    more than 10 tracks, those with the most frames stay.
 
     Args:
         frames: the people of each frame; all have the same V and C.
         dims: how many of the C numbers are coordinates.
     """
+    if all(len(people) < 2 for people in frames):
+        frames = [[Person(person.joints, person.track or "") for person in people] for people in frames]
     tracks: list[_Track] = []
     named: dict[str, _Track] = {}
     alive: list[_Track] = []

@@ -284,6 +284,11 @@ def test_people_are_joined_by_distance(tmp_path):
     np.testing.assert_array_equal(recording.frames[8:, 1], other[8:])
 
 
+def test_one_person_may_jump(tmp_path):
+    recording = take(tmp_path, (POSE[:, None] + np.arange(T)[:, None, None, None] * 1e4).tolist())
+    assert recording.frames.shape == (T, 1, V, 2)
+
+
 def test_names_of_people_win(tmp_path):
     frames = [
         {"people": [{"track_id": 7 - n % 2, "keypoints": POSE[0].tolist()}, {"track_id": 9, "keypoints": [[0, 0]] * V}]}
