@@ -114,6 +114,15 @@ def ntu_lt() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def own_sets() -> Path:
+    """Archives of small public sets: SHAPMIX_OWN, else shared/data/own beside the checkout."""
+    folder = Path(os.environ.get("SHAPMIX_OWN") or ROOT.parent / "shared" / "data" / "own")
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; set SHAPMIX_OWN to the folder that has utd_mhad.tar.xz")
+    return folder
+
+
 def ntu_names(
     setups: Iterable[int] = (1,),
     cameras: Iterable[int] = (1, 2, 3),

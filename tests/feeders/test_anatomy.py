@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import astuple
@@ -180,12 +179,8 @@ def test_absent_people_and_joints_that_are_not_seen():
         assert findings(nobody, ntu) == {}
 
 
-def members(archive: str, wanted: Callable[[str], bool], number: int = 12) -> list[bytes]:
-    """Some files of an archive of real data: in SHAPMIX_OWN, else shared/data/own beside the checkout."""
-    folder = Path(os.environ.get("SHAPMIX_OWN") or Path(__file__).parents[3] / "shared" / "data" / "own")
-    path = folder / f"{archive}.tar.xz"
-    if not path.is_file():
-        pytest.skip(f"no {path}; set SHAPMIX_OWN to the folder that has it")
+def members(path: Path, wanted: Callable[[str], bool], number: int = 12) -> list[bytes]:
+    """Some files of an archive of real data."""
     with tarfile.open(path) as packed:  # read from the front: the first ones
         files = (packed.extractfile(one) for one in packed if one.isfile() and wanted(one.name))
         return [file.read() for file in islice(files, number) if file is not None]
@@ -203,13 +198,13 @@ def judged(samples: list[np.ndarray], right: str) -> None:
             assert f"; {right} fits" in findings(samples, other)["order"]
 
 
-def test_utd_mhad():
-    files = members("utd_mhad", lambda name: name.endswith("_skeleton.mat"))
+def test_utd_mhad(own_sets):
+    files = members(own_sets / "utd_mhad.tar.xz", lambda name: name.endswith("_skeleton.mat"))
     judged([loadmat(BytesIO(file))["d_skel"].transpose(2, 0, 1)[:, None] for file in files], "utd20")
 
 
-def test_msr_action3d():
-    files = members("msr_action3d", lambda name: name.endswith("_skeleton3D.txt"))
+def test_msr_action3d(own_sets):
+    files = members(own_sets / "msr_action3d.tar.xz", lambda name: name.endswith("_skeleton3D.txt"))
     judged([np.loadtxt(BytesIO(file))[:, :3].reshape(-1, 1, 20, 3) for file in files], "msr20")
 
 
@@ -218,8 +213,8 @@ def test_nw_ucla(ucla):
     judged([np.array(json.loads(file.read_text())["skeletons"])[:, None] for file in files], "ucla20")
 
 
-def test_penn_action():
-    files = members("penn_action", lambda name: name.endswith(".mat"))
+def test_penn_action(own_sets):
+    files = members(own_sets / "penn_action.tar.xz", lambda name: name.endswith(".mat"))
     poses = [loadmat(BytesIO(file)) for file in files]
     samples = [np.stack([one["x"], one["y"], one["visibility"]], axis=-1)[:, None] for one in poses]
     assert findings(samples, LAYOUTS["penn13"], 2) == {}
