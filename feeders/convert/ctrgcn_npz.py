@@ -43,13 +43,13 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
     packed = SkeletonStore.find(*where)
     if packed is not None:
         return packed
-    labels = {key: _labels(path, key) for key in ("y_train", "y_test")}
+    labels = {key: read_labels(path, key) for key in ("y_train", "y_test")}
     num_class = max((num_class for _, num_class in labels.values()))
 
     def read() -> Iterator[Sample]:
         for split in ("train", "test"):
             wanted = labels[f"y_{split}"][0]
-            rows = (row for block in _blocks(path, f"x_{split}") for row in block)
+            rows = (row for block in blocks(path, f"x_{split}") for row in block)
             bar = tqdm(rows, f"packing {path.name} {split}", len(wanted), unit="sequence", disable=None)
             for number, row in enumerate(bar):
                 there = np.flatnonzero(row.any(axis=1))
@@ -58,7 +58,7 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
                 yield Sample(f"{split}_{number}", int(wanted[number]), frames, columns={"test": int(split == "test")})
 
     for split in ("train", "test"):
-        shape, labelled = _header(path, f"x_{split}")[0], len(labels[f"y_{split}"][0])
+        shape, labelled = array_header(path, f"x_{split}")[0], len(labels[f"y_{split}"][0])
         if len(shape) != 3 or shape[2] % ACTOR or not shape[2]:
             raise DataError(f"{path}: x_{split} has shape {shape}, wanted (N, T, {2 * ACTOR}) for 2 actors")
         if shape[0] != labelled:
@@ -102,9 +102,9 @@ def _write(
             file.write(np.ascontiguousarray(row, dtype=dtype).tobytes())
 
 
-def _labels(path: Path, key: str) -> tuple[np.ndarray, int]:
+def read_labels(path: Path, key: str) -> tuple[np.ndarray, int]:
     """Classes (N,) and K of a one-hot array (N, K), or of whole numbers (N,)."""
-    values = np.concatenate([np.zeros((0, *_header(path, key)[0][1:])), *_blocks(path, key)])
+    values = np.concatenate([np.zeros((0, *array_header(path, key)[0][1:])), *blocks(path, key)])
     if values.ndim == 1 and ((values == np.floor(values)) & (values >= 0)).all():
         if (values >= MAX_CLASSES).any():
             row = int(np.argmax(values))
@@ -117,7 +117,7 @@ def _labels(path: Path, key: str) -> tuple[np.ndarray, int]:
     return values.argmax(axis=1), values.shape[1]
 
 
-def _blocks(path: Path, key: str) -> Iterator[np.ndarray]:
+def blocks(path: Path, key: str) -> Iterator[np.ndarray]:
     """Rows of an array, ``BLOCK`` at a time."""
     with _opened(path, key) as (file, shape, dtype):
         row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
@@ -129,7 +129,7 @@ def _blocks(path: Path, key: str) -> Iterator[np.ndarray]:
             yield np.frombuffer(content, dtype=dtype).reshape(number, *shape[1:])
 
 
-def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
+def array_header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array."""
     with _opened(path, key) as (_, shape, dtype):
         return shape, dtype

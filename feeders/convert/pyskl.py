@@ -245,7 +245,7 @@ def read_pose(pose: Pose) -> Sample:
     try:
         frames = _frames(pose)
         if not pose.depth:
-            columns["height"], columns["width"] = _img_shape(annotation, pose.recipe)
+            columns["height"], columns["width"] = image_size(annotation, pose.recipe)
     except DataError as error:
         return Sample(name, label, problem=str(error), columns=columns)
     except (IndexError, OSError, TypeError, ValueError, pickle.UnpicklingError) as error:
@@ -253,7 +253,8 @@ def read_pose(pose: Pose) -> Sample:
     return Sample(name, label, frames, columns=columns)
 
 
-def _img_shape(annotation: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
+def image_size(annotation: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
+    """(height, width) of an annotation's image; Unusable where neither it nor the recipe says it."""
     shape = annotation.get("img_shape")
     shape = recipe.img_shape if shape is None else shape
     if shape is None:
@@ -266,6 +267,19 @@ def _img_shape(annotation: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]
 
 def _frames(pose: Pose) -> np.ndarray:
     """(L, M, V, C) of an annotation in any form."""
+    form, keypoints = keypoints_of(pose)
+    if form == "boxes":
+        training = any(is_training(split) for split, inside in pose.splits.items() if inside)
+        return _from_boxes(pose.annotation, pose.recipe, keypoints, training)
+    return prepare_skeleton(keypoints, MAX_PEOPLE) if form == "3D" else _from_people(pose.annotation, keypoints)
+
+
+def keypoints_of(pose: Pose) -> tuple[Form, np.ndarray]:
+    """The form of an annotation, and its keypoints as they are, in half or single precision.
+
+    Raises:
+        Unusable: no keypoints, or another shape or number of joints than the set has.
+    """
     annotation, layout = pose.annotation, pose.layout
     values = _keypoint(annotation, pose.recipe.folder)
     shape = _shape(values)
@@ -278,14 +292,11 @@ def _frames(pose: Pose) -> np.ndarray:
         raise Unusable(
             f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; name theirs with --layout"
         )
-    keypoints = _numbers("keypoint", values)
+    keypoints = numbers_of("keypoint", values)
     keypoints = keypoints.astype(np.float16 if keypoints.dtype == np.float16 else np.float32, copy=False)
-    if form == "boxes":
-        training = any(is_training(split) for split, inside in pose.splits.items() if inside)
-        return _from_boxes(annotation, pose.recipe, keypoints, training)
-    if 0 in shape[:2]:
+    if form != "boxes" and 0 in shape[:2]:
         raise Unusable(f"{'no frames' if shape[1] == 0 else 'no people'}: keypoint is {shape}")
-    return prepare_skeleton(keypoints, MAX_PEOPLE) if form == "3D" else _from_people(annotation, keypoints)
+    return form, keypoints
 
 
 def _keypoint(annotation: Mapping[str, Any], folder: str) -> Any:
@@ -304,7 +315,7 @@ def _from_people(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.nda
     """The two people with the largest scores of ``keypoint`` (M, T, V, 2) and ``keypoint_score`` (M, T, V)."""
     if "keypoint_score" not in annotation:
         raise Unusable("no scores: the annotation has no keypoint_score")
-    scores = _numbers("keypoint_score", annotation["keypoint_score"])
+    scores = numbers_of("keypoint_score", annotation["keypoint_score"])
     if scores.shape != keypoints.shape[:-1]:
         raise Unusable(f"bad shape: keypoint_score is {scores.shape}, keypoint {keypoints.shape}")
     frames = keypoints.shape[1]
@@ -317,8 +328,8 @@ def _from_people(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.nda
 
 def _from_boxes(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.ndarray, training: bool) -> np.ndarray:
     """Two boxes of each frame: those with the largest scores, or as published; frames without boxes are removed."""
-    place = _numbers("frame_inds", annotation["frame_inds"]).astype(np.int64)
-    scores = _numbers("box_score", annotation.get("box_score", np.ones(len(place))))
+    place = numbers_of("frame_inds", annotation["frame_inds"]).astype(np.int64)
+    scores = numbers_of("box_score", annotation.get("box_score", np.ones(len(place))))
     if not len(keypoints) == len(place) == len(scores):
         raise Unusable(
             f"bad shape: {len(keypoints)} boxes in keypoint, {len(place)} in frame_inds, {len(scores)} in box_score"
@@ -328,7 +339,7 @@ def _from_boxes(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.nda
     used = scores >= threshold
     if "anno_inds" in annotation:
         named = np.zeros(len(place), bool)
-        named[_numbers("anno_inds", annotation["anno_inds"])] = True
+        named[numbers_of("anno_inds", annotation["anno_inds"])] = True
         used &= named
     if not used.any():
         raise Unusable(f"no people: none of {len(place)} boxes has a score of {threshold:g}")
@@ -346,7 +357,8 @@ def _from_boxes(annotation: Mapping[str, Any], recipe: Recipe, keypoints: np.nda
     return frames
 
 
-def _numbers(key: str, values: Any) -> np.ndarray:
+def numbers_of(key: str, values: Any) -> np.ndarray:
+    """The values of a key as an array; Unusable where they are no numbers."""
     if isinstance(values, (list, tuple)):
         np.asarray(values, np.float64)  # an error at the first text; without a type numpy makes room for the longest
     array = np.asarray(values)
