@@ -24,12 +24,16 @@ CACHED = 16  # samples whose frames a processor's cache holds while they are rea
 
 @dataclass(frozen=True)
 class CropDraws(Draws):
-    """Uniform numbers of a batch: crop (N, 2), share and place; rotation (N, 3); shift (N,) and move (N, 8) of NTU."""
+    """Uniform numbers of a batch: crop (N, 2), share and place; rotation (N, 3); the others are options' of a feeder.
+
+    NTU's are shift (N,) and move (N, 8), that of prepared stores flip (N,).
+    """
 
     crop: Tensor
     rotation: Tensor
     shift: Tensor
     move: Tensor
+    flip: Tensor
 
 
 class CropFeeder(StoreFeeder[CropDraws]):
@@ -72,8 +76,8 @@ class CropFeeder(StoreFeeder[CropDraws]):
 
     def draw(self, size: int, rng: torch.Generator) -> CropDraws:
         """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
-        first, second = (torch.rand(size, columns, generator=rng) for columns in (5, 9))
-        return CropDraws(crop=first[:, :2], rotation=first[:, 2:], shift=second[:, 0], move=second[:, 1:])
+        first, second, flip = (torch.rand(size, columns, generator=rng) for columns in (5, 9, 1))
+        return CropDraws(first[:, :2], first[:, 2:], shift=second[:, 0], move=second[:, 1:], flip=flip[:, 0])
 
     def view(
         self, members: np.ndarray, device: torch.device, draws: CropDraws | None, stage: Stage = "input"
@@ -101,15 +105,30 @@ class CropFeeder(StoreFeeder[CropDraws]):
         frames, far_weight = np.concatenate([left, right], axis=1), to_device(weight, device)[:, None, :, None, None]
         memory = len(members), self.in_channels, self.window_size, self.num_person, self.num_joints
         x = torch.empty(memory, device=device).transpose(3, 4)
-        matrices = self.rotation(draws, device) if turned else None
+        matrices = self.matrices(members, draws if turned else None, device)
         at_once = CACHED if device.type == "cpu" else len(members)
         for some in (slice(first, first + at_once) for first in range(0, len(members), at_once)):
             near, far = self.read(members[some], frames[some], device).chunk(2, dim=2)
             between = x[some] if matrices is None else torch.empty_like(x[some])
-            torch.lerp(near, far, far_weight[some], out=between)
+            self.interpolate(members[some], frames[some], near, far, far_weight[some], out=between)
             if matrices is not None:
                 rotate(between, matrices[some], out=x[some])
         return x
+
+    def matrices(self, members: np.ndarray, draws: CropDraws | None, device: torch.device) -> Tensor | None:
+        """What the interpolated coordinates of sequences are multiplied by (N, 3, 3); None for nothing."""
+        return self.rotation(draws, device)
+
+    def interpolate(
+        self, members: np.ndarray, frames: np.ndarray, near: Tensor, far: Tensor, weight: Tensor, out: Tensor
+    ) -> None:
+        """Writes what lies between stored frames (N, C, T, V, M) to ``out``.
+
+        Args:
+            frames: (N, 2T), which frames of the sequences these are: the near ones, then the far ones.
+            weight: (N, 1, T, 1, 1), of the far ones.
+        """
+        torch.lerp(near, far, weight, out=out)
 
     def neighbours(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The stored frames on both sides of each shown one, and the right one's weight, each (N, T)."""

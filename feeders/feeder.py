@@ -138,7 +138,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
 
     def take_stream(self, x: Tensor) -> Tensor:
         """From stage ``joints`` to ``input``."""
-        return to_stream(x, self.layout, self.stream)
+        return to_stream(x, self.layout, self.stream, self.coordinates)
 
     def finish(self, x: Tensor, draws: AnyDraws | None, stage: Stage) -> Tensor:
         """From a stage to the network's input: x (N, C, T, V, M), one row of ``draws`` for each sample."""

@@ -23,11 +23,10 @@ from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_po
 from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
 from .files import kind_of
 from .lists import listed_rows
+from .placement import MIN_SCORE
 from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
-
-MIN_SCORE = 0.01  # joints with a score of at most this are set to 0
 
 
 @dataclass(frozen=True)
@@ -121,15 +120,6 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         moving = to_device(frames < last, device)
         x = pose_stream(now, following, self.layout, self.stream, self.coordinates)
         return x * moving[:, None, :, None, None]
-
-    def take_stream(self, x: Tensor) -> Tensor:
-        """See StoreFeeder. A motion is that of the chosen frames here, since those between them are gone."""
-        if not self.stream.endswith("motion"):
-            return pose_stream(x, None, self.layout, self.stream, self.coordinates)
-        following = torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
-        moved = pose_stream(x, following, self.layout, self.stream, self.coordinates)
-        moved[:, :, -1] = 0
-        return moved
 
     def poses(
         self,

@@ -22,7 +22,7 @@ from shapmix.skeleton import SkeletonLayout
 
 from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
 from .files import is_from_macos, kind_of, parse_json
-from .longtail import exponential_counts, held_out_subjects, long_tailed_subset
+from .longtail import cut_long_tail, held_out_subjects
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import rotate, rotation_matrices, scale_to_unit, to_device
 
@@ -88,7 +88,7 @@ class Feeder(StoreFeeder[ViewDraws]):
             held = held_out_subjects(numbers[members, 1], val_subjects, val_fraction)
             members = members[held == (split == "val")]
         if long_tail is not None and split == "train":
-            members = np.sort(members[_cut(store.labels[members], long_tail)])
+            members = members[cut_long_tail(store.labels[members], len(CLASSES), {"n_max": 100, **long_tail})]
         super().__init__(
             store, members, LAYOUT, list(CLASSES.values()), split, split == "train", stream, window_size, repeat,
             on_bad_sample=on_bad_sample, bad_value_limit=bad_value_limit,
@@ -179,11 +179,3 @@ def _parsed(file: Path) -> Any:
         return parse_json(file.read_bytes())
     except ValueError as error:
         raise DataError(f"is not JSON: {error}") from error
-
-
-def _cut(labels: np.ndarray, long_tail: Mapping[str, Any]) -> np.ndarray:
-    unknown = set(long_tail) - {"n_max", "imbalance", "seed"}
-    if unknown:
-        raise DataError(f"long_tail: unknown keys {sorted(unknown)}; there are n_max, imbalance, seed")
-    counts = exponential_counts(int(long_tail.get("n_max", 100)), float(long_tail.get("imbalance", 10)), len(CLASSES))
-    return long_tailed_subset(labels, counts, int(long_tail.get("seed", 0)))

@@ -8,7 +8,8 @@ Shapes: n sequences, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,25 @@ def long_tailed_subset(
         rng.shuffle(members)
         kept.append(members[:count])
     return np.concatenate(kept)
+
+
+def cut_long_tail(labels: np.ndarray, num_class: int, long_tail: Mapping[str, Any]) -> np.ndarray:
+    """Rows of a long-tailed subset, rising, as a config describes it: ``{n_max: 100, imbalance: 10, seed: 0}``.
+
+    By default ``imbalance`` is 10, and ``n_max`` the largest that the labels (n,) allow.
+
+    Raises:
+        DataError: unknown keys, and as :func:`long_tailed_subset`.
+    """
+    unknown = sorted(set(long_tail) - {"n_max", "imbalance", "seed"})
+    if unknown:
+        raise DataError(f"long_tail: unknown keys {unknown}; there are n_max, imbalance, seed")
+    imbalance = float(long_tail.get("imbalance", 10))
+    n_max = long_tail.get("n_max")
+    if n_max is None:
+        n_max = largest_n_max(labels, None, exponential_counts, imbalance, num_class)
+    counts = exponential_counts(int(n_max), imbalance, num_class)
+    return np.sort(long_tailed_subset(labels, counts, int(long_tail.get("seed", 0))))
 
 
 def held_out_subjects(subjects: np.ndarray, chosen: Sequence[int], fraction: float, seed: int = 0) -> np.ndarray:

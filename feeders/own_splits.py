@@ -5,11 +5,13 @@ A list ``splits/NAME.txt`` has one id a line, as ``tools.split`` writes it. It w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .lists import read_list
+from .longtail import held_out_subjects
 from .store import DataError, SkeletonStore
 
 FOLDER = "splits"
@@ -48,6 +50,43 @@ def split_rows(store: SkeletonStore, split: str) -> np.ndarray:
             f"out of the list. {_advice(store)} --overwrite"
         )
     return np.sort(np.array([rows[name] for name in names], dtype=np.int64))
+
+
+def known_groups(store: SkeletonStore, rows: np.ndarray, kind: str = "subject") -> tuple[np.ndarray, list[str]]:
+    """The subject or view of each of the ``rows`` (n,), as places in the list of their names.
+
+    Raises:
+        DataError: not known of all of them.
+    """
+    column = store.columns.get(kind, np.full(len(store), -1))[rows]
+    unknown = [store.ids[row] for row in rows[column < 0]]
+    if unknown:
+        raise DataError(
+            f"{store.path}: the {kind} of {len(unknown)} sequences is not known, such as {', '.join(unknown[:3])}. "
+            f"Convert them again with a column {kind} in labels.csv, or with a pattern of the names that says it"
+        )
+    names = store.meta.get(f"{kind}s") or list(map(str, range(int(column.max(initial=-1)) + 1)))
+    return column, [str(name) for name in names]
+
+
+def numbers_of(chosen: Sequence[object], column: np.ndarray, names: Sequence[str], what: str) -> list[int]:
+    """Places of ``chosen`` names; DataError, which calls them ``what``, for those that are not in the column."""
+    there = [names[number] for number in np.unique(column)]
+    unknown = [str(name) for name in chosen if str(name) not in there]
+    if unknown:
+        raise DataError(f"{what}: no {', '.join(unknown)} among {', '.join(there)}")
+    return [names.index(str(name)) for name in chosen]
+
+
+def held_out(store: SkeletonStore, rows: np.ndarray, subjects: Sequence[object], fraction: float) -> np.ndarray:
+    """(n,) bool: which of the ``rows`` are of held-out subjects: those of these names, or a fraction (0 .. 1) of them.
+
+    Raises:
+        DataError: as :func:`known_groups` and :func:`feeders.longtail.held_out_subjects`.
+    """
+    column, names = known_groups(store, rows)
+    chosen = numbers_of(subjects, column, names, f"val_subjects of {store.path}")
+    return held_out_subjects(column, chosen, fraction)
 
 
 def _advice(store: SkeletonStore) -> str:

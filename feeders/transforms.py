@@ -114,10 +114,10 @@ def move(x: Tensor, draws: Tensor) -> Tensor:
     return moved
 
 
-def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout) -> Tensor:
-    """Exchanges left and right, joints and image, of the samples ``which`` (N,) bool of x (N, C, T, V, M)."""
+def mirror(x: Tensor, which: Tensor, layout: SkeletonLayout, axis: int = 0) -> Tensor:
+    """Exchanges left and right of the samples ``which`` (N,) bool of x (N, C, T, V, M): joints, and an axis."""
     mirrored = x[:, :, :, _index(tuple(layout.mirrored()), x.device)]
-    mirrored[:, 0] = -mirrored[:, 0]
+    mirrored[:, axis] = -mirrored[:, axis]
     return torch.where(which[:, None, None, None, None], mirrored, x)
 
 
@@ -153,19 +153,23 @@ def pose_stream(
 
 def _differences(x: Tensor, other: Tensor, coordinates: int) -> Tensor:
     """The coordinates of ``other`` minus those of x, and the mean of their scores."""
+    if coordinates == x.shape[1]:
+        return other - x
     return torch.cat(
         [other[:, :coordinates] - x[:, :coordinates], (other[:, coordinates:] + x[:, coordinates:]) / 2], 1
     )
 
 
-def to_stream(x: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
-    """Joints to one of the four streams, same shape. A motion is the difference to the next frame; the last is 0."""
-    if stream.startswith("bone"):
-        x = x - x[:, :, :, _index(tuple(layout.parents()), x.device)]
+def to_stream(x: Tensor, layout: SkeletonLayout, stream: str, coordinates: int | None = None) -> Tensor:
+    """Joints to one of the four streams, same shape. A motion is the difference to the next frame; the last is 0.
+
+    ``coordinates``: see :func:`pose_stream`; by default all channels are.
+    """
+    coordinates = x.shape[1] if coordinates is None else coordinates
     if not stream.endswith("motion"):
-        return x
+        return pose_stream(x, None, layout, stream, coordinates)
     moved = torch.zeros_like(x)
-    moved[:, :, :-1] = x[:, :, 1:] - x[:, :, :-1]
+    moved[:, :, :-1] = pose_stream(x[:, :, :-1], x[:, :, 1:], layout, stream, coordinates)
     return moved
 
 

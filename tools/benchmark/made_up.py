@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from feeders.crop import CropDraws
-from feeders.feeder_pose import MIN_SCORE, PoseDraws
+from feeders.feeder_pose import PoseDraws
 from feeders.files import replacing
+from feeders.placement import MIN_SCORE
 from feeders.store import Sample, SkeletonStore
 from feeders.transforms import rotate, rotation_matrices
 from feeders.uniform_sampling import published_clips, training_clips
