@@ -103,26 +103,29 @@ class CropFeeder(StoreFeeder[CropDraws]):
         """Joints (N, C, T, V, M) before the stream is taken, turned or not. In memory they lie as (N, C, T, M, V)."""
         left, right, weight = self.neighbours(self.store.lengths[members], draws)
         frames, far_weight = np.concatenate([left, right], axis=1), to_device(weight, device)[:, None, :, None, None]
-        memory = len(members), self.in_channels, self.window_size, self.num_person, self.num_joints
-        x = torch.empty(memory, device=device).transpose(3, 4)
+        x = self._empty(len(members), self.in_channels, device)
         matrices = self.matrices(members, draws if turned else None, device)
         at_once = CACHED if device.type == "cpu" else len(members)
         for some in (slice(first, first + at_once) for first in range(0, len(members), at_once)):
             near, far = self.read(members[some], frames[some], device).chunk(2, dim=2)
-            between = x[some] if matrices is None else torch.empty_like(x[some])
+            between = x[some] if matrices is None else self._empty(len(near), matrices.shape[2], device)
             self.interpolate(members[some], frames[some], near, far, far_weight[some], out=between)
             if matrices is not None:
                 rotate(between, matrices[some], out=x[some])
         return x
 
+    def _empty(self, samples: int, channels: int, device: torch.device) -> Tensor:
+        shape = samples, channels, self.window_size, self.num_person, self.num_joints
+        return torch.empty(shape, device=device).transpose(3, 4)
+
     def matrices(self, members: np.ndarray, draws: CropDraws | None, device: torch.device) -> Tensor | None:
-        """What the interpolated coordinates of sequences are multiplied by (N, 3, 3); None for nothing."""
+        """What the interpolated channels of sequences are multiplied by (N, C, K); None for nothing, K = C."""
         return self.rotation(draws, device)
 
     def interpolate(
         self, members: np.ndarray, frames: np.ndarray, near: Tensor, far: Tensor, weight: Tensor, out: Tensor
     ) -> None:
-        """Writes what lies between stored frames (N, C, T, V, M) to ``out``.
+        """Writes what lies between stored frames (N, C, T, V, M) to ``out`` (N, K, T, V, M), K as for :meth:`matrices`.
 
         Args:
             frames: (N, 2T), which frames of the sequences these are: the near ones, then the far ones.

@@ -128,12 +128,9 @@ class Feeder(CropFeeder):
             return None
         return rotation_matrices((to_device(draws.rotation, device) * 2 - 1) * to_device(self.angles, device))
 
-    def matrices(self, members: np.ndarray, draws: CropDraws | None, device: torch.device) -> Tensor | None:
-        """See CropFeeder: those of the placement, then the rotation."""
-        turn = self.rotation(draws, device)
-        if not self.placement.moves:
-            return turn
-        placed = to_device(self.placement.matrices(members), device)
+    def matrices(self, members: np.ndarray, draws: CropDraws | None, device: torch.device) -> Tensor:
+        """(N, 3, 4), see CropFeeder: the placement, then the rotation."""
+        placed, turn = to_device(self.placement.matrices(members), device), self.rotation(draws, device)
         return placed if turn is None else turn @ placed
 
     def joint_view(
@@ -153,22 +150,26 @@ class Feeder(CropFeeder):
     def interpolate(
         self, members: np.ndarray, frames: np.ndarray, near: Tensor, far: Tensor, weight: Tensor, out: Tensor
     ) -> None:
-        """See CropFeeder. Where somebody (in 2D: a joint) is in one of two frames, that frame or nothing is shown."""
+        """See CropFeeder. The fourth channel says who is there (1 or 0): the placement moves only them.
+
+        Where somebody (in 2D: a joint) is in one of two frames only, the nearer one is shown and nothing between them.
+        """
         near, far = near.float(), far.float()
-        centre = to_device(self.placement.centres(members), out.device)[:, :, None, None, None]
         if isinstance(self.placement, InImage):
             mixed = (near[:, 2:] > MIN_SCORE) != (far[:, 2:] > MIN_SCORE)
-            torch.lerp(near, far, torch.where(mixed, weight.round(), weight), out=out)
-            out[:, :2].sub_(centre[:, :2]).mul_(out[:, 2:] > MIN_SCORE)
+            torch.lerp(near, far, torch.where(mixed, weight.round(), weight), out=out[:, :3])
+            out[:, 3:] = out[:, 2:3] > MIN_SCORE
+            out[:, :2].mul_(out[:, 3:])
             return
-        before, after = np.split(self.placement.present(members, frames), 2, axis=1)  # (N, T, M) each
+        there = self.placement.present(members, frames)
+        before, after = (there, there) if there.shape[1] == 1 else np.split(there, 2, axis=1)
         shown = _over_joints(before, out.device)
         if (before != after).any():
             mixed = _over_joints(before != after, out.device)
             weight = torch.where(mixed, weight.round(), weight)
             shown = shown ^ (mixed & (weight == 1))
-        torch.lerp(near, far, weight, out=out)
-        out.sub_(centre if before.all() and after.all() else centre * shown)
+        torch.lerp(near, far, weight, out=out[:, :3])
+        out[:, 3:] = shown
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
         """See StoreFeeder; in their place, as all views."""
@@ -176,11 +177,10 @@ class Feeder(CropFeeder):
         inside = place < self.store.lengths[members][:, None]
         frames = np.where(inside, place, 0)
         stored = self.read(members, frames, torch.device("cpu"))
-        x = torch.empty_like(stored, dtype=torch.float32)
+        x = torch.empty(len(stored), 4, *stored.shape[2:])
         nearest = torch.zeros(len(members), 1, self.window_size, 1, 1)
         self.interpolate(members, np.concatenate([frames, frames], axis=1), stored, stored, nearest, out=x)
-        matrices = self.matrices(members, None, x.device)
-        x = x if matrices is None else rotate(x, matrices)
+        x = rotate(x, self.matrices(members, None, x.device))
         return x * torch.from_numpy(inside)[:, None, :, None, None]
 
 
@@ -235,5 +235,5 @@ def _check(scale: object, up: object, rotate_about: object, random_rot: float, f
 
 
 def _over_joints(people: np.ndarray, device: torch.device) -> Tensor:
-    """(N, T, M) as (N, 1, T, 1, M) on the device."""
+    """(N, T or 1, M) as (N, 1, T or 1, 1, M) on the device."""
     return to_device(people, device)[:, None, :, None, :]

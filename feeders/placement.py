@@ -1,7 +1,7 @@
 """Where the sequences of a store stand in space or in their images, to bring them all to one place.
 
-A :class:`Placement` knows of each sequence a centre (3,) and a matrix (3, 3): coordinates x are shown as
-matrix (x - centre). Both are found when the sequence is read first.
+A :class:`Placement` has a matrix (3, 4) for each sequence. Multiplied with (x, y, z, 1) it centres, turns and scales a
+joint; (0, 0, 0, 0) stays nothing. The matrix is found when the sequence is read first.
 
 Shapes: n sequences of a store, N of a batch, F frames of all sequences, L of one, M people, V joints.
 """
@@ -25,34 +25,24 @@ Scale = Literal["torso", "bones"]
 
 
 class Placement(ABC):
-    """Centres and matrices of the sequences of a store.
+    """Matrices of the sequences of a store, whose frames are (F, M, V, 3)."""
 
-    Args:
-        store: frames (F, M, V, 3).
-        moves: whether the matrices are others than the identity.
-    """
-
-    def __init__(self, store: SkeletonStore, moves: bool) -> None:
+    def __init__(self, store: SkeletonStore) -> None:
         self.store = store
-        self.moves = moves
-        self._centres = np.zeros((len(store), 3), np.float32)
-        self._matrices = np.zeros((len(store), 3, 3), np.float32)
+        self._matrices = np.zeros((len(store), 3, 4), np.float32)
         self._known = np.zeros(len(store), bool)
 
-    def centres(self, members: np.ndarray) -> np.ndarray:
-        """(N, 3) float32."""
-        self._find(members)
-        return self._centres[members]
-
     def matrices(self, members: np.ndarray) -> np.ndarray:
-        """(N, 3, 3) float32."""
-        self._find(members)
+        """(N, 3, 4) float32."""
+        self.find(members)
         return self._matrices[members]
 
-    def _find(self, members: np.ndarray) -> None:
+    def find(self, members: np.ndarray) -> None:
+        """Reads sequences that were not read before."""
         for member in np.unique(members[~self._known[members]]).tolist():
             frames = self.store.sequence(member)
-            self._centres[member], self._matrices[member] = self._place(member, frames.astype(np.float32, copy=False))
+            centre, matrix = self._place(member, frames.astype(np.float32, copy=False))
+            self._matrices[member] = np.concatenate([matrix, -matrix @ centre[:, None]], axis=1)
             self._known[member] = True
 
     @abstractmethod
@@ -66,9 +56,6 @@ class InImage(Placement):
     Where its size is not known, over the box around all joints of the sequence that are seen: its centre, and half of
     its longer side.
     """
-
-    def __init__(self, store: SkeletonStore) -> None:
-        super().__init__(store, moves=True)
 
     def _place(self, member: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         half = np.array([self.store.columns[side][member] / 2 for side in ("width", "height")])
@@ -102,9 +89,10 @@ class InSpace(Placement):
         scale: Scale | None = None,
         up: str | None = None,
     ) -> None:
-        super().__init__(store, moves=facing or scale is not None)
+        super().__init__(store)
         self.layout, self.scale = layout, scale
         self._present = np.zeros(store.frames.shape[:2], bool)
+        self._steady = np.zeros(len(store), bool)  # where nobody comes or goes
         self.up = None if up is None else AXES.index(up)
         try:
             self.sides = sides(layout) if facing else None
@@ -121,14 +109,20 @@ class InSpace(Placement):
         return self.up
 
     def present(self, members: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """(N, T, M) bool: which people are there in frames (N, T) of sequences? Who is absent has zeros only."""
-        self._find(members)
+        """(N, T, M) bool: which people are there in frames (N, T) of sequences? Who is absent has zeros only.
+
+        (N, 1, M) where nobody comes or goes in any of these sequences.
+        """
+        self.find(members)
+        if self._steady[members].all():
+            frames = frames[:, :1]
         found: np.ndarray = self._present[self.store.offsets[members][:, None] + frames]
         return found
 
     def _place(self, member: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         there = self._present[slice(*self.store.offsets[member : member + 2])]
         there[:] = frames.any((2, 3))
+        self._steady[member] = (there == there[0]).all()
         person = int(there.any(0).argmax())
         own = frames[there[:, person], person] if there.any() else frames[:1, 0]  # (L', V, 3)
         matrix = np.eye(3)

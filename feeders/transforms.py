@@ -82,15 +82,16 @@ def rotation_matrices(angles: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, matrices: Tensor, out: Tensor | None = None) -> Tensor:
-    """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3).
+    """Turns coordinates (N, 3, T, V, M) by matrices (N, 3, 3); (N, 3, K) are for K channels.
 
     Quickest where they lie as (N, 3, T, M, V) in memory. The result lies so, and ``out`` has to.
     """
     samples, channels, frames, joints, people = x.shape
+    turned = matrices.shape[1]
     if out is None:
-        out = x.new_empty(samples, channels, frames, people, joints).transpose(3, 4)
+        out = x.new_empty(samples, turned, frames, people, joints).transpose(3, 4)
     coordinates = x.transpose(3, 4).reshape(samples, channels, -1)
-    torch.bmm(matrices, coordinates, out=out.transpose(3, 4).view(samples, channels, -1))
+    torch.bmm(matrices, coordinates, out=out.transpose(3, 4).view(samples, turned, -1))
     return out
 
 

@@ -29,7 +29,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("kind", ["ntu", "pose"])
+@pytest.mark.parametrize("kind", ["ntu", "pose", "store"])
 def test_feeder(kind, tmp_path, capsys):
     words = ["feeder", "--kind", kind, "--sequences", "70", "--batch", "8", "--batches", "20", "--workers", "0"]
     assert main([*words, "--threads", "1", "--folder", str(tmp_path), "--json", str(tmp_path / "a.json")]) == 0
@@ -37,7 +37,7 @@ def test_feeder(kind, tmp_path, capsys):
     written = json.loads((tmp_path / "a.json").read_text())["feeder"]
     assert written["settings"]["sequences"] == 70
     rows = written["tables"][f"{kind} feeder"]
-    assert len(rows) == (4 if kind == "ntu" else 3)
+    assert len(rows) == (3 if kind == "pose" else 4)
     assert all(row["samples_per_s"] > 0 for row in rows.values())
 
 

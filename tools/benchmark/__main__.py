@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "batch": {"type": int, "help": "samples in a batch"},
     "repeats": {"type": int, "help": "timed turns of each variant"},
     "compile": {"action": "store_true", "default": None, "help": "also measure ours with torch.compile"},
-    "kind": {"choices": ["ntu", "pose"], "help": "which feeder"},
+    "kind": {"choices": ["ntu", "pose", "store"], "help": "which feeder"},
     "sequences": {"type": int, "help": "size of the made-up training set"},
     "batches": {"type": int, "help": "timed batches of each feeder"},
     "workers": {"type": int, "help": "processes that load for the plain feeder"},

@@ -1,7 +1,8 @@
 """A feeder on a made-up set, beside a Dataset that loads sample by sample: start, memory, samples a second.
 
-``--kind ntu`` is the feeder of NTU on CTR-GCN's .npz file, ``--kind pose`` that of 2D poses on a prepared store. Each
-variant runs in a process of its own. ``ready`` is the time until the first batch can be asked for, ``own`` the private
+``--kind ntu`` is the feeder of NTU on CTR-GCN's .npz file, ``--kind pose`` that of 2D poses on a prepared store,
+``--kind store`` that of one's own skeletons, beside NTU's view of the same store. Each variant runs in a process of its
+own. ``ready`` is the time until the first batch can be asked for, ``own`` the private
 memory that the variant adds, ``shared`` what it maps from files (Linux).
 """
 
@@ -22,9 +23,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from feeders import feeder_ntu, feeder_pose
+from feeders import feeder_ntu, feeder_pose, feeder_store
+from feeders.crop import CropFeeder
 from feeders.feeder import StoreFeeder
 from feeders.loader import StoreLoader
+from feeders.store import SkeletonStore
 
 from . import made_up
 from .measure import Row, Rows
@@ -34,9 +37,17 @@ DEFAULTS = {"kind": "ntu", "sequences": NTU60_LT, "batch": 64, "batches": 200, "
 STATUS = Path("/proc/self/status")
 
 
+def ntu_view(path: str) -> StoreFeeder:
+    """A prepared store as NTU's feeder shows it: nothing is centred, nobody comes or goes."""
+    store = SkeletonStore(Path(path))
+    names, rows = store.meta["class_names"], np.arange(len(store))
+    return CropFeeder(store, rows, feeder_ntu.LAYOUT, names, "train", training=True, random_rot=True)
+
+
 KINDS: dict[str, tuple[Callable[[Path, int], Path], Any, Callable[[str], StoreFeeder]]] = {  # set, plain, ours
     "ntu": (made_up.ntu, made_up.PlainNTU, partial(feeder_ntu.Feeder, protocol="ntu60_xsub", random_rot=True)),
     "pose": (made_up.pose, made_up.PlainPose, feeder_pose.Feeder),
+    "store": (made_up.store, made_up.PlainStore, partial(feeder_store.Feeder, min_crop=64)),
 }
 
 
@@ -50,13 +61,16 @@ def plain_batches(path: Path, options: argparse.Namespace) -> Iterator[Any]:
     return (batch for _ in count() for batch in loader)
 
 
-def our_batches(path: Path, options: argparse.Namespace, resident: bool = False) -> Iterator[Any]:
+def our_batches(
+    path: Path, options: argparse.Namespace, resident: bool = False, make: Callable[[str], StoreFeeder] | None = None
+) -> Iterator[Any]:
     """Training batches of our feeder, which packs an .npz file where it has not yet.
 
     Args:
+        make: another feeder than that of the kind.
         resident: with the frames in memory (``device_resident: true``), as the plain one has them.
     """
-    feeder = KINDS[options.kind][-1](str(path))
+    feeder = (make or KINDS[options.kind][-1])(str(path))
     if resident:
         feeder.make_resident(torch.device("cpu"))
     loader = StoreLoader(feeder, options.batch, 0, torch.device("cpu"))
@@ -113,6 +127,8 @@ def measure(options: argparse.Namespace) -> dict[str, Rows]:
         for packed in path.parent.glob(f"{path.stem}.store-*"):
             shutil.rmtree(packed)
     variants |= {"ours": our_batches, "ours, frames in memory": partial(our_batches, resident=True)}
+    if options.kind == "store":
+        variants["NTU's view"] = partial(our_batches, make=ntu_view)
     rows = {name: in_new_process(run, start, path, options) for name, start in variants.items()}
     for row in rows.values():
         row["ratio"] = row["samples_per_s"] / rows["sample by sample"]["samples_per_s"]

@@ -20,12 +20,14 @@ from torch.utils.data import Dataset
 from feeders.crop import CropDraws
 from feeders.feeder_pose import PoseDraws
 from feeders.files import replacing
+from feeders.ntu_protocols import LAYOUT
 from feeders.placement import MIN_SCORE
 from feeders.store import Sample, SkeletonStore
 from feeders.transforms import rotate, rotation_matrices
 from feeders.uniform_sampling import published_clips, training_clips
 
 NTU_WINDOW, POSE_WINDOW = 64, 100  # T
+CENTRE = LAYOUT.center
 POOL = 20_000  # frames that all sequences are cut from
 NTU_FRAMES, SPREAD, SHORTEST, LONGEST = 74, 0.35, 40, 300  # of a log-normal distribution: median, deviation of its log
 POSE_FRAMES, HEIGHT, WIDTH, POSE_CLASSES = (60, 300), 256, 340, 400  # as Kinetics-400
@@ -66,14 +68,36 @@ def pose(folder: Path, sequences: int) -> Path:
     return SkeletonStore.build([folder], f"pose_{sequences}", "made-up", read, **meta).path
 
 
+def store(folder: Path, sequences: int) -> Path:
+    """A prepared store of the sequences of :func:`ntu`, as of somebody's own. Made once."""
+    frames, labels = _ntu_arrays(ntu(folder, sequences))
+
+    def read() -> Iterator[Sample]:
+        for number, (x, label) in enumerate(zip(frames, labels, strict=True)):
+            length = _length(x)
+            yield Sample(f"take_{number}", int(label), x[:, :length].transpose(1, 3, 2, 0), columns={"in train": 1})
+
+    meta = {"layout": "ntu25", "class_names": [f"class {k}" for k in range(60)], "splits": ["train"]}
+    return SkeletonStore.build([folder], f"store_{sequences}", "made-up", read, **meta).path
+
+
+def _ntu_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences (N, C, F, V, M), padded with zeros, and labels (N,) of CTR-GCN's .npz."""
+    with np.load(path) as arrays:
+        x, labels = arrays["x_train"], arrays["y_train"].argmax(1)
+    return x.reshape(*x.shape[:2], 2, 25, 3).transpose(0, 4, 1, 3, 2), labels
+
+
+def _length(sequence: np.ndarray) -> int:
+    """F of a padded sequence (C, F, V, M)."""
+    return int((sequence.sum(0).sum(-1).sum(-1) != 0).sum())
+
+
 class PlainNTU(Dataset):
     """CTR-GCN's way: the array of the training set read whole; crop, resize and rotation of each sample."""
 
     def __init__(self, path: Path) -> None:
-        with np.load(path) as arrays:
-            x = arrays["x_train"]
-            self.labels = arrays["y_train"].argmax(1)
-        self.x = x.reshape(*x.shape[:2], 2, 25, 3).transpose(0, 4, 1, 3, 2)
+        self.x, self.labels = _ntu_arrays(path)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,10 +105,14 @@ class PlainNTU(Dataset):
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         return self.view(row, torch.rand(2), torch.rand(3)), int(self.labels[row]), row
 
+    def sequence(self, row: int) -> np.ndarray:
+        """(C, F, V, M), perhaps with zeros at the end."""
+        return self.x[row]
+
     def view(self, row: int, crop: Tensor, rotation: Tensor) -> Tensor:
         """One training sample (C, T, V, M), for uniform numbers of crop (2,) and rotation (3,)."""
-        sequence = self.x[row]
-        length = int((sequence.sum(0).sum(-1).sum(-1) != 0).sum())
+        sequence = self.sequence(row)
+        length = _length(sequence)
         share, place = crop.double().tolist()
         kept = min(max(int(np.floor(length * (share * 0.5 + 0.5))), 64), length)
         start = int(np.floor(place * (length - kept + 1)))
@@ -97,6 +125,20 @@ class PlainNTU(Dataset):
     def drawn(self, row: int, draws: CropDraws, place: int) -> Tensor:
         """The sample for the numbers that our feeder drew for a place of its batch."""
         return self.view(row, draws.crop[place], draws.rotation[place])
+
+
+class PlainStore(PlainNTU):
+    """The same of sequences that are centred when they are read, on a joint of the first person's first frame."""
+
+    def __init__(self, path: Path) -> None:
+        found = SkeletonStore(path)
+        self.labels = found.labels
+        self.takes = [found.sequence(number).transpose(3, 0, 2, 1).copy() for number in range(len(found))]
+
+    def sequence(self, row: int) -> np.ndarray:
+        x = self.takes[row]
+        there = x.any((0, 2), keepdims=True)
+        return (x - x[:, :1, CENTRE : CENTRE + 1, :1]) * there
 
 
 class PlainPose(Dataset):
