@@ -163,11 +163,12 @@ class Feeder(CropFeeder):
             return
         there = self.placement.present(members, frames)
         before, after = (there, there) if there.shape[1] == 1 else np.split(there, 2, axis=1)
-        shown = _over_joints(before, out.device)
+        shape = len(members), self.window_size, self.num_person
+        shown = _over_joints(np.broadcast_to(before, shape).astype(np.float32), out.device)
         if (before != after).any():
             mixed = _over_joints(before != after, out.device)
             weight = torch.where(mixed, weight.round(), weight)
-            shown = shown ^ (mixed & (weight == 1))
+            shown = torch.where(mixed & (weight == 1), 1 - shown, shown)
         torch.lerp(near, far, weight, out=out[:, :3])
         out[:, 3:] = shown
 
@@ -235,5 +236,5 @@ def _check(scale: object, up: object, rotate_about: object, random_rot: float, f
 
 
 def _over_joints(people: np.ndarray, device: torch.device) -> Tensor:
-    """(N, T or 1, M) as (N, 1, T or 1, 1, M) on the device."""
+    """(N, T, M) as (N, 1, T, 1, M) on the device."""
     return to_device(people, device)[:, None, :, None, :]
