@@ -37,6 +37,7 @@ FOREIGN = "not of "  # begins the kind of files that were left out because they 
 MARK = "source"  # in the unfinished store: the fingerprint of its sources
 REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
 FILES_PER_TASK = 16
+HEAD = 4096  # bytes
 TASKS_PER_PROCESS = 4  # running or waiting to be written
 
 T = TypeVar("T")
@@ -62,6 +63,17 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else self.path
+
+    def head(self) -> bytes:
+        """Its first bytes, by which its form is known; none where they cannot be read."""
+        try:
+            if not self.member:
+                with open(self.path, "rb") as file:
+                    return file.read(HEAD)
+            with _opened(self.path, Path(self.path).stat().st_mtime_ns).open(self.member) as member:
+                return member.read(HEAD)
+        except Exception:  # a damaged archive may raise anything; read says so
+            return b""
 
     def read(self) -> bytes:
         """Its contents; DataError where they cannot be read."""
@@ -91,7 +103,7 @@ def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], Lef
     """
     found: dict[str, Source] = {}
     left_out: LeftOut = {}
-    for source in (source for place in places for source in _look(place)):
+    for source in (source for place in places for source in look(place)):
         if not (source.member or source.path).endswith(suffix):
             left_out.setdefault(f"no {suffix} file", {})[str(source)] = "another suffix"
         elif source.name in found:
@@ -103,12 +115,17 @@ def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], Lef
     return [found[name] for name in sorted(found)], left_out
 
 
-def _look(place: Path) -> Iterator[Source]:
+def look(place: Path) -> Iterator[Source]:
+    """The files of a folder and its subfolders, the members of a zip archive, also of one in the folder, or one file.
+
+    Raises:
+        DataError: no such place, or an archive that cannot be opened.
+    """
     if place.is_dir():
         for path in sorted(path for path in place.rglob("*") if path.is_file()):
             if is_from_macos(path.relative_to(place)):
                 continue
-            yield from _look(path)
+            yield from look(path)
     elif not place.is_file():
         raise DataError(f"{place} does not exist; name folders or .zip archives")
     elif place.suffix == ".zip":
