@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..files import kind_of, replacing
+from ..npy import read_header
 from ..ntu_protocols import LAYOUT, PROTOCOLS
 from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from ..store_writer import MAX_CLASSES, write_header
@@ -145,7 +146,7 @@ def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
                 there = ", ".join(name.removesuffix(".npy") for name in names)
                 raise DataError(f"{path} has the arrays {there}, but no {key}; CTR-GCN's files have {', '.join(KEYS)}")
             with archive.open(f"{key}.npy") as file:
-                shape, by_column, dtype = _read_header(file)
+                shape, by_column, dtype = read_header(file)
                 if by_column or dtype.kind not in "fiub":
                     raise DataError(f"{path}: {key} must hold numbers, row by row; it has type {dtype}")
                 yield file, shape, dtype
@@ -155,15 +156,3 @@ def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: {key} is not an array file: {error}") from error
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it lies column by column, and type; ValueError where this is not a header."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    try:
-        return read(file)
-    except (OSError, zipfile.BadZipFile, zlib.error):
-        raise
-    except Exception as error:  # numpy parses it as Python text; its parsers may raise anything
-        raise ValueError(f"its header is damaged: {error}") from error

@@ -1,0 +1,189 @@
+"""A take -> a sequence of a store: joints in the layout's order, people chosen, gaps filled.
+
+Shapes: L frames, M people, V joints, D = 2 or 3 coordinates, C channels of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from shapmix.skeleton import SkeletonLayout
+
+from ..store import DataError, Sample
+from .forms import FORMS
+from .names import match_names
+from .prepare import Unusable
+from .recording import Hints, Recording
+from .takes import Take
+
+READERS = {form.name: form for form in FORMS}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the takes of a set have in common, and what becomes of them.
+
+    Attributes:
+        layout: whose joints the store has.
+        dims: D.
+        people: M, most people that are kept.
+        hints: for the readers.
+        classes, subjects, views, splits: names; what a take says is one of them.
+        size: (height, width) of the image where the files do not say it; None: unknown.
+        max_missing: largest share (0 .. 1) of joints not seen that are filled; with more, a take is left out.
+        min_frames: of a sequence.
+    """
+
+    layout: SkeletonLayout
+    dims: int
+    people: int
+    hints: Hints
+    classes: tuple[str, ...]
+    subjects: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    max_missing: float = 0.5
+    min_frames: int = 1
+
+
+def read_take(take: Take, hints: Hints) -> Recording:
+    """One take as its file has it; Unusable where it cannot be read."""
+    try:
+        return READERS[take.form].read(take.sources, hints)
+    except (IndexError, KeyError, OverflowError, RecursionError, TypeError, UnicodeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise Unusable(f"damaged: {type(error).__name__}: {error}") from error
+
+
+def read_sequence(plan: Plan, take: Take) -> Sample:
+    """One take as a sequence of the store; an error in it becomes the sample's ``problem``."""
+    columns = {"subject": _place(plan.subjects, take, "subject"), "view": _place(plan.views, take, "view")}
+    columns |= {f"in {split}": int(take.facts.get("split") == split) for split in plan.splits}
+    columns |= {"people": 0, "filled": 0, "removed": 0}
+    if plan.dims == 2:
+        columns |= {"height": 0, "width": 0}
+    label = plan.classes.index(take.facts["label"])
+    try:
+        recording = read_take(take, plan.hints)
+        frames, found = sequence(recording, plan)
+    except DataError as error:
+        return Sample(take.id, label, problem=str(error), columns=columns)
+    return Sample(take.id, label, frames, columns={**columns, **found})
+
+
+def _place(names: tuple[str, ...], take: Take, fact: str) -> int:
+    return names.index(take.facts[fact]) if fact in take.facts else -1
+
+
+def sequence(recording: Recording, plan: Plan) -> tuple[np.ndarray, Mapping[str, int]]:
+    """(L, M, V, C) float32, zero where a person is absent; and its columns.
+
+    Frames in which nobody is seen are removed. 2D: C is x, y and the score, 1 where the file has none and 0 where the
+    joint was filled. 3D: C is x, y, z.
+
+    Raises:
+        Unusable: other joints or coordinates, nobody in any frame, too few joints seen.
+    """
+    x, score = _ordered(recording, plan)
+    seen = np.isfinite(x).all(axis=-1)
+    if score is not None:
+        seen &= score > 0
+    seen &= (x != 0).any(axis=(2, 3))[:, :, None]  # a person of zeros is none
+    there = seen.any(axis=2)  # (L, M)
+    if not there.any():
+        raise Unusable(f"no people: in none of {len(x)} frames")
+    kept = _chosen(x, score, seen, there, plan.people)
+    most = int(there.sum(axis=1).max())
+    with_people = there[:, kept].any(axis=1)
+    x, seen, there = x[with_people][:, kept], seen[with_people][:, kept], there[with_people][:, kept]
+    score = None if score is None else score[with_people][:, kept]
+    if len(x) < plan.min_frames:
+        raise Unusable(f"too short: {len(x)} frames with people, wanted {plan.min_frames}")
+    gaps = there[:, :, None] & ~seen
+    share = gaps.sum() / (there.sum() * seen.shape[2])
+    if share > plan.max_missing:
+        raise Unusable(f"too few joints seen: {share:.0%} are missing, at most {plan.max_missing:.0%} are filled")
+    x = np.where(seen[..., None], x, 0)
+    if gaps.any():
+        _fill(x, seen, there, plan.layout)
+    out = np.zeros((len(x), plan.people, x.shape[2], 3), np.float32)
+    out[:, : len(kept), :, : plan.dims] = x
+    columns = {"people": most, "filled": int(gaps.sum()), "removed": int((~with_people).sum())}
+    if plan.dims == 2:
+        out[:, : len(kept), :, 2] = np.where(seen, 1 if score is None else score, 0)
+        columns["height"], columns["width"] = recording.size or plan.size or (0, 0)
+    return out, columns
+
+
+def _ordered(recording: Recording, plan: Plan) -> tuple[np.ndarray, np.ndarray | None]:
+    """Coordinates and scores with the joints in the layout's order."""
+    x, score, layout = np.asarray(recording.frames), recording.score, plan.layout
+    if x.shape[-1] != plan.dims:
+        raise Unusable(f"other coordinates: {x.shape[-1]}, the set has {plan.dims}")
+    order = match_names(recording.joint_names, layout) if recording.joint_names else None
+    if order is not None:
+        return x[:, :, order], None if score is None else score[:, :, order]
+    if recording.joint_names and len(recording.joint_names) != layout.num_joints:
+        raise Unusable(
+            f"other joints: {', '.join(recording.joint_names[:4])}, ... ({len(recording.joint_names)}) are not those "
+            f"of {layout.name}"
+        )
+    if x.shape[2] != layout.num_joints:
+        raise Unusable(f"other joints: {x.shape[2]}, layout {layout.name} has {layout.num_joints}")
+    return x, score
+
+
+def _chosen(
+    x: np.ndarray, score: np.ndarray | None, seen: np.ndarray, there: np.ndarray, people: int
+) -> list[int]:
+    """The people that are kept: those with the largest scores, or without scores those that move most.
+
+    The one who is there in most frames comes first, else they stay in their order.
+    """
+    present = [person for person in range(there.shape[1]) if there[:, person].any()]
+    if len(present) > people:
+        if score is not None:
+            weight = (score * seen).sum(axis=(0, 2))
+        else:
+            both = (seen[1:] & seen[:-1])[..., None]
+            weight = np.where(both, np.abs(np.diff(x, axis=0)), 0).sum(axis=(0, 2, 3))
+        present = sorted(sorted(present, key=lambda person: -weight[person])[:people])
+    return sorted(present, key=lambda person: -there[:, person].sum())
+
+
+def _fill(x: np.ndarray, seen: np.ndarray, there: np.ndarray, layout: SkeletonLayout) -> None:
+    """Fills joints that are not seen, in place.
+
+    A joint that is seen in other frames is put between them in time (before the first and after the last: as there).
+    One that is never seen lies where its neighbour nearer the centre lies, or if that is not seen either, the nearest
+    joint of the skeleton that is.
+    """
+    time = np.arange(len(x))
+    for person in range(x.shape[1]):
+        rows = time[there[:, person]]
+        known = seen[:, person].any(axis=0)
+        for joint in np.flatnonzero(known & ~seen[rows, person].all(axis=0)):
+            have = time[seen[:, person, joint]]
+            for axis in range(x.shape[-1]):
+                x[rows, person, joint, axis] = np.interp(rows, have, x[have, person, joint, axis])
+        for joint in np.flatnonzero(~known) if known.any() else ():
+            x[rows, person, joint] = x[rows, person, _nearest(layout, joint, known)]
+
+
+def _nearest(layout: SkeletonLayout, joint: int, known: np.ndarray) -> int:
+    """The joint that is the fewest bones away among the known ones; towards the centre first."""
+    beside: dict[int, list[int]] = {number: [] for number in range(layout.num_joints)}
+    for one, other in layout.bones:
+        beside[one].insert(0, other)
+        beside[other].append(one)
+    reached = [joint]
+    for number in reached:
+        if known[number]:
+            return number
+        reached += [other for other in beside[number] if other not in reached]
+    raise ValueError(f"no joint of {layout.name} is known")
