@@ -17,7 +17,7 @@ from .recording import Form, Hints, Recording
 LARGEST = 2**30  # bytes of a take
 JOINTS = ("keypoints", "keypoint", "skeleton", "skeletons", "skel", "joints", "poses", "pose", "landmarks", "data", "x")
 SCORES = ("keypoint_scores", "keypoint_score", "scores", "score", "confidence", "visibility")
-FACTS = ("label", "class", "action")
+LABELS = ("label", "class", "action")
 
 
 def read(sources: Sequence[Source], hints: Hints) -> Recording:
@@ -34,8 +34,8 @@ def read(sources: Sequence[Source], hints: Hints) -> Recording:
     array = arrays[name]
     if scores is not None and array.ndim == scores.ndim + 1:
         array = np.concatenate([array, scores[..., None]], axis=-1)
-    facts = {"label": str(arrays[key].item()) for key in FACTS if key in arrays and arrays[key].size == 1}
-    return recording_of(array, hints, facts=facts)
+    label = next((str(arrays[key].item()) for key in LABELS if key in arrays and arrays[key].size == 1), None)
+    return recording_of(array, hints, facts={"label": label} if label else {})
 
 
 def _joints(arrays: dict[str, np.ndarray]) -> str:

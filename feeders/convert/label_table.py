@@ -27,14 +27,16 @@ def read_table(where: str, content: bytes) -> dict[str, Mapping[str, str]]:
         cells = read_cells(content, header=True)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
-    columns = {known: name for name in reversed(cells.columns) if (known := CALLED.get(str(name).strip().lower()))}
+    columns = {
+        called: name for name in reversed(list(cells.columns)) if (called := CALLED.get(str(name).strip().lower()))
+    }
     if not {"id", "label"} <= columns.keys():
         there = ", ".join(str(name) for name in cells.columns)
         raise DataError(f"{where} has the columns {there}; it needs id and label (subject, view and split may follow)")
     rows: dict[str, Mapping[str, str]] = {}
-    known = {fact: cells[columns[fact]] for fact in ("id", *FACTS) if fact in columns}
-    for line in range(len(cells)):
-        row = {fact: str(values.iloc[line]).strip() for fact, values in known.items()}
+    known = [fact for fact in ("id", *FACTS) if fact in columns]
+    for line, values in enumerate(cells[[columns[fact] for fact in known]].to_numpy()):
+        row = {fact: str(value).strip() for fact, value in zip(known, values, strict=True)}
         name = row.pop("id")
         if not name or not row["label"]:
             raise DataError(

@@ -16,7 +16,7 @@ import signal
 import threading
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ REPORT = "report.json"
 FOREIGN = "not of "  # begins the kind of files that were left out because they belong to another data set
 MARK = "source"  # in the unfinished store: the fingerprint of its sources
 REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
+KEPT = "splits"  # in a store that is replaced: the user's lists
 FILES_PER_TASK = 16
 HEAD = 4096  # bytes
 TASKS_PER_PROCESS = 4  # running or waiting to be written
@@ -152,6 +153,7 @@ def prepare(
     strict: bool = False,
     overwrite: bool = False,
     fingerprint: str | None = None,
+    about: Mapping[str, Any] | None = None,
     **meta: Any,
 ) -> tuple[SkeletonStore, dict[str, Any]]:
     """Reads every source into the store ``out``. Sequences with a problem are left out and reported.
@@ -164,6 +166,7 @@ def prepare(
         strict: refuse where anything is left out, except files of another data set.
         overwrite: replace the store in ``out``.
         fingerprint: of the sources; by default of their names and stamps, wherever they lie.
+        about: more entries of ``report.json``.
         meta: more entries of ``meta.json``.
 
     Returns:
@@ -191,11 +194,13 @@ def prepare(
             samples = ordered_map(read, sources[done:], jobs)
             for sample in tqdm(samples, name, len(sources), initial=done, unit="file", disable=None):
                 writer.add(sample)
-            report = _report(name, writer.entries, left_out)
+            report = {**_report(name, writer.entries, left_out), **(about or {})}
             write_atomically(partial / REPORT, json.dumps(report, indent=1).encode())
             writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
     if out.exists():
+        if (out / KEPT).is_dir():
+            shutil.copytree(out / KEPT, partial / KEPT, dirs_exist_ok=True)
         out.rename(partial / REPLACED)
     partial.rename(out)
     _clear_away(out)

@@ -49,6 +49,20 @@ class Plan:
     max_missing: float = 0.5
     min_frames: int = 1
 
+    def read(self, take: Take) -> Sample:
+        """One take as a sequence of the store; an error in it becomes the sample's ``problem``."""
+        columns = {"subject": _place(self.subjects, take, "subject"), "view": _place(self.views, take, "view")}
+        columns |= {f"in {split}": int(take.facts.get("split") == split) for split in self.splits}
+        columns |= {"people": 0, "filled": 0, "removed": 0}
+        if self.dims == 2:
+            columns |= {"height": 0, "width": 0}
+        label = self.classes.index(take.facts["label"])
+        try:
+            frames, found = sequence(read_take(take, self.hints), self)
+        except DataError as error:
+            return Sample(take.id, label, problem=str(error), columns=columns)
+        return Sample(take.id, label, frames, columns={**columns, **found})
+
 
 def read_take(take: Take, hints: Hints) -> Recording:
     """One take as its file has it; Unusable where it cannot be read."""
@@ -58,22 +72,6 @@ def read_take(take: Take, hints: Hints) -> Recording:
         if isinstance(error, DataError):
             raise
         raise Unusable(f"damaged: {type(error).__name__}: {error}") from error
-
-
-def read_sequence(plan: Plan, take: Take) -> Sample:
-    """One take as a sequence of the store; an error in it becomes the sample's ``problem``."""
-    columns = {"subject": _place(plan.subjects, take, "subject"), "view": _place(plan.views, take, "view")}
-    columns |= {f"in {split}": int(take.facts.get("split") == split) for split in plan.splits}
-    columns |= {"people": 0, "filled": 0, "removed": 0}
-    if plan.dims == 2:
-        columns |= {"height": 0, "width": 0}
-    label = plan.classes.index(take.facts["label"])
-    try:
-        recording = read_take(take, plan.hints)
-        frames, found = sequence(recording, plan)
-    except DataError as error:
-        return Sample(take.id, label, problem=str(error), columns=columns)
-    return Sample(take.id, label, frames, columns={**columns, **found})
 
 
 def _place(names: tuple[str, ...], take: Take, fact: str) -> int:
@@ -138,9 +136,7 @@ def _ordered(recording: Recording, plan: Plan) -> tuple[np.ndarray, np.ndarray |
     return x, score
 
 
-def _chosen(
-    x: np.ndarray, score: np.ndarray | None, seen: np.ndarray, there: np.ndarray, people: int
-) -> list[int]:
+def _chosen(x: np.ndarray, score: np.ndarray | None, seen: np.ndarray, there: np.ndarray, people: int) -> list[int]:
     """The people that are kept: those with the largest scores, or without scores those that move most.
 
     The one who is there in most frames comes first, else they stay in their order.

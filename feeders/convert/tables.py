@@ -1,7 +1,7 @@
 """Tables of coordinates (CSV, TSV and their kind): one row a frame, or one row a joint; any separator and decimal sign.
 
-Wide: columns ``x0, y0, z0, x1, ...``, ``0_x``, ``nose_x``, ``x_nose``, ``noseX``, with or without a score for each joint
-(``v0``, ``nose_visibility``), or no header at all. Long: columns frame, joint, x, y, perhaps z, a score and a person.
+Wide: columns ``x0, y0, z0, x1, ...``, ``0_x``, ``nose_x``, ``x_nose``, ``noseX``, with or without a score of each joint
+(``v0``, ``nose_visibility``), or no header. Long: columns frame, joint, x, y, perhaps z, a score and a person.
 
 Shapes: L frames, M people, V joints, D coordinates, R rows.
 """
@@ -281,7 +281,9 @@ def _by_person(
 
 def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
     """One row for each joint in each frame."""
-    roles = {role: place for name, place in reversed(named.items()) if (role := ROLE.get(re.sub(r"[ .-]+", "_", name)))}
+    roles = {
+        role: place for name, place in reversed(list(named.items())) if (role := ROLE.get(re.sub(r"[ .-]+", "_", name)))
+    }
     if "joint" not in roles:
         raise Unusable(f"other columns: {', '.join(dialect.header)}; there is no column joint; wanted {EXAMPLES}")
     score = next((named[name] for name in SCORES.split("|") if name in named), None)

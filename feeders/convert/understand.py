@@ -1,0 +1,198 @@
+"""What the takes of a set have in common: which skeleton, how many coordinates and people, which classes.
+
+A sample of the takes is read; what it shows then holds for all of them.
+
+Shapes: M people, V joints, D = 2 or 3 coordinates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from shapmix.skeleton import LAYOUTS, SkeletonLayout
+
+from ..anatomy import choose_layout
+from ..store import DataError
+from ..store_writer import FORMAT
+from .axes import ORDERS
+from .names import find_layout
+from .prepare import LeftOut, ordered_map
+from .recording import Hints, Recording
+from .sequences import Plan, read_take
+from .takes import Take, Takes, natural
+
+PROBED = 64  # takes that are read to understand a set
+PEOPLE = 2  # kept where nobody said how many
+FACTS = ("label", "subject", "view", "split")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says of a set; None where it is to be found out."""
+
+    layout: SkeletonLayout | None = None
+    axes: str | None = None
+    people: int | None = None
+    size: tuple[int, int] | None = None
+    max_missing: float = 0.5
+    min_frames: int = 1
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """The plan for a set, its takes with all that is known of them, the others, and the same in words."""
+
+    plan: Plan
+    takes: list[Take]
+    left_out: LeftOut
+    words: Mapping[str, str]
+
+    def fingerprint(self) -> str:
+        """A word that changes with the plan, and with the names, labels and contents of the takes' files."""
+        known = [
+            (take.id, [source.stamp for source in take.sources], sorted(take.facts.items())) for take in self.takes
+        ]
+        return hashlib.blake2b(repr((FORMAT, self.plan, known)).encode(), digest_size=8).hexdigest()
+
+    def meta(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Entries of the ``meta.json`` of the store."""
+        plan = self.plan
+        known = plan.layout.name if LAYOUTS.get(plan.layout.name) == plan.layout else asdict(plan.layout)
+        return {
+            "layout": known, "class_names": list(class_names), "splits": list(plan.splits), "dims": plan.dims,
+            "subjects": list(plan.subjects), "views": list(plan.views), "form": self.words["form"],
+        }  # fmt: skip
+
+
+def understand(found: Takes, wishes: Wishes, jobs: int) -> Understanding:
+    """Reads a sample of the takes, and all of them where labels are in the files.
+
+    Raises:
+        DataError: none can be read; nothing says the labels or the skeleton; a single class.
+    """
+    takes = found.takes
+    probe = [takes[place] for place in np.linspace(0, len(takes) - 1, min(PROBED, len(takes))).astype(int)]
+    hints, recordings = _read(probe, wishes)
+    known = [recording for recording in recordings if recording.frames.shape[-1] == hints.dims]
+    layout, how = _layout(known, hints, wishes.layout)
+    more = {fact for fact in FACTS if any(fact in one.facts for one in recordings)}
+    lacking = {fact for fact in more if not any(fact in take.facts for take in takes)}
+    labelled_by = found.labelled_by or "the files"
+    if lacking:
+        takes = _with_facts(takes, replace(hints, num_joints=layout.num_joints), jobs)
+    unlabelled = {take.id: "nothing says its label" for take in takes if not take.facts.get("label")}
+    takes = [take for take in takes if take.id not in unlabelled]
+    classes = _named(takes, "label")
+    if not classes:
+        raise DataError(
+            "nothing says the labels: put the takes of each class into a folder of its own, or write labels.csv with "
+            f"the columns id and label beside them, or give --pattern; the takes are called {_some(found.takes)}"
+        )
+    if len(classes) < 2:
+        raise DataError(f"all takes have the label {classes[0]!r}; two classes at least are needed")
+    there = max(int(np.isfinite(one.frames).all(-1).any((0, 2)).sum()) for one in known)
+    people = min(wishes.people or PEOPLE, there)
+    plan = Plan(
+        layout, int(hints.dims or 3), people, replace(hints, num_joints=layout.num_joints), tuple(classes),
+        tuple(_named(takes, "subject")), tuple(_named(takes, "view")), tuple(_named(takes, "split")), wishes.size,
+        wishes.max_missing, wishes.min_frames,
+    )  # fmt: skip
+    forms = Counter(take.form for take in takes)
+    words = {
+        "form": ", ".join(f"{number} x {form}" if len(forms) > 1 else form for form, number in forms.most_common()),
+        "labels": labelled_by,
+        "skeleton": f"{layout.name}, {layout.num_joints} joints ({how})",
+        "coordinates": f"{plan.dims}" + (f", arrays read as {hints.axes}" if hints.axes else ""),
+        "people": f"up to {people}" + (f" of {there}; --people keeps more" if there > people else ""),
+    }
+    left_out = {**found.left_out, **({"no label": unlabelled} if unlabelled else {})}
+    return Understanding(plan, takes, left_out, words)
+
+
+def _some(takes: Iterable[Take]) -> str:
+    return ", ".join(take.id for take in list(takes)[:3])
+
+
+def _named(takes: Iterable[Take], fact: str) -> list[str]:
+    """What takes say of a fact, in natural order."""
+    return sorted({take.facts[fact] for take in takes if fact in take.facts}, key=natural)
+
+
+def _read(probe: Sequence[Take], wishes: Wishes) -> tuple[Hints, list[Recording]]:
+    """The takes of a sample, and the hints with which they can be read.
+
+    What most takes show helps with those that can be read in several ways. Where none can, the orders of axes are tried
+    by which all takes have the same numbers of joints and coordinates.
+    """
+    hints = Hints(wishes.layout.num_joints if wishes.layout else None, axes=wishes.axes)
+    found, problems = _attempt(probe, hints)
+    if found:
+        shapes = Counter(one.frames.shape[2:] for one in found)
+        (joints, dims), _ = shapes.most_common(1)[0]
+        hints = replace(hints, num_joints=hints.num_joints or joints, dims=dims)
+        return hints, _attempt(probe, hints)[0] or found
+    if wishes.axes is None and any("ambiguous axes" in problem for problem in problems.values()):
+        for axes in (order for orders in ORDERS.values() for order in orders):
+            found, others = _attempt(probe, replace(hints, axes=axes))
+            shapes = Counter(one.frames.shape[2:] for one in found)
+            if len(shapes) == 1 and len(found) > len(others):
+                (joints, dims), _ = shapes.most_common(1)[0]
+                return Hints(joints, dims, axes), found
+    some = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:3])
+    raise DataError(f"none of {len(probe)} takes that were looked at can be used: {some}")
+
+
+def _attempt(probe: Sequence[Take], hints: Hints) -> tuple[list[Recording], dict[str, str]]:
+    """What can be read of takes, and what is wrong with the others."""
+    found: list[Recording] = []
+    problems: dict[str, str] = {}
+    for take in probe:
+        try:
+            found.append(read_take(take, hints))
+        except DataError as error:
+            problems[take.id] = str(error)
+    return found, problems
+
+
+def _layout(recordings: Sequence[Recording], hints: Hints, wanted: SkeletonLayout | None) -> tuple[SkeletonLayout, str]:
+    """The layout of the takes and how it is known: said, by names of joints, by their number, or by the bones."""
+    if wanted is not None:
+        return wanted, "as you said"
+    names = Counter(one.joint_names for one in recordings).most_common(1)[0][0]
+    if names and (named := find_layout(names)):
+        return named, "by the names of the joints"
+    fitting = [layout for layout in LAYOUTS.values() if layout.num_joints == hints.num_joints]
+    advice = "describe the skeleton in a YAML file (docs/data.md, Skeleton layouts) and name it with --layout"
+    if names or not fitting:
+        called = f": {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" if names else ""
+        raise DataError(f"no known skeleton has these {len(names) or hints.num_joints} joints{called}; {advice}")
+    if len(fitting) == 1:
+        return fitting[0], "the only known one with so many"
+    samples = [np.nan_to_num(one.frames) for one in recordings]
+    best, certain, _ = choose_layout(samples, fitting)
+    if not certain:
+        raise DataError(
+            f"{', '.join(layout.name for layout in fitting)} all have {hints.num_joints} joints, and the lengths of "
+            f"the bones do not say which of them these are; name it with --layout, or {advice}"
+        )
+    others = ", ".join(layout.name for layout in fitting if layout is not best)
+    return best, f"by the lengths of the bones; {others} fit less: look at it with tools.show"
+
+
+def _with_facts(takes: Sequence[Take], hints: Hints, jobs: int) -> list[Take]:
+    """The takes with what their files say of them; every file is read."""
+    return list(ordered_map(partial(_told, hints), takes, jobs))
+
+
+def _told(hints: Hints, take: Take) -> Take:
+    try:
+        return replace(take, facts={**read_take(take, hints).facts, **take.facts})
+    except DataError:
+        return take
