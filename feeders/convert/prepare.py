@@ -42,6 +42,7 @@ HEAD = 4096  # bytes
 TASKS_PER_PROCESS = 4  # running or waiting to be written
 
 T = TypeVar("T")
+R = TypeVar("R")
 LeftOut = dict[str, dict[str, str]]  # kind of problem -> file or sequence -> reason
 
 
@@ -285,7 +286,7 @@ def report_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) -> Iterator[Sample]:
+def ordered_map(read: Callable[[T], R], sources: Iterable[T], jobs: int) -> Iterator[R]:
     """``map`` over ``jobs`` processes, in order; the number of results in memory is bounded."""
     if jobs == 1:
         yield from map(read, sources)
@@ -294,7 +295,7 @@ def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) ->
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([read.__module__])  # imported once, shared by all
-    remaining, pending = iter(sources), deque[Future[list[Sample]]]()
+    remaining, pending = iter(sources), deque[Future[list[R]]]()
     with ProcessPoolExecutor(jobs, context, initializer=_follow_main) as pool:
         try:
             while True:
@@ -311,7 +312,7 @@ def ordered_map(read: Callable[[T], Sample], sources: Iterable[T], jobs: int) ->
             pool.shutdown(cancel_futures=True)
 
 
-def _read_all(read: Callable[[T], Sample], sources: Sequence[T]) -> list[Sample]:
+def _read_all(read: Callable[[T], R], sources: Sequence[T]) -> list[R]:
     return [read(source) for source in sources]
 
 

@@ -162,12 +162,12 @@ def _fill(x: np.ndarray, seen: np.ndarray, there: np.ndarray, layout: SkeletonLa
     time = np.arange(len(x))
     for person in range(x.shape[1]):
         rows = time[there[:, person]]
-        known = seen[:, person].any(axis=0)
-        for joint in np.flatnonzero(known & ~seen[rows, person].all(axis=0)):
+        known = np.any(seen[:, person], axis=0)
+        for joint in np.flatnonzero(known & ~seen[rows, person].all(axis=0)).tolist():
             have = time[seen[:, person, joint]]
             for axis in range(x.shape[-1]):
                 x[rows, person, joint, axis] = np.interp(rows, have, x[have, person, joint, axis])
-        for joint in np.flatnonzero(~known) if known.any() else ():
+        for joint in np.flatnonzero(~known).tolist() if known.any() else ():
             x[rows, person, joint] = x[rows, person, _nearest(layout, joint, known)]
 
 

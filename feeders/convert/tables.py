@@ -214,7 +214,7 @@ def _numbers(text: str, dialect: Dialect, wanted: Sequence[int] | None = None) -
             if isinstance(error, (Unusable, pd.errors.ParserError)):
                 raise
     frame = _parsed(text, dialect, str)
-    chosen = frame.columns if wanted is None else frame.columns[list(wanted)]
+    chosen = range(frame.shape[1]) if wanted is None else wanted
     numbers = np.empty((len(frame), len(chosen)))
     for column, place in enumerate(chosen):
         cells = frame[place].str.strip().str.replace(dialect.decimal, ".", regex=False)
@@ -290,16 +290,15 @@ def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
     axes = [named[axis] for axis in "xyz" if axis in named]
     numbers = _numbers(text, dialect, [*axes, *([] if score is None else [score])])
     cells = _parsed(text, dialect, str)
-    joint, joints = pd.factorize(cells[roles["joint"]].str.strip())
-    numbered = all(name.isdecimal() for name in joints)
-    if numbered:
-        joint, joints = pd.factorize(cells[roles["joint"]].astype(int), sort=True)
-    who, people = pd.factorize(cells[roles["person"]]) if "person" in roles else (np.zeros(len(joint), np.int64), [0])
+    called = cells[roles["joint"]].str.strip()
+    numbered = bool(called.str.isdecimal().all())
+    joint, joints = pd.factorize(called.astype(int) if numbered else called, sort=numbered)
+    who = pd.factorize(cells[roles["person"]])[0] if "person" in roles else np.zeros(len(joint), np.int64)
     if "frame" in roles:
         when, _ = pd.factorize(_numbers(text, dialect, [roles["frame"]])[:, 0], sort=True)
     else:
         when = pd.Series(joint).groupby([joint, who]).cumcount().to_numpy()
-    shape = int(when.max()) + 1, len(people), len(joints)
+    shape = int(when.max()) + 1, int(who.max()) + 1, len(joints)
     if np.prod(shape) > 100 * len(joint):
         raise Unusable(f"other joints: {len(joints)} names of joints in {len(joint)} rows")
     place = np.ravel_multi_index((when, who, joint), shape)

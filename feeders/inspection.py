@@ -1,0 +1,259 @@
+"""What is in a prepared store, sequence by sequence, and what about it will make trouble in training.
+
+Shapes: n sequences, L frames of one, M people, V joints, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from shapmix.skeleton import SkeletonLayout
+
+from .feeder import BAD_VALUE_LIMIT
+from .own_splits import split_names, split_rows
+from .store import DataError, SkeletonStore
+
+Level = Literal["error", "warning", "note"]
+SHORT = 8  # frames
+REPEATED = 0.5  # share of frames that equal the one before
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the data that a person should know.
+
+    Attributes:
+        level: error: training would fail; warning: results would suffer; note: worth a look.
+        code: a word for programs.
+        what: a sentence.
+        advice: what to do.
+        ids: sequences that it is about.
+    """
+
+    level: Level
+    code: str
+    what: str
+    advice: str
+    ids: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+class Inspection:
+    """A store with facts of each sequence, all found in one pass over its frames.
+
+    Attributes:
+        store, layout: the store and its layout.
+        splits: name -> rows.
+        broken: name -> what is wrong with a split that cannot be read.
+        digests: n words; equal where the frames are equal.
+        repeated: (n,) share of frames that equal the one before.
+        frozen: row -> joints that stay in one place while others of the person move.
+        constant: (n,) whether nothing moves at all.
+
+    Raises:
+        DataError: no store of this kind, or frames that are damaged.
+    """
+
+    def __init__(self, store: SkeletonStore, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> None:
+        if missing := {"layout", "class_names"} - store.meta.keys():
+            raise DataError(
+                f"{store.path} does not say its {' and '.join(sorted(missing))}: it was not written by tools.convert"
+            )
+        self.store, self.layout = store, SkeletonLayout.get(store.meta["layout"])
+        self.class_names: list[str] = store.meta["class_names"]
+        self.splits: dict[str, np.ndarray] = {}
+        self.broken: dict[str, str] = {}
+        for split in split_names(store):
+            try:
+                self.splits[split] = split_rows(store, split)
+            except DataError as error:
+                self.broken[split] = str(error)
+        number = len(store)
+        self.digests = [""] * number
+        self.repeated, self.constant = np.zeros(number), np.zeros(number, bool)
+        self.frozen: dict[int, list[int]] = {}
+        for row in progress(range(number)):
+            self._look(row, store.sequence(row))
+
+    def _look(self, row: int, frames: np.ndarray) -> None:
+        self.digests[row] = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16).hexdigest()
+        if len(frames) < 2:
+            return
+        still = frames[1:] == frames[:-1]
+        self.repeated[row] = still.all(axis=(1, 2, 3)).mean()
+        self.constant[row] = bool(still.all())
+        person = still[:, 0, :, : self.dims].all(axis=(0, 2))
+        centre = self.layout.center
+        if not self.constant[row] and (held := np.flatnonzero(person)).size > 0:
+            self.frozen[row] = [joint for joint in held.tolist() if joint != centre]
+
+    @property
+    def dims(self) -> int:
+        """How many of the C channels are coordinates."""
+        return 2 if "width" in self.store.columns else 3
+
+    @cached_property
+    def counts(self) -> dict[str, np.ndarray]:
+        """Split -> sequences of each class (K,); ``all``: of the store."""
+        rows = {"all": np.arange(len(self.store)), **self.splits}
+        return {
+            split: np.bincount(self.store.labels[members], minlength=len(self.class_names))
+            for split, members in rows.items()
+        }
+
+    def sample(self, number: int = 64) -> list[np.ndarray]:
+        """Frames (L, M, V, C) of so many sequences, evenly spread over the store."""
+        usable = [row for row, length in enumerate(self.store.lengths.tolist()) if length]
+        places = np.linspace(0, len(usable) - 1, min(number, len(usable))).astype(int)
+        return [self.store.sequence(usable[place]) for place in places]
+
+    def names(self, rows: Iterable[int]) -> list[str]:
+        """Ids of rows."""
+        return [self.store.ids[row] for row in rows]
+
+
+def findings(data: Inspection) -> list[Finding]:
+    """All that is to be said of a store, errors first."""
+    order = ("error", "warning", "note")
+    found = [finding for check in CHECKS for finding in check(data)]
+    return sorted(found, key=lambda finding: order.index(finding.level))
+
+
+def _of_splits(data: Inspection) -> Iterator[Finding]:
+    make = f"python -m tools.split {data.store.path} --by random --test 0.2"
+    for split, reason in data.broken.items():
+        yield Finding("error", "broken_split", f"split {split} cannot be used: {reason}", f"write it again: {make}")
+    training = [split for split in data.splits if "train" in split]
+    held_out = [split for split in data.splits if "train" not in split]
+    if not training or not held_out:
+        what = f"there is no {'training' if not training else 'test'} split"
+        subjects = " (by subject, where people repeat: --by subject)"
+        yield Finding("error", "no_split", what, f"{make}{subjects}")
+    for one in training:
+        for other in held_out:
+            if len(shared := np.intersect1d(data.splits[one], data.splits[other])):
+                what = f"{len(shared)} sequences are in {one} and in {other}"
+                yield Finding("error", "shared_samples", what, make, data.names(shared))
+            yield from _subjects(data, one, other)
+
+
+def _subjects(data: Inspection, one: str, other: str) -> Iterator[Finding]:
+    """Subjects that are in both splits."""
+    if "subject" not in data.store.columns or not data.store.meta.get("subjects"):
+        return
+    subjects = data.store.columns["subject"]
+    both = np.intersect1d(subjects[data.splits[one]], subjects[data.splits[other]])
+    both = both[both >= 0]
+    if len(both):
+        names = [data.store.meta["subjects"][number] for number in both]
+        rows = data.splits[other][np.isin(subjects[data.splits[other]], both)]
+        yield Finding(
+            "warning", "shared_subjects",
+            f"{len(names)} subjects are in {one} and in {other}: {', '.join(names[:5])}",
+            f"results will be better than for new people: python -m tools.split {data.store.path} --by subject",
+            data.names(rows),
+        )  # fmt: skip
+
+
+def _of_classes(data: Inspection) -> Iterator[Finding]:
+    names = np.array(data.class_names)
+    alone = np.flatnonzero(data.counts["all"] == 1)
+    if len(alone):
+        rows = np.flatnonzero(np.isin(data.store.labels, alone))
+        what = f"{len(alone)} classes have a single sequence: {', '.join(names[alone][:5])}"
+        yield Finding("warning", "single_sample", what, "record more, or leave the class out", data.names(rows))
+    for split, counts in data.counts.items():
+        empty = np.flatnonzero(counts == 0)
+        if "train" in split and (counts > 0).sum() < 2:
+            yield Finding(
+                "error", "one_class", f"split {split} has {(counts > 0).sum()} classes", "give it two at least"
+            )
+        elif split != "all" and len(empty):
+            what = f"{len(empty)} classes have no sequence in {split}: {', '.join(names[empty][:5])}"
+            means = "are never predicted" if "train" in split else "are not tested"
+            yield Finding("warning", "empty_class", what, f"they {means}; split again or record more")
+
+
+def _of_frames(data: Inspection) -> Iterator[Finding]:
+    store, lengths = data.store, data.store.lengths
+    if store.problems:
+        what = f"{len(store.problems)} sequences cannot be used, such as {next(iter(store.problems.items()))}"
+        yield Finding("error", "unusable", what, "set on_bad_sample: skip, or convert again", list(store.problems))
+    large = np.flatnonzero(store.largest > BAD_VALUE_LIMIT)
+    if len(large):
+        what = f"{len(large)} sequences have values above {BAD_VALUE_LIMIT:g}"
+        advice = "remove them, or change the unit; bad_value_limit sets the limit"
+        yield Finding("error", "large_values", what, advice, data.names(large))
+    for code, rows, what, advice in (
+        ("one_frame", lengths == 1, "have one frame only", "a recogniser of motion cannot tell them; leave them out"),
+        ("short", (lengths > 1) & (lengths < SHORT), f"have fewer than {SHORT} frames", "check the frame rate"),
+        ("no_motion", data.constant & (lengths > 1), "do not move at all", "recorded wrongly? leave them out"),
+        (
+            "repeated_frames", ~data.constant & (data.repeated > REPEATED),
+            f"repeat more than {REPEATED:.0%} of their frames", "the tracker stood still, or frames were doubled",
+        ),
+    ):  # fmt: skip
+        if rows.any():
+            yield Finding("warning", code, f"{rows.sum()} sequences {what}", advice, data.names(np.flatnonzero(rows)))
+    filled = store.columns.get("filled", np.zeros(len(store), np.int64))
+    joints = (
+        np.maximum(lengths * store.columns.get("people", np.ones(len(store), np.int64)), 1) * data.layout.num_joints
+    )
+    if (many := filled > 0.1 * joints).any():
+        what = f"{many.sum()} sequences have more than 10 % of their joints filled in"
+        rows = np.flatnonzero(many)
+        yield Finding(
+            "note", "filled", what, "convert with a smaller --max_missing to leave them out", data.names(rows)
+        )
+
+
+def _of_duplicates(data: Inspection) -> Iterator[Finding]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(data.digests):
+        if digest:
+            groups[digest].append(row)
+    twice = [rows for rows in groups.values() if len(rows) > 1]
+    if not twice:
+        return
+    split_of = {int(row): split for split, rows in data.splits.items() for row in rows}
+    across = [rows for rows in twice if len({split_of.get(row, "") for row in rows} - {""}) > 1]
+    other = [rows for rows in twice if len({int(data.store.labels[row]) for row in rows}) > 1]
+    for code, groups_of, what in (
+        ("duplicates_across_splits", across, "recordings are in two splits under two names"),
+        ("duplicates_of_two_classes", other, "recordings have two labels"),
+        ("duplicates", twice, "recordings occur more than once"),
+    ):
+        if groups_of:
+            rows = [row for group in groups_of for row in group]
+            yield Finding("warning", code, f"{len(groups_of)} {what}", "remove the copies", data.names(rows))
+            return
+
+
+def _of_joints(data: Inspection) -> Iterator[Finding]:
+    held: dict[int, list[int]] = defaultdict(list)
+    for row, joints in data.frozen.items():
+        for joint in joints:
+            held[joint].append(row)
+    often = {joint: rows for joint, rows in held.items() if len(rows) > 0.1 * len(data.store)}
+    if often:
+        names = ", ".join(
+            data.layout.joint_names[joint] for joint in sorted(often, key=lambda joint: -len(often[joint]))[:5]
+        )
+        rows = sorted({row for rows in often.values() for row in rows})
+        what = f"{len(often)} joints do not move in more than a tenth of the sequences: {names}"
+        yield Finding("warning", "frozen_joints", what, "not tracked? leave them out of the layout", data.names(rows))
+
+
+CHECKS: Sequence[Callable[[Inspection], Iterator[Finding]]] = (
+    _of_splits, _of_classes, _of_frames, _of_duplicates, _of_joints,
+)  # fmt: skip
