@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import bvh, json_poses, matlab, plain_text
+from . import arrays, bvh, json_poses, matlab, plain_text, tables
 from .recording import Form
 
-FORMS: tuple[Form, ...] = (*bvh.FORMS, *json_poses.FORMS, *matlab.FORMS, *plain_text.FORMS)
+FORMS: tuple[Form, ...] = (
+    *bvh.FORMS, *json_poses.FORMS, *matlab.FORMS, *plain_text.FORMS, arrays.ARRAYS, tables.TABLE,
+)  # fmt: skip

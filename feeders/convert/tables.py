@@ -295,9 +295,9 @@ def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
     joint, joints = pd.factorize(called.astype(int) if numbered else called, sort=numbered)
     who = pd.factorize(cells[roles["person"]])[0] if "person" in roles else np.zeros(len(joint), np.int64)
     if "frame" in roles:
-        when, _ = pd.factorize(_numbers(text, dialect, [roles["frame"]])[:, 0], sort=True)
+        when = np.unique(_numbers(text, dialect, [roles["frame"]]), return_inverse=True)[1].ravel()
     else:
-        when = pd.Series(joint).groupby([joint, who]).cumcount().to_numpy()
+        when = pd.Series(joint).groupby([joint, who]).cumcount().to_numpy(np.int64)
     shape = int(when.max()) + 1, int(who.max()) + 1, len(joints)
     if np.prod(shape) > 100 * len(joint):
         raise Unusable(f"other joints: {len(joints)} names of joints in {len(joint)} rows")

@@ -7,6 +7,7 @@ folder.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,14 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
     table = min(tables, key=len) if tables else None
     source = sources.pop(table) if table else None
     takes, left_out = _group(place, sources, forms)
+    found = _labelled(place, takes, left_out, source, labels, pattern)
+    return replace(found, takes=_below_common_folder(found.takes))
+
+
+def _labelled(
+    place: Path, takes: list[Take], left_out: LeftOut, source: Source | None, labels: Path | None, pattern: str | None
+) -> Takes:
+    """Takes with what a table, a pattern or the folders say."""
     if source is not None or labels is not None:
         where, content = (str(source), source.read()) if source else (str(labels), Path(str(labels)).read_bytes())
         return _by_table(where, content, takes, left_out)
@@ -88,6 +97,13 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
         if sum(_match(known, take) is not None for take in takes) >= FEWEST * len(takes):
             return _by_pattern(takes, left_out, known, called, place)
     return _by_folder(takes, left_out)
+
+
+def _below_common_folder(takes: list[Take]) -> list[Take]:
+    """The same takes; their ids begin below the folder that holds them all."""
+    folders = [PurePosixPath(take.id).parent for take in takes]
+    common = PurePosixPath(os.path.commonpath(folders)) if folders else PurePosixPath()
+    return [replace(take, id=str(PurePosixPath(take.id).relative_to(common))) for take in takes]
 
 
 def _path(place: Path, source: Source) -> str:
