@@ -8,6 +8,7 @@ Shapes: L frames, M people, V joints, D coordinates, R rows.
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -109,8 +110,8 @@ def _dialect(text: str, header: bool = False) -> Dialect:
         separator = "blanks"
     else:
         separator = "," if "," in first else "blanks"
-    names = next(iter(pd.read_csv(io.StringIO(first), **_style(separator), dtype=str).fillna("").to_numpy()))
-    cells = [str(name).strip().strip("\"'") for name in names]
+    words = first.split() if separator == "blanks" else next(csv.reader([first], delimiter=separator))
+    cells = [word.strip().strip("\"'") for word in words]
     texts = [cell for cell in cells if not _is_number(cell.replace(",", "."))]
     found = tuple(cells) if header or any(text.lower() not in NOTHING for text in texts) else ()
     body = lines[1:] if found else lines
@@ -295,7 +296,7 @@ def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
     joint, joints = pd.factorize(called.astype(int) if numbered else called, sort=numbered)
     who = pd.factorize(cells[roles["person"]])[0] if "person" in roles else np.zeros(len(joint), np.int64)
     if "frame" in roles:
-        when = np.unique(_numbers(text, dialect, [roles["frame"]]), return_inverse=True)[1].ravel()
+        when: np.ndarray = np.unique(_numbers(text, dialect, [roles["frame"]]), return_inverse=True)[1].ravel()
     else:
         when = pd.Series(joint).groupby([joint, who]).cumcount().to_numpy(np.int64)
     shape = int(when.max()) + 1, int(who.max()) + 1, len(joints)
