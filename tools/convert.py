@@ -19,10 +19,12 @@ from tabulate import tabulate
 
 from feeders.convert.class_names import class_names
 from feeders.convert.forms import FORMS
+from feeders.convert.names import layout_text
 from feeders.convert.prepare import prepare, report_table
 from feeders.convert.takes import find_takes
-from feeders.convert.understand import Wishes, understand
+from feeders.convert.understand import UnknownSkeleton, Wishes, understand
 from feeders.convert.whole_sets import is_whole_set, open_whole_set
+from feeders.files import write_atomically
 from feeders.store import DataError, SkeletonStore
 from processor.command_line import run_command
 from processor.config_files import read_layout
@@ -30,6 +32,8 @@ from processor.host import say
 from shapmix.skeleton import SkeletonLayout
 
 from .prepare_ntu import add_options
+
+CHECK = "A draft. Check the parts and the bones; sides are the person's own."
 
 
 def main(words: list[str] | None = None) -> int:
@@ -66,7 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
         size = tuple(arguments.img_shape) if arguments.img_shape else None
         wishes = Wishes(layout, arguments.axes, arguments.people, size, arguments.max_missing, arguments.min_frames)
         found = find_takes(arguments.source, FORMS, arguments.labels, arguments.pattern)
-        known = understand(found, wishes, arguments.jobs)
+        try:
+            known = understand(found, wishes, arguments.jobs)
+        except UnknownSkeleton as error:
+            draft = arguments.out.with_name(f"{arguments.out.name}.layout.yaml")
+            write_atomically(draft, layout_text(error.draft, CHECK).encode())
+            look = f"look at the draft with python -m tools.show --layout {draft}, correct it, and add --layout {draft}"
+            raise DataError(f"{error}; {look}") from error
         names = class_names(known.plan.classes, arguments.classes)
         say(tabulate(known.words.items(), tablefmt="plain"))
         store, report = prepare(

@@ -22,7 +22,7 @@ from ..anatomy import choose_layout
 from ..store import DataError
 from ..store_writer import FORMAT
 from .axes import ORDERS
-from .names import find_layout
+from .names import draft_layout, find_layout
 from .prepare import LeftOut, ordered_map
 from .recording import Hints, Recording
 from .sequences import Plan, read_take
@@ -31,6 +31,14 @@ from .takes import Take, Takes, natural
 PROBED = 64  # takes that are read to understand a set
 PEOPLE = 2  # kept where nobody said how many
 FACTS = ("label", "subject", "view", "split")
+
+
+class UnknownSkeleton(DataError):
+    """Joints with names that no known layout has; ``draft`` is a layout for a person to check."""
+
+    def __init__(self, message: str, draft: SkeletonLayout) -> None:
+        super().__init__(message)
+        self.draft = draft
 
 
 @dataclass(frozen=True)
@@ -128,25 +136,31 @@ def _named(takes: Iterable[Take], fact: str) -> list[str]:
 def _read(probe: Sequence[Take], wishes: Wishes) -> tuple[Hints, list[Recording]]:
     """The takes of a sample, and the hints with which they can be read.
 
-    What most takes show helps with those that can be read in several ways. Where none can, the orders of axes are tried
-    by which all takes have the same numbers of joints and coordinates.
+    The numbers of joints and coordinates that most takes show help with the others. Where some can still be read in
+    several ways, it is the order of axes by which most takes have these numbers; of several, that with fewest people.
     """
     hints = Hints(wishes.layout.num_joints if wishes.layout else None, axes=wishes.axes)
     found, problems = _attempt(probe, hints)
     if found:
-        shapes = Counter(one.frames.shape[2:] for one in found)
-        (joints, dims), _ = shapes.most_common(1)[0]
-        hints = replace(hints, num_joints=hints.num_joints or joints, dims=dims)
-        return hints, _attempt(probe, hints)[0] or found
-    if wishes.axes is None and any("ambiguous axes" in problem for problem in problems.values()):
-        for axes in (order for orders in ORDERS.values() for order in orders):
-            found, others = _attempt(probe, replace(hints, axes=axes))
-            shapes = Counter(one.frames.shape[2:] for one in found)
-            if len(shapes) == 1 and len(found) > len(others):
-                (joints, dims), _ = shapes.most_common(1)[0]
-                return Hints(joints, dims, axes), found
-    some = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:3])
-    raise DataError(f"none of {len(probe)} takes that were looked at can be used: {some}")
+        hints = _like_most(found, hints)
+        found, problems = _attempt(probe, hints)
+    if any(problem.startswith("ambiguous axes") for problem in problems.values()):
+        orders = [order for orders in ORDERS.values() for order in orders]
+        readings = [(replace(hints, axes=order), _attempt(probe, replace(hints, axes=order))[0]) for order in orders]
+        alike = [one for one in readings if one[1] and len({take.frames.shape[2:] for take in one[1]}) == 1]
+        if alike:
+            hints, found = min(alike, key=lambda one: (-len(one[1]), sum(take.frames.shape[1] for take in one[1])))
+            hints = _like_most(found, hints)
+    if not found:
+        some = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:3])
+        raise DataError(f"none of {len(probe)} takes that were looked at can be used: {some}")
+    return hints, found
+
+
+def _like_most(recordings: Sequence[Recording], hints: Hints) -> Hints:
+    """The hints with the numbers of joints and coordinates that most takes have."""
+    (joints, dims), _ = Counter(one.frames.shape[2:] for one in recordings).most_common(1)[0]
+    return replace(hints, num_joints=hints.num_joints or joints, dims=dims)
 
 
 def _attempt(probe: Sequence[Take], hints: Hints) -> tuple[list[Recording], dict[str, str]]:
@@ -165,14 +179,18 @@ def _layout(recordings: Sequence[Recording], hints: Hints, wanted: SkeletonLayou
     """The layout of the takes and how it is known: said, by names of joints, by their number, or by the bones."""
     if wanted is not None:
         return wanted, "as you said"
-    names = Counter(one.joint_names for one in recordings).most_common(1)[0][0]
+    names, bones = Counter((one.joint_names, one.bones) for one in recordings).most_common(1)[0][0]
     if names and (named := find_layout(names)):
         return named, "by the names of the joints"
+    if names:
+        some = f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+        raise UnknownSkeleton(
+            f"no known skeleton has these {len(names)} joints: {some}", draft_layout("mine", names, bones)
+        )
     fitting = [layout for layout in LAYOUTS.values() if layout.num_joints == hints.num_joints]
     advice = "describe the skeleton in a YAML file (docs/data.md, Skeleton layouts) and name it with --layout"
-    if names or not fitting:
-        called = f": {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" if names else ""
-        raise DataError(f"no known skeleton has these {len(names) or hints.num_joints} joints{called}; {advice}")
+    if not fitting:
+        raise DataError(f"no known skeleton has {hints.num_joints} joints; {advice}")
     if len(fitting) == 1:
         return fitting[0], "the only known one with so many"
     samples = [np.nan_to_num(one.frames) for one in recordings]
