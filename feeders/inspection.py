@@ -16,12 +16,14 @@ import numpy as np
 
 from shapmix.skeleton import SkeletonLayout
 
+from .anatomy import height, order_problem, sides_swapped, units, upright_axis
 from .feeder import BAD_VALUE_LIMIT
 from .own_splits import split_names, split_rows
 from .store import DataError, SkeletonStore
 
 Level = Literal["error", "warning", "note"]
 SHORT = 8  # frames
+MOSTLY = 0.8  # share of frames
 REPEATED = 0.5  # share of frames that equal the one before
 
 
@@ -254,6 +256,31 @@ def _of_joints(data: Inspection) -> Iterator[Finding]:
         yield Finding("warning", "frozen_joints", what, "not tracked? leave them out of the layout", data.names(rows))
 
 
+def _of_bodies(data: Inspection) -> Iterator[Finding]:
+    """What the bodies themselves tell: order of joints, sides, which way is up, units."""
+    samples, layout, dims = data.sample(), data.layout, data.dims
+    show = f"python -m tools.show {data.store.path} shows them; convert again with the right --layout"
+    if problem := order_problem(samples, layout, dims):
+        yield Finding("warning", "joint_order", problem, show)
+        return
+    swapped = sides_swapped(samples, layout, dims)
+    if swapped is not None and swapped > MOSTLY:
+        what = f"left and right look exchanged (in {swapped:.0%} of the frames that tell), or an axis is mirrored"
+        yield Finding("warning", "sides", what, f"compare with the recordings; {show}")
+    if (up := upright_axis(samples, layout, dims)) is not None:
+        axis, sign, share = "xyz"[up[0]], up[1], up[2]
+        wanted = ("y", 1) if dims == 3 else ("y", -1)
+        if share > MOSTLY and (axis, sign) != wanted:
+            what = f"heads are at the {'large' if sign > 0 else 'small'} end of {axis} ({share:.0%} of the frames)"
+            usual = "3D skeletons usually have y up" if dims == 3 else "y usually points down in an image"
+            turn = f"say up: {axis} in feeder_args where you use facing" if sign > 0 and dims == 3 else "turn them over"
+            yield Finding("note", "upright", f"{what}; {usual}", f"{turn}, if it matters to you (mixing does not mind)")
+    size = height(samples, layout, dims)
+    if dims == 3 and (unit := units(size, dims)) not in ("metres", "unknown"):
+        what = f"people are {size:.0f} high, so the coordinates look like {unit}"
+        yield Finding("note", "units", what, "set scale: torso in feeder_args, or convert to metres")
+
+
 CHECKS: Sequence[Callable[[Inspection], Iterator[Finding]]] = (
-    _of_splits, _of_classes, _of_frames, _of_duplicates, _of_joints,
+    _of_splits, _of_classes, _of_frames, _of_duplicates, _of_joints, _of_bodies,
 )  # fmt: skip

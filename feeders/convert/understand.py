@@ -194,7 +194,7 @@ def _layout(recordings: Sequence[Recording], hints: Hints, wanted: SkeletonLayou
     if len(fitting) == 1:
         return fitting[0], "the only known one with so many"
     samples = [np.nan_to_num(one.frames) for one in recordings]
-    best, certain, _ = choose_layout(samples, fitting)
+    best, certain, _ = choose_layout(samples, fitting, int(hints.dims or 3))
     if not certain:
         raise DataError(
             f"{', '.join(layout.name for layout in fitting)} all have {hints.num_joints} joints, and the lengths of "
