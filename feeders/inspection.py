@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -44,10 +44,6 @@ class Finding:
     what: str
     advice: str
     ids: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 class Inspection:
@@ -118,6 +114,17 @@ class Inspection:
         usable = [row for row, length in enumerate(self.store.lengths.tolist()) if length]
         places = np.linspace(0, len(usable) - 1, min(number, len(usable))).astype(int)
         return [self.store.sequence(usable[place]) for place in places]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is in the store, as plain data."""
+        return {
+            "store": str(self.store.path), "sequences": len(self.store), "layout": self.layout.name, "dims": self.dims,
+            "people": self.store.frames.shape[1], "frames": [int(number) for number in self.store.lengths],
+            "classes": {
+                name: {split: int(counts[label]) for split, counts in self.counts.items()}
+                for label, name in enumerate(self.class_names)
+            },
+        }  # fmt: skip
 
     def names(self, rows: Iterable[int]) -> list[str]:
         """Ids of rows."""

@@ -1,31 +1,28 @@
 """Your own skeletons -> a store: ``python -m tools.convert FOLDER --out data/mine``
 
-Reads a folder, a zip archive or a file: CSV tables, numpy arrays, JSON of OpenPose, MediaPipe and others, BVH, MATLAB,
-plain text, and whole sets: CTR-GCN's .npz and PYSKL's pickles. The label is the folder of a class, a table labels.csv
-(id, label, perhaps subject, view, split), or a part of the file's name. Files that cannot be used are left out;
-``report.json`` and a table at the end name them. After a stop the same command continues where it was.
+Reads a folder, a zip archive or a file: CSV tables, numpy arrays, JSON of OpenPose, MediaPipe and others, BVH, MATLAB
+and plain text. The label is the folder of a class, a table labels.csv (id, label, perhaps subject, view, split), or a
+part of the file's name. Files that cannot be used are left out; ``report.json`` and a table at the end name them. After
+a stop the same command continues where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tabulate import tabulate
 
 from feeders.convert.class_names import class_names
 from feeders.convert.forms import FORMS
 from feeders.convert.names import layout_text
 from feeders.convert.prepare import prepare, report_table
+from feeders.convert.summary import summary
 from feeders.convert.takes import find_takes
 from feeders.convert.understand import UnknownSkeleton, Wishes, understand
-from feeders.convert.whole_sets import is_whole_set, open_whole_set
 from feeders.files import write_atomically
-from feeders.store import DataError, SkeletonStore
+from feeders.store import DataError
 from processor.command_line import run_command
 from processor.config_files import read_layout
 from processor.host import say
@@ -60,57 +57,23 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.max_missing <= 1 or (arguments.people or 1) < 1 or arguments.min_frames < 1:
         raise DataError("--max_missing must be a share in 0 .. 1, --people and --min_frames at least 1")
     layout = None if arguments.layout is None else SkeletonLayout.get(read_layout(arguments.layout, "--layout"))
-    if is_whole_set(arguments.source):
-        whole = open_whole_set(arguments.source, layout, arguments.classes, arguments.people)
-        store, report = prepare(
-            arguments.out, arguments.source.stem, whole.items, whole.read, {}, arguments.jobs, arguments.strict,
-            arguments.overwrite, whole.fingerprint, {"understood": whole.words}, **whole.meta,
-        )  # fmt: skip
-    else:
-        size = tuple(arguments.img_shape) if arguments.img_shape else None
-        wishes = Wishes(layout, arguments.axes, arguments.people, size, arguments.max_missing, arguments.min_frames)
-        found = find_takes(arguments.source, FORMS, arguments.labels, arguments.pattern)
-        try:
-            known = understand(found, wishes, arguments.jobs)
-        except UnknownSkeleton as error:
-            draft = arguments.out.with_name(f"{arguments.out.name}.layout.yaml")
-            write_atomically(draft, layout_text(error.draft, CHECK).encode())
-            look = f"look at the draft with python -m tools.show --layout {draft}, correct it, and add --layout {draft}"
-            raise DataError(f"{error}; {look}") from error
-        names = class_names(known.plan.classes, arguments.classes)
-        say(tabulate(known.words.items(), tablefmt="plain"))
-        store, report = prepare(
-            arguments.out, arguments.out.name, known.takes, known.plan.read, known.left_out, arguments.jobs,
-            arguments.strict, arguments.overwrite, known.fingerprint(), {"understood": known.words},
-            **known.meta(names),
-        )  # fmt: skip
+    size = tuple(arguments.img_shape) if arguments.img_shape else None
+    wishes = Wishes(layout, arguments.axes, arguments.people, size, arguments.max_missing, arguments.min_frames)
+    found = find_takes(arguments.source, FORMS, arguments.labels, arguments.pattern)
+    try:
+        known = understand(found, wishes, arguments.jobs)
+    except UnknownSkeleton as error:
+        draft = arguments.out.with_name(f"{arguments.out.name}.layout.yaml")
+        write_atomically(draft, layout_text(error.draft, CHECK).encode())
+        look = f"look at the draft with python -m tools.show --layout {draft}, correct it, and add --layout {draft}"
+        raise DataError(f"{error}; {look}") from error
+    names = class_names(known.plan.classes, arguments.classes)
+    say(tabulate(known.words.items(), tablefmt="plain"))
+    store, report = prepare(
+        arguments.out, arguments.out.name, known.takes, known.plan.read, known.left_out, arguments.jobs,
+        arguments.strict, arguments.overwrite, known.fingerprint(), {"understood": known.words}, **known.meta(names),
+    )  # fmt: skip
     say(f"\n{arguments.out}\n{report_table(report)}\n\n{summary(store)}")
-
-
-def summary(store: SkeletonStore) -> str:
-    """Classes, people, subjects and what was filled, as text."""
-    counts, columns = np.bincount(store.labels, minlength=len(store.meta["class_names"])), store.columns
-    lengths = store.lengths
-    lines = [f"{len(store)} sequences of {len(counts)} classes ({_range(counts)} each), {_range(lengths)} frames"]
-    if subjects := store.meta["subjects"]:
-        lines.append(f"{len(subjects)} subjects")
-    if "filled" in columns and columns["filled"].any():
-        joints = int((lengths * columns["people"]).sum()) * store.frames.shape[2]
-        share = columns["filled"].sum() / joints
-        worst = store.ids[int(np.argmax(columns["filled"] / lengths))]
-        lines.append(
-            f"{columns['filled'].sum()} joints that were not seen are filled ({share:.1%}), in "
-            f"{(columns['filled'] > 0).sum()} sequences, most in {worst}"
-        )
-    if "removed" in columns and columns["removed"].any():
-        lines.append(f"{columns['removed'].sum()} frames without people are removed")
-    lines.append(f"next: python -m tools.validate {store.path}")
-    return "\n".join(lines)
-
-
-def _range(values: Sequence[Any] | np.ndarray) -> str:
-    low, high = int(np.min(values)), int(np.max(values))
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 if __name__ == "__main__":

@@ -167,8 +167,7 @@ def prepare(
         strict: refuse where anything is left out, except files of another data set.
         overwrite: replace the store in ``out``.
         fingerprint: of the sources; by default of their names and stamps, wherever they lie.
-        about: more entries of ``report.json``.
-        meta: more entries of ``meta.json``.
+        about, meta: more entries of ``report.json`` and ``meta.json``.
 
     Returns:
         the store, and its ``report.json``: counts and, kind by kind, what was left out.
@@ -200,8 +199,7 @@ def prepare(
             writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
     if out.exists():
-        if (out / KEPT).is_dir():
-            shutil.copytree(out / KEPT, partial / KEPT, dirs_exist_ok=True)
+        _keep_lists(out, partial)
         out.rename(partial / REPLACED)
     partial.rename(out)
     _clear_away(out)
@@ -246,6 +244,12 @@ def _unfinished(out: Path, fingerprint: str) -> Path:
         partial.mkdir(parents=True, exist_ok=True)
         mark.write_text(fingerprint)
     return partial
+
+
+def _keep_lists(out: Path, partial: Path) -> None:
+    """Copies the user's lists from a store to the one that replaces it."""
+    if (out / KEPT).is_dir():
+        shutil.copytree(out / KEPT, partial / KEPT, dirs_exist_ok=True)
 
 
 def _clear_away(out: Path) -> None:
