@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from feeders.convert import matlab
+from feeders.convert import mat_file, matlab
 from feeders.convert.prepare import Source, Unusable
 from feeders.convert.recording import Hints
 
@@ -83,10 +83,10 @@ def test_coordinates_in_arrays_of_their_own(tmp_path):
 
 
 def nested(depth: int) -> bytes:
-    """Cells in cells; scipy's reader would run out of its stack."""
+    """Cells in cells in cells."""
     flags, dims, name = struct.pack("<4I", 6, 8, 1, 0), struct.pack("<4I", 5, 8, 1, 1), struct.pack("<4I", 1, 1, 97, 0)
     size = 8 + len(flags + dims + name)
-    cells = [struct.pack("<II", 14, size * (depth - level)) + flags + dims + name for level in range(depth)]
+    cells = [struct.pack("<II", 14, size * (depth - level) - 8) + flags + dims + name for level in range(depth)]
     return written(a=1)[:128] + b"".join(cells)
 
 
@@ -103,24 +103,38 @@ WHOLE = written(d_skel=D_SKEL)
         (WHOLE[:128], NO_HINTS, "no skeleton: it holds nothing"),
         (WHOLE.replace(struct.pack("<3i", 20, 3, 9), struct.pack("<3i", 20, 3, 2**30)), NO_HINTS, "damaged: "),
         (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n", NO_HINTS, "MATLAB 7.3: "),
-        (nested(30_000), NO_HINTS, "damaged: more than 8 arrays in each other"),
+        (nested(30_000), NO_HINTS, "damaged: more than 8 structs and cells in each other"),
         (written(True, a=np.zeros((2**20, 20, 2), np.int8)), Hints(num_joints=20), "too large: it unpacks to more"),
         (WHOLE, NO_HINTS, "ambiguous axes: shape (20, 3, 9) can be TCV"),
         (WHOLE, Hints(num_joints=25), "no skeleton: it holds d_skel float64 (20, 3, 9)"),
         (written(a=TAKE, b=TAKE), Hints(num_joints=20), "several arrays: it holds a float64 (9, 20, 3), b float64"),
         (written(name="wave", number=3), NO_HINTS, "no skeleton: it holds name"),
-        (written(s={"a": {"b": D_SKEL}}), NO_HINTS, "no skeleton: it holds s struct (1, 1), a struct (1, 1)"),
+        (written(s={"a": {"b": D_SKEL}}), NO_HINTS, "no skeleton: it holds s (a struct), a (a struct)"),
         (written(d_skel=np.zeros((20, 3, 9))), Hints(num_joints=20), "no people: in none of 9 frames"),
         (written(d_skel=np.full((20, 3, 9), np.inf)), Hints(num_joints=20), "damaged: infinite numbers"),
-        (written(d_skel=D_SKEL * 1j), Hints(num_joints=20), "no skeleton: it holds d_skel complex128"),
+        (written(d_skel=D_SKEL * 1j), Hints(num_joints=20), "no skeleton: it holds d_skel (something else)"),
         (written(**penn(x=np.zeros((4, 3)), y=np.zeros((4, 3)))), NO_HINTS, "no people: in none of 4 frames"),
     ],
 )
 def test_what_is_refused(tmp_path, monkeypatch, content, hints, message):
-    monkeypatch.setattr(matlab, "LARGEST", 2**25)
+    monkeypatch.setattr(mat_file, "LARGEST", 2**25)
     with pytest.raises(Unusable) as error:
         take(tmp_path, content, hints)
     assert str(error.value).startswith(message)
+
+
+def test_everything_that_scipy_writes():
+    known = {"a": np.arange(6.0).reshape(2, 3), "b": np.int16([[3, -4]]), "c": "Ärger", "d": {"e": np.ones((2, 2))}}
+    known |= {"f": np.array([1, "two", None], object)[:2], "g": np.ones((2, 3, 4), np.uint8), "h": np.zeros((0, 3))}
+    for compressed in (False, True):
+        found = mat_file.load_mat(written(compressed, **known))
+        assert list(found) == list(known)
+        for name in "abg":
+            np.testing.assert_array_equal(found[name], known[name])
+        assert found["c"] == "Ärger"
+        np.testing.assert_array_equal(found["d"]["e"], np.ones((2, 2)))
+        assert found["f"][1] == "two"
+        assert found["h"].shape == (0, 3)
 
 
 def test_one_frame(tmp_path):
