@@ -216,20 +216,20 @@ def findings(samples: Sequence[np.ndarray], layout: SkeletonLayout, dims: int = 
 
 def _people(samples: Sequence[np.ndarray], dims: int) -> Iterator[np.ndarray]:
     """(L, V, D) of each person of some samples, in frames in which they are there; what is not seen is NaN."""
-    for sample in (samples[place] for place in _evenly(len(samples), SAMPLES)):
+    for sample in (samples[place] for place in evenly(len(samples), SAMPLES)):
         x = np.asarray(sample, np.float64)
         seen = np.isfinite(x[..., :dims]).all(axis=-1) & (x != 0).any(axis=(2, 3))[..., None]
         if dims == 2 and x.shape[-1] > 2:
             seen &= x[..., 2] > 0
         for person in range(x.shape[1]):
             there = np.flatnonzero(seen[:, person].any(axis=1))
-            frames = there[_evenly(len(there), FRAMES)]
+            frames = there[evenly(len(there), FRAMES)]
             body = np.where(seen[frames, person, :, None], x[frames, person, :, :dims], np.nan)
             if len(frames) and _joined(seen[frames, person]):
                 yield body
 
 
-def _evenly(number: int, most: int) -> np.ndarray:
+def evenly(number: int, most: int) -> np.ndarray:
     """At most so many of 0 .. number - 1, evenly chosen."""
     return np.unique(np.linspace(0, max(number - 1, 0), min(number, most)).round().astype(int))
 

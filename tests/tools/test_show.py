@@ -1,0 +1,117 @@
+"""tools.show: pictures of layouts and of stores, to check by eye."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.colors
+import numpy as np
+import pytest
+from PIL import Image
+
+from feeders.convert.names import draft_layout, layout_text
+from feeders.store import Sample, StoreWriter
+from feeders.synthetic import synthesize
+from processor.study.layout_picture import PARTS, first_person, frames_picture, layout_picture, png, rest_pose
+from shapmix import LAYOUTS, SkeletonLayout
+from tools import show
+
+
+def body(action: int = 0) -> np.ndarray:
+    return synthesize(action, np.random.default_rng(0))
+
+
+def store(folder: Path, frames: np.ndarray, **meta: object) -> Path:
+    folder.mkdir()
+    with StoreWriter(folder) as writer:
+        for name in ("wave one", "wave_2"):
+            writer.add(Sample(name, 0, frames))
+        writer.close("mine", class_names=["wave"], **meta)
+    return folder
+
+
+def colours(path: Path) -> list[bool]:
+    """Which of the parts' colours are in a PNG."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    wanted = [np.array(matplotlib.colors.to_rgb(part)) * 255 for part in PARTS]
+    return [bool((np.abs(pixels - one).max(axis=1) < 3).sum() > 50) for one in wanted]
+
+
+@pytest.mark.parametrize("name", ["ntu25", "hand21"])
+def test_a_layout(tmp_path, capsys, name):
+    assert show.main(["--layout", name, "--out", str(tmp_path / "layout.png")]) == 0
+    parts = LAYOUTS[name].num_parts
+    assert colours(tmp_path / "layout.png")[:7] == [True] * parts + [False] * (7 - parts)
+    assert f"{name}, {LAYOUTS[name].num_joints} joints, parts {LAYOUTS[name].part_names[0]}" in capsys.readouterr().out
+
+
+def test_an_own_layout_beside_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layout = draft_layout("arm", ["chest", "shoulder", "elbow", "hand"], [(1, 0), (2, 1), (3, 2)])
+    Path("arm.yaml").write_text(layout_text(layout))
+    assert show.main(["--layout", "arm.yaml"]) == 0
+    assert colours(tmp_path / "arm.png")[:3] == [True, True, False]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_sketches(layout):
+    """No two joints lie together; the person's left is on the right, legs are below, sides are alike."""
+    places = rest_pose(layout)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.eye(len(places))
+    assert apart.min() > 0.03
+    if layout.name == "hand21":
+        return
+    np.testing.assert_allclose(places[layout.mirrored()][:, 0], -places[:, 0], atol=0.3)
+    arm, leg = (places[list(layout.parts[part])] for part in ("left_arm", "left_leg"))
+    assert (arm[:, 0] > 0).all()
+    assert leg[:, 1].mean() < arm[:, 1].mean()
+
+
+def test_a_store(tmp_path, capsys):
+    data, out = store(tmp_path / "data", body(), layout="ntu25"), tmp_path / "out.png"
+    assert show.main([str(data), "--out", str(out)]) == 0
+    assert colours(out)[:6] == [True] * 5 + [False]
+    assert show.main([str(data), "--id", "wave one", "--out", str(out)]) == 0
+    assert colours(out)[:6] == [True] * 5 + [False]
+    capsys.readouterr()
+    assert show.main([str(data), "--layout", "body25", "--out", str(out)]) == 0
+    assert "the joint order does not look like body25; ntu25 fits far better" in capsys.readouterr().out
+
+
+def test_what_is_wrong(tmp_path, capsys):
+    data, bare = store(tmp_path / "data", body(), layout="ntu25"), store(tmp_path / "bare", body())
+    for words, message in (
+        ([], "--layout alone"),
+        (["--layout", "ntu26"], "did you mean 'ntu25'?"),
+        (["--layout", "ntu25", "--id", "x"], "name a store"),
+        ([str(bare)], "does not name the layout"),
+        ([str(data), "--layout", "ucla20"], "as ucla20 wants"),
+        ([str(data), "--id", "wave"], "no sequence 'wave'; there are 2: wave one, wave_2"),
+        ([str(tmp_path / "nothing")], "nothing"),
+    ):
+        assert show.main([*words, "--out", str(tmp_path / "out.png")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_joints_that_are_not_seen():
+    coco, pose = LAYOUTS["coco17"], np.ones((3, 2, 17, 3))
+    pose[..., 0] += np.arange(17)
+    pose[:, 0] = 0
+    pose[0, 1, 4, 2] = pose[1, 1, 3:5, 2] = pose[2, 1, 3:5, 2] = 0
+    shown = first_person(pose, coco, 2)
+    assert np.flatnonzero(np.isnan(shown[:, 0])).tolist() == [4]
+    for figure in (layout_picture(coco, pose, 2), frames_picture(coco, {"a": pose, "b": pose[:1]}, 2)):
+        assert png(figure).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="nobody is there"):
+        layout_picture(coco, np.zeros_like(pose), 2)
+    with pytest.raises(ValueError, match="x: nobody is there"):
+        frames_picture(coco, {"x": np.zeros_like(pose)}, 2)
+
+
+def test_many_parts_share_colours():
+    names = tuple(f"j{joint}" for joint in range(12))
+    bones = tuple((joint, 0) for joint in range(1, 12))
+    layout = SkeletonLayout("star", names, bones, {name: (joint,) for joint, name in enumerate(names)})
+    assert len(png(layout_picture(layout))) > 1000
