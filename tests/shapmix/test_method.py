@@ -25,6 +25,21 @@ def test_cited_sections_are_there(package):
     assert {(path, section) for path, section in cited if section not in SECTIONS} == set()
 
 
+def test_table_of_layouts():
+    """docs/data.md has every layout with its number of joints and its parts."""
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").partition("## Skeleton layouts")[2]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in re.findall(r"^\| `.*$", page, re.MULTILINE)]
+    joints = {
+        name: int(number) for row in rows for name, number in zip(*(row[i].split(", ") for i in (0, 1)), strict=True)
+    }
+    assert joints == {f"`{name}`": layout.num_joints for name, layout in LAYOUTS.items()}
+    for row in rows:
+        for name in row[0].split(", "):
+            parts = LAYOUTS[name.strip("`")].part_names
+            assert row[2].split()[0].strip(",") == parts[0]
+            assert ("arms" in row[2]) == ("left_arm" in parts)
+
+
 @pytest.mark.parametrize("name", ["ntu25", "ucla20", "coco17"])
 def test_body_parts(name):
     (row,) = re.findall(rf"^\| `{name}` .*$", TEXT, re.MULTILINE)
