@@ -16,10 +16,10 @@ import numpy as np
 from shapmix.bodies import sides
 from shapmix.skeleton import SkeletonLayout
 
+from .anatomy import SAMPLES, upright_axis
 from .store import DataError, SkeletonStore
 
 MIN_SCORE = 0.01  # joints of 2D poses with a score of at most this are set to 0
-LOOKED_AT = 64  # sequences by which the vertical axis is found
 AXES = "xyz"
 Scale = Literal["torso", "bones"]
 
@@ -75,7 +75,7 @@ class InSpace(Placement):
             one (or hip) points along the first horizontal axis.
         scale: divide by the length of the torso, from the middle of the hips to that of the shoulders; or by the mean
             length of the bones. Of the first person, median over frames; where it is 0, nothing is divided.
-        up: the vertical axis: x, y or z; by default the one along which the torsos point.
+        up: the vertical axis: x, y or z; by default the one along which head and feet are farthest apart.
 
     Raises:
         DataError: an argument out of range, or one that needs joints that the layout does not have.
@@ -96,16 +96,22 @@ class InSpace(Placement):
         self.up = None if up is None else AXES.index(up)
         try:
             self.sides = sides(layout) if facing else None
+            self.torso = _torso_joints(layout) if scale == "torso" else None
         except ValueError as error:
-            raise DataError(f"facing of {store.path}: {error}; leave facing out") from error
-        if scale == "torso":
-            _torso_joints(layout, f"scale torso of {store.path}: ", "; take scale: bones")
+            raise DataError(f"{store.path}: {error}; leave out facing, or take scale: bones") from error
 
     @property
     def vertical(self) -> int:
         """The vertical axis: 0, 1 or 2."""
         if self.up is None:
-            self.up = self._longest_axis()
+            rows = np.unique(np.linspace(0, len(self.store) - 1, SAMPLES).astype(int))
+            found = upright_axis([self.store.sequence(row) for row in rows], self.layout)
+            if found is None:
+                raise DataError(
+                    f"{self.store.path}: which axis is vertical cannot be found (layout {self.layout.name!r} has no "
+                    "head or no feet, or nobody is there); set up: x, y or z"
+                )
+            self.up = found[0]
         return self.up
 
     def present(self, members: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -130,7 +136,7 @@ class InSpace(Placement):
             left, right = self.sides
             matrix = self._turned(own[0, left] - own[0, right])
         if self.scale is not None:
-            length = np.median(np.linalg.norm(self._torso(own) if self.scale == "torso" else self._bones(own), axis=-1))
+            length = float(np.median(self._size(own)))
             matrix = matrix / (length if length > 0 else 1)
         return own[0, self.layout.center], matrix
 
@@ -143,32 +149,22 @@ class InSpace(Placement):
         matrix[first, second], matrix[second, first] = np.sin(angle), -np.sin(angle)
         return matrix
 
-    def _torso(self, joints: np.ndarray) -> np.ndarray:
-        """(L, 3) from the middle of the hips to that of the shoulders of joints (L, V, 3)."""
-        hips, shoulders = (joints[:, pair].mean(1) for pair in _torso_joints(self.layout))
-        return shoulders - hips
-
-    def _bones(self, joints: np.ndarray) -> np.ndarray:
-        """(L, 1) mean length of the bones of joints (L, V, 3)."""
-        bones = np.linalg.norm(joints - joints[:, self.layout.parents()], axis=-1)
-        return bones.sum(1, keepdims=True) / len(self.layout.bones)
-
-    def _longest_axis(self) -> int:
-        """The axis along which the torsos of some sequences, spread over the store, are longest."""
-        rows = np.unique(np.linspace(0, len(self.store) - 1, LOOKED_AT).astype(int))
-        people = np.concatenate([self.store.sequence(row).reshape(-1, *self.store.frames.shape[2:]) for row in rows])
-        _torso_joints(self.layout, f"the vertical axis of {self.store.path} cannot be found: ", "; set up: x, y or z")
-        torsos = self._torso(people[people.any((1, 2))].astype(np.float32))
-        return int(np.abs(torsos).mean(0).argmax()) if len(torsos) else 1
+    def _size(self, joints: np.ndarray) -> np.ndarray:
+        """(L,) length of the torso, or mean length of the bones, of joints (L, V, 3)."""
+        if self.torso is None:
+            bones = joints - joints[:, self.layout.parents()]  # 0 at the centre, which has none
+            size: np.ndarray = np.linalg.norm(bones, axis=-1).sum(1) / len(self.layout.bones)
+            return size
+        hips, shoulders = (joints[:, pair].mean(1) for pair in self.torso)
+        return np.asarray(np.linalg.norm(shoulders - hips, axis=-1))
 
 
-def _torso_joints(layout: SkeletonLayout, before: str = "", after: str = "") -> list[list[int]]:
-    """Both hips and both shoulders; DataError, with these words around it, where the layout has no joints so called."""
-    found = []
-    for names in (("hip", "hipjoint"), ("shoulder",)):
-        pairs = [[f"left_{name}", f"right_{name}"] for name in names]
-        there = [pair for pair in pairs if set(pair) <= set(layout.joint_names)]
-        if not there:
-            raise DataError(f"{before}layout {layout.name!r} has no joints {' and '.join(pairs[0])}{after}")
-        found.append([layout.joint(joint) for joint in there[0]])
-    return found
+def _torso_joints(layout: SkeletonLayout) -> tuple[list[int], list[int]]:
+    """Both hips and both shoulders; ValueError where the layout has no joints so called."""
+    hip = "hipjoint" if "left_hipjoint" in layout.joint_names else "hip"
+    pairs = [[f"left_{joint}", f"right_{joint}"] for joint in (hip, "shoulder")]
+    missing = [name for pair in pairs for name in pair if name not in layout.joint_names]
+    if missing:
+        raise ValueError(f"layout {layout.name!r} has no joints {', '.join(missing)}, which make a torso")
+    hips, shoulders = ([layout.joint(name) for name in pair] for pair in pairs)
+    return hips, shoulders
