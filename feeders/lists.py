@@ -38,9 +38,14 @@ def read_list(path: Path) -> list[str]:
 
 def write_list(path: Path, names: Sequence[str], overwrite: bool = False) -> None:
     """Writes a list; DataError where another one is there, unless ``overwrite``."""
-    if path.exists() and not overwrite and read_list(path) != list(names):
-        raise DataError(f"{path} exists and names other sequences; choose another --out, or --overwrite it")
+    check_list(path, names, overwrite)
     write_atomically(path, "".join(f"{name}\n" for name in names).encode())
+
+
+def check_list(path: Path, names: Sequence[str], overwrite: bool = False) -> None:
+    """DataError where a list of other names is there, unless ``overwrite``."""
+    if path.exists() and not overwrite and read_list(path) != list(names):
+        raise DataError(f"{path} exists and names other sequences; --overwrite it, or write elsewhere")
 
 
 def listed_rows(

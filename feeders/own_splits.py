@@ -41,6 +41,15 @@ def split_rows(store: SkeletonStore, split: str) -> np.ndarray:
     path = list_path(store, split)
     if not path.is_file():
         return np.flatnonzero(store.columns[f"in {split}"])
+    return rows_of_list(store, path)
+
+
+def rows_of_list(store: SkeletonStore, path: Path) -> np.ndarray:
+    """The rows that a list names, rising.
+
+    Raises:
+        DataError: the list cannot be read, is empty, or names what is not in the store.
+    """
     rows = {name: row for row, name in enumerate(store.ids)}
     names = read_list(path)
     unknown = [name for name in names if name not in rows]

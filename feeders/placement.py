@@ -99,6 +99,7 @@ class InSpace(Placement):
             self.torso = _torso_joints(layout) if scale == "torso" else None
         except ValueError as error:
             raise DataError(f"{store.path}: {error}; leave out facing, or take scale: bones") from error
+        self.up = self.vertical if facing else self.up  # an error now, not when training has begun
 
     @property
     def vertical(self) -> int:

@@ -51,6 +51,7 @@ def write_store(
             writer.add(Sample(name, labels[row], np.asarray(frames, np.float32), columns=facts))
         known = {"layout": asdict(layout), "class_names": [f"class {k}" for k in range(max(labels) + 1)]}
         writer.close(folder.name, **{**known, **meta})
-    for split, names in (lists or {"train": list(sequences), "test": list(sequences)}).items():
+    whole = {"train": list(sequences), "test": list(sequences)}
+    for split, names in (whole if lists is None else lists).items():
         write_list(folder / "splits" / f"{split}.txt", names)
     return SkeletonStore(folder)

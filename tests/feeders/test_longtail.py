@@ -239,7 +239,7 @@ def test_too_few_in_a_store(store, tmp_path, capsys):
 def test_never_over_another_list(store, tmp_path, capsys):
     path = tmp_path / "NTU60_xsub_exp_4_max_8.txt"
     path.write_text("S001C001P001R001A001\n")
-    fails(capsys, make(store, tmp_path), f"{path} exists and names other sequences; choose another --out, or --over")
+    fails(capsys, make(store, tmp_path), f"{path} exists and names other sequences; --overwrite it, or write elsewhere")
     assert path.read_text() == "S001C001P001R001A001\n"
     path.write_text("")
     fails(capsys, make(store, tmp_path), f"{path}")
