@@ -21,7 +21,6 @@ from shapmix.skeleton import LAYOUTS, SkeletonLayout
 SAMPLES, FRAMES = 32, 32
 MARGIN = 0.15  # between the scores of two layouts: under it, bones do not tell
 DOUBTFUL = 0.8  # a score: right orders came to 0.1 .. 0.6 in all data that we have, random ones to 1.4 and more
-SURE = 0.8  # share of the frames, above which :func:`findings` says it
 Units = Literal["metres", "centimetres", "millimetres", "pixels", "shares", "unknown"]
 HEADS = ("head", "nose", "face", "neck", "lowerneck")
 FEET = ("foot", "toes", "big_toe", "foot_index", "heel", "ankle")
@@ -185,33 +184,6 @@ def units(size: float | None, dims: int = 3) -> Units:
         return "shares" if size <= 3 else "pixels"
     names: dict[float, Units] = {1: "metres", 100: "centimetres", 1000: "millimetres"}
     return next((name for factor, name in names.items() if 0.5 * factor <= size <= 2.6 * factor), "unknown")
-
-
-def findings(samples: Sequence[np.ndarray], layout: SkeletonLayout, dims: int = 3) -> dict[str, str]:
-    """What looks wrong, as sentences under ``order``, ``sides``, ``upright`` and ``units``; only what the data tell.
-
-    Sides and the vertical axis are judged by the layout, so they are left out where the order itself looks wrong.
-    """
-    order = order_problem(samples, layout, dims)
-    if order is not None:
-        return {"order": order}
-    found = {}
-    swapped, up = sides_swapped(samples, layout, dims), upright_axis(samples, layout, dims)
-    if swapped is not None and swapped > SURE:
-        found["sides"] = (
-            f"left and right look exchanged, or the picture mirrored: in {swapped:.0%} of the frames that tell, what "
-            "is called left is on the right side of a person"
-        )
-    if up is not None and up[2] > SURE and up[:2] != (1, 1 if dims == 3 else -1):
-        found["upright"] = (
-            f"heads lie towards {'+' if up[1] > 0 else '-'}{'xyz'[up[0]]} from the feet in {up[2]:.0%} of the frames; "
-            + ("expected is y upwards" if dims == 3 else "expected is y downwards, as in an image")
-        )
-    size = height(samples, layout, dims)
-    if dims == 3 and size is not None and units(size) != "metres":
-        looks = "" if units(size) == "unknown" else f"; these look like {units(size)}"
-        found["units"] = f"people are {size:.4g} units high, expected are metres{looks}"
-    return found
 
 
 def _people(samples: Sequence[np.ndarray], dims: int) -> Iterator[np.ndarray]:

@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from feeders.anatomy import findings
+from feeders.anatomy import order_problem
 from feeders.files import write_atomically
 from feeders.store import DataError, SkeletonStore
 from processor.command_line import run_command
@@ -55,8 +55,8 @@ def show(arguments: argparse.Namespace) -> None:
             figure = frames_picture(layout, samples, dims)
         else:
             figure = layout_picture(layout, next(iter(samples.values()), None), dims)
-        for finding in findings(list(samples.values()), layout, dims).values():
-            log.warning("%s", finding)
+        if problem := order_problem(list(samples.values()), layout, dims):
+            log.warning("%s", problem)
     write_atomically(out, png(figure))
     log.info("%s: %s, %d joints, parts %s", out, layout.name, layout.num_joints, ", ".join(layout.part_names))
 

@@ -16,6 +16,8 @@ from itertools import takewhile
 
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
+from ..store import DataError
+
 MOST_PARTS = 8  # of a draft: exact contributions cost 2**P forward passes
 SIDES = {"l": "left", "left": "left", "r": "right", "right": "right"}
 WORDS = re.compile(r"[^\W\d_]+\d*|\d+")
@@ -71,7 +73,7 @@ def draft_layout(name: str, joint_names: Sequence[str], bones: Sequence[tuple[in
             limb are a part, and hang from its first joint.
 
     Raises:
-        ValueError: fewer than two joints, bones that are no tree, or no bones and names that do not say the parts.
+        DataError: fewer than two joints, bones that are no tree, or no bones and names that do not say the parts.
     """
     keys = [_sided(words) for words in _without_common([_words(joint) for joint in joint_names])]
     names = ["_".join([side, *words] if side else words) for side, words in keys]
@@ -83,9 +85,13 @@ def draft_layout(name: str, joint_names: Sequence[str], bones: Sequence[tuple[in
     else:
         parts = _by_names(keyed)
         if len(parts) < 2:
-            raise ValueError(f"layout {name!r}: neither bones nor the joints' names say what its parts are")
+            raise DataError(f"layout {name!r}: neither bones nor the joints' names say what its parts are")
         bones = _stars(list(parts.values()))
-    return SkeletonLayout(name, tuple(names), tuple(bones), {part: tuple(sorted(has)) for part, has in parts.items()})
+    members = {part: tuple(sorted(has)) for part, has in parts.items()}
+    try:
+        return SkeletonLayout(name, tuple(names), tuple(bones), members)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def layout_text(layout: SkeletonLayout, comment: str = "") -> str:

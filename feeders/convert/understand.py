@@ -193,7 +193,7 @@ def _layout(recordings: Sequence[Recording], hints: Hints, wanted: SkeletonLayou
         raise DataError(f"no known skeleton has {hints.num_joints} joints; {advice}")
     if len(fitting) == 1:
         return fitting[0], "the only known one with so many"
-    samples = [np.nan_to_num(one.frames) for one in recordings]
+    samples = [one.frames for one in recordings]
     best, certain, _ = choose_layout(samples, fitting, int(hints.dims or 3))
     if not certain:
         raise DataError(
