@@ -71,7 +71,7 @@ def _has_frame_numbers(table: np.ndarray, hints: Hints) -> bool:
     """Is the first column the number of the frame: whole numbers one after the other, one more than joints need?"""
     needed = hints.num_joints or hints.dims
     counted = bool((np.diff(table[:, 0]) == 1).all())
-    return needed is not None and table.shape[1] % needed == 1 and counted and bool(table[0, 0] % 1 == 0)
+    return needed is not None and table.shape[1] % needed == 1 and counted and float(table[0, 0]).is_integer()
 
 
 def _is_text_of_numbers(name: str, start: bytes) -> bool:
