@@ -115,3 +115,14 @@ def test_the_partner_faces_as_the_sample_does():
         Paste(blank, same_facing=True)
     with pytest.raises(ValueError, match="dims 3"):
         Paste(LAYOUT, dims=2, same_facing=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_a_line_to_face_by(layout):
+    """Every body has shoulders or hips; a hand has not."""
+    if layout.name == "hand21":
+        with pytest.raises(ValueError, match="'hand21' has no joints left_shoulder"):
+            sides(layout)
+    else:
+        left, right = sides(layout)
+        assert layout.mirrored()[left] == right
