@@ -200,13 +200,24 @@ def _position(value: Any) -> list[Any] | None:
 
 
 def _landmarks(values: Sequence[Any]) -> Found:
-    """A person as a list of {x, y, ...}."""
-    rows = [_position(value) for value in values]
-    if None in rows or len({len(row) for row in rows if row is not None}) > 1:
-        raise Unusable("no numbers: landmarks with different numbers of coordinates")
-    inner = next((values[0][key] for key in INNER if isinstance(values[0].get(key), Mapping)), values[0])
-    width = sum(axis in {key.lower() for key in inner} for axis in "xyz")
-    joints = numbers(rows)
-    names = [next((value[key] for key in NAMES if isinstance(value.get(key), str)), "") for value in values]
-    known = tuple(names) if all(names) and len(set(names)) == len(names) else ()
-    return Found(joints, known, 2 if width == 2 else None, joints.shape[1] > width, landmarks=True)
+    """A person as a list of {x, y, ...}, all with the keys of the first."""
+    first = values[0]
+    inner = next((key for key in INNER if isinstance(first.get(key), Mapping)), None)
+    named = next((key for key in NAMES if isinstance(first.get(key), str)), None)
+    known = {key.lower(): key for key in (first[inner] if inner else first)}
+    axes = [known[axis] for axis in "xyz" if axis in known]
+    score = next(
+        (key for name in SCORES for key in first if key.lower() == name.lower() and is_number(first[key])), None
+    )
+    try:
+        rows = [[(value[inner] if inner else value)[axis] for axis in axes] for value in values]
+        joints = numbers(
+            rows if score is None else [[*row, value[score]] for row, value in zip(rows, values, strict=True)]
+        )
+        names = [str(value[named]) for value in values] if named else []
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Unusable(f"no numbers: a landmark has not the keys of the first, {', '.join(first)} ({error})") from error
+    unique = len(set(names)) == len(names)
+    return Found(
+        joints, tuple(names) if unique else (), 2 if len(axes) == 2 else None, score is not None, landmarks=True
+    )
