@@ -30,7 +30,8 @@ def place_of(error: BaseException, ours: bool = False) -> str | None:
         return f"{_short(str(error.filename))}, line {error.lineno}"
     found = None
     for frame, line in walk_tb(error.__traceback__):
-        code, package = frame.f_code, str(frame.f_globals.get("__name__")).partition(".")[0]
+        spec = frame.f_globals.get("__spec__")  # of python -m tools.show it has the name that __name__ has not
+        code, package = frame.f_code, str(spec.name if spec else frame.f_globals.get("__name__")).partition(".")[0]
         if package in OURS and not ours:
             found = None
         elif package in OURS or not _is_library(code.co_filename):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import matplotlib.colors
@@ -115,3 +117,12 @@ def test_many_parts_share_colours():
     bones = tuple((joint, 0) for joint in range(1, 12))
     layout = SkeletonLayout("star", names, bones, {name: (joint,) for joint, name in enumerate(names)})
     assert len(png(layout_picture(layout))) > 1000
+
+
+def test_as_a_module(monkeypatch, capsys):
+    """An error in the command's own file, which is __main__ then, is not taken for one in the user's code."""
+    monkeypatch.setattr(sys, "argv", ["show"])
+    monkeypatch.delitem(sys.modules, "tools.show")
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("tools.show", run_name="__main__", alter_sys=True)
+    assert capsys.readouterr().err.startswith("error: name a store, or --layout alone")
