@@ -9,7 +9,7 @@ Shapes: V joints, P parts, E sets of parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import combinations, pairwise
 from typing import Any
@@ -132,6 +132,10 @@ class SkeletonLayout:
         fits = chosen and chosen[0] >= 1 and chosen[-1] < parts
         require(bool(fits), f"coalition sizes must lie in 1..{parts - 1} for {parts} parts, got {chosen}")
         return tuple(subset for size in chosen for subset in combinations(range(parts), size))
+
+    def plain(self) -> str | dict[str, Any]:
+        """What :meth:`get` makes this layout of: its name, where it is a known one, else plain data."""
+        return self.name if LAYOUTS.get(self.name) == self else asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SkeletonLayout:

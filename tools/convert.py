@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
-from feeders.convert.class_names import class_names
 from feeders.convert.forms import FORMS
 from feeders.convert.names import layout_text
-from feeders.convert.prepare import LeftOut, prepare, report_table
+from feeders.convert.prepare import prepare, report_table
+from feeders.convert.sequences import Conversion
 from feeders.convert.summary import summary
 from feeders.convert.takes import find_takes
 from feeders.convert.understand import UnknownSkeleton, Wishes, understand
 from feeders.convert.whole_sets import is_whole_set, open_whole_set
 from feeders.files import write_atomically
-from feeders.store import DataError, Sample
+from feeders.store import DataError
 from processor.command_line import run_command
 from processor.config_files import read_layout
 from processor.host import say
@@ -62,33 +60,27 @@ def run(arguments: argparse.Namespace) -> None:
     layout = None if arguments.layout is None else SkeletonLayout.get(read_layout(arguments.layout, "--layout"))
     size = tuple(arguments.img_shape) if arguments.img_shape else None
     wishes = Wishes(layout, arguments.axes, arguments.people, size, arguments.max_missing, arguments.min_frames)
+    found = understood(arguments, wishes)
+    say(tabulate(found.words.items(), tablefmt="plain"))
+    store, report = prepare(
+        arguments.out, arguments.out.name, found.items, found.read, found.left_out, arguments.jobs, arguments.strict,
+        arguments.overwrite, found.fingerprint, {"understood": found.words}, **found.meta,
+    )  # fmt: skip
+    say(f"\n{arguments.out}\n{report_table(report)}\n\n{summary(store)}")
+
+
+def understood(arguments: argparse.Namespace, wishes: Wishes) -> Conversion:
+    """What the files are; for a skeleton that is not known, a draft of its layout is written."""
     if is_whole_set(arguments.source):
-        whole = open_whole_set(arguments.source, wishes, arguments.classes)
-        return store(arguments, whole.items, whole.read, {}, whole.fingerprint, whole.words, whole.meta)
-    found = find_takes(arguments.source, FORMS, arguments.labels, arguments.pattern)
+        return open_whole_set(arguments.source, wishes, arguments.classes)
+    takes = find_takes(arguments.source, FORMS, arguments.labels, arguments.pattern)
     try:
-        known = understand(found, wishes, arguments.jobs)
+        return understand(takes, wishes, arguments.jobs, arguments.classes)
     except UnknownSkeleton as error:
         draft = arguments.out.with_name(f"{arguments.out.name}.layout.yaml")
         write_atomically(draft, layout_text(error.draft, CHECK).encode())
         look = f"look at the draft with python -m tools.show --layout {draft}, correct it, and add --layout {draft}"
         raise DataError(f"{error}; {look}") from error
-    names = class_names(known.plan.classes, arguments.classes)
-    meta = known.meta(names)
-    return store(arguments, known.takes, known.plan.read, known.left_out, known.fingerprint(), known.words, meta)
-
-
-def store(
-    arguments: argparse.Namespace, items: Sequence[Any], read: Callable[[Any], Sample], left_out: LeftOut,
-    fingerprint: str, words: Mapping[str, str], meta: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """Prepares the store of all items; prints what was understood before, what it holds and what was left out after."""
-    say(tabulate(words.items(), tablefmt="plain"))
-    made, report = prepare(
-        arguments.out, arguments.out.name, items, read, left_out, arguments.jobs, arguments.strict,
-        arguments.overwrite, fingerprint, {"understood": words}, **meta,
-    )  # fmt: skip
-    say(f"\n{arguments.out}\n{report_table(report)}\n\n{summary(made)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from processor.study.layout_picture import layout_picture, png
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -24,6 +23,7 @@ from feeders.longtail import shot_groups
 from feeders.store import SkeletonStore
 from processor.command_line import run_command
 from processor.host import say
+from processor.study.layout_picture import layout_picture, png
 
 SHOWN = 5  # ids of a finding
 PICTURE = "skeleton.png"

@@ -19,7 +19,7 @@ import pickle
 import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -83,9 +83,7 @@ class PoseSet:
 
     def meta(self) -> dict[str, Any]:
         """Entries of the ``meta.json`` of their store: layout, class names, names of the splits."""
-        layout = self.poses[0].layout
-        known = layout.name if LAYOUTS.get(layout.name) == layout else asdict(layout)
-        return {"layout": known, "class_names": self.class_names, "splits": self.splits}
+        return {"layout": self.poses[0].layout.plain(), "class_names": self.class_names, "splits": self.splits}
 
 
 def read_poses(path: Path, recipe: Recipe, class_names: Sequence[str] | None = None) -> PoseSet:

@@ -5,8 +5,9 @@ Shapes: L frames, M people, V joints, D = 2 or 3 coordinates, C channels of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from shapmix.skeleton import SkeletonLayout
 from ..store import DataError, Sample
 from .forms import FORMS
 from .names import match_names
-from .prepare import Unusable
+from .prepare import LeftOut, Unusable
 from .recording import Hints, Recording
 from .takes import Take
 
@@ -49,6 +50,13 @@ class Plan:
     max_missing: float = 0.5
     min_frames: int = 1
 
+    def meta(self, form: str, class_names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Entries of the ``meta.json`` of the store."""
+        return {
+            "layout": self.layout.plain(), "class_names": [*(class_names or self.classes)], "splits": [*self.splits],
+            "dims": self.dims, "subjects": [*self.subjects], "views": [*self.views], "form": form,
+        }  # fmt: skip
+
     def read(self, take: Take) -> Sample:
         """One take as a sequence of the store; an error in it becomes the sample's ``problem``."""
         columns = {"subject": _place(self.subjects, take, "subject"), "view": _place(self.views, take, "view")}
@@ -62,6 +70,27 @@ class Plan:
         except DataError as error:
             return Sample(take.id, label, problem=str(error), columns=columns)
         return Sample(take.id, label, frames, columns={**columns, **found})
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A set that is understood, ready to be packed into a store.
+
+    Attributes:
+        items: one for each take, in order.
+        read: item -> sequence; what cannot be used has a ``problem``.
+        fingerprint: of the files and of what was asked for.
+        words: what was understood.
+        meta: entries of the ``meta.json`` of the store.
+        left_out: what was left out before.
+    """
+
+    items: Sequence[Any]
+    read: Callable[[Any], Sample]
+    fingerprint: str
+    words: Mapping[str, str]
+    meta: Mapping[str, Any]
+    left_out: LeftOut = field(default_factory=dict)
 
 
 def read_take(take: Take, hints: Hints) -> Recording:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -22,10 +22,11 @@ from ..anatomy import choose_layout
 from ..store import DataError
 from ..store_writer import FORMAT
 from .axes import ORDERS
+from .class_names import class_names
 from .names import draft_layout, find_layout
-from .prepare import LeftOut, ordered_map
+from .prepare import ordered_map
 from .recording import Hints, Recording
-from .sequences import Plan, read_take
+from .sequences import Conversion, Plan, read_take
 from .takes import Take, Takes, natural
 
 PROBED = 64  # takes that are read to understand a set
@@ -53,34 +54,12 @@ class Wishes:
     min_frames: int = 1
 
 
-@dataclass(frozen=True)
-class Understanding:
-    """The plan for a set, its takes with all that is known of them, the others, and the same in words."""
-
-    plan: Plan
-    takes: list[Take]
-    left_out: LeftOut
-    words: Mapping[str, str]
-
-    def fingerprint(self) -> str:
-        """A word that changes with the plan, and with the names, labels and contents of the takes' files."""
-        known = [
-            (take.id, [source.stamp for source in take.sources], sorted(take.facts.items())) for take in self.takes
-        ]
-        return hashlib.blake2b(repr((FORMAT, self.plan, known)).encode(), digest_size=8).hexdigest()
-
-    def meta(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Entries of the ``meta.json`` of the store."""
-        plan = self.plan
-        known = plan.layout.name if LAYOUTS.get(plan.layout.name) == plan.layout else asdict(plan.layout)
-        return {
-            "layout": known, "class_names": list(class_names), "splits": list(plan.splits), "dims": plan.dims,
-            "subjects": list(plan.subjects), "views": list(plan.views), "form": self.words["form"],
-        }  # fmt: skip
-
-
-def understand(found: Takes, wishes: Wishes, jobs: int) -> Understanding:
+def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = None) -> Conversion:
     """Reads a sample of the takes, and all of them where labels are in the files.
+
+    Args:
+        jobs: processes.
+        classes: a file of the names of all classes, in the order of the labels.
 
     Raises:
         DataError: none can be read; nothing says the labels or the skeleton; a single class.
@@ -97,18 +76,18 @@ def understand(found: Takes, wishes: Wishes, jobs: int) -> Understanding:
         takes = _with_facts(takes, replace(hints, num_joints=layout.num_joints), jobs)
     unlabelled = {take.id: "nothing says its label" for take in takes if not take.facts.get("label")}
     takes = [take for take in takes if take.id not in unlabelled]
-    classes = _named(takes, "label")
-    if not classes:
+    labels = _named(takes, "label")
+    if not labels:
         raise DataError(
             "nothing says the labels: put the takes of each class into a folder of its own, or write labels.csv with "
             f"the columns id and label beside them, or give --pattern; the takes are called {_some(found.takes)}"
         )
-    if len(classes) < 2:
-        raise DataError(f"all takes have the label {classes[0]!r}; two classes at least are needed")
+    if len(labels) < 2:
+        raise DataError(f"all takes have the label {labels[0]!r}; two classes at least are needed")
     there = max(int(np.isfinite(one.frames).all(-1).any((0, 2)).sum()) for one in known)
     people = min(wishes.people or PEOPLE, there)
     plan = Plan(
-        layout, int(hints.dims or 3), people, replace(hints, num_joints=layout.num_joints), tuple(classes),
+        layout, int(hints.dims or 3), people, replace(hints, num_joints=layout.num_joints), tuple(labels),
         tuple(_named(takes, "subject")), tuple(_named(takes, "view")), tuple(_named(takes, "split")), wishes.size,
         wishes.max_missing, wishes.min_frames,
     )  # fmt: skip
@@ -121,7 +100,14 @@ def understand(found: Takes, wishes: Wishes, jobs: int) -> Understanding:
         "people": f"up to {people}" + (f" of {there}; --people keeps more" if there > people else ""),
     }
     left_out = {**found.left_out, **({"no label": unlabelled} if unlabelled else {})}
-    return Understanding(plan, takes, left_out, words)
+    names = class_names(labels, classes)
+    return Conversion(takes, plan.read, _fingerprint(plan, takes), words, plan.meta(words["form"], names), left_out)
+
+
+def _fingerprint(plan: Plan, takes: Sequence[Take]) -> str:
+    """A word that changes with the plan, and with the names, labels and contents of the takes' files."""
+    known = [(take.id, [source.stamp for source in take.sources], sorted(take.facts.items())) for take in takes]
+    return hashlib.blake2b(repr((FORMAT, plan, known)).encode(), digest_size=8).hexdigest()
 
 
 def _some(takes: Iterable[Take]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,29 +29,10 @@ from .pickles import PICKLES
 from .prepare import Unusable
 from .pyskl import Pose, Recipe, image_size, keypoints_of, numbers_of, read_class_names, read_poses
 from .recording import Hints, Recording
-from .sequences import Plan, sequence
+from .sequences import Conversion, Plan, sequence
 from .understand import PEOPLE, Wishes
 
 SPLITS = ("train", "test")  # of an .npz file
-
-
-@dataclass(frozen=True)
-class WholeSet:
-    """A whole set.
-
-    Attributes:
-        items: one for each take, in order.
-        read: item -> sequence; what cannot be used has a ``problem``.
-        fingerprint: of the file and of what was asked for.
-        words: what was understood.
-        meta: entries of the ``meta.json`` of the store.
-    """
-
-    items: Sequence[Any]
-    read: Callable[[Any], Sample]
-    fingerprint: str
-    words: Mapping[str, str]
-    meta: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ def is_whole_set(path: Path) -> bool:
         return False
 
 
-def open_whole_set(path: Path, wishes: Wishes, classes: Path | None = None) -> WholeSet:
+def open_whole_set(path: Path, wishes: Wishes, classes: Path | None = None) -> Conversion:
     """A set in one file; the numbers stay in it until an item is read.
 
     Args:
@@ -99,18 +80,13 @@ def _whole(
     read: Callable[[Plan, Any], Sample],
     plan: Plan,
     words: Mapping[str, str],
-) -> WholeSet:
+) -> Conversion:
     layout = plan.layout
-    known = layout.name if LAYOUTS.get(layout.name) == layout else asdict(layout)
-    meta = {
-        "layout": known, "class_names": list(plan.classes), "splits": list(plan.splits), "dims": plan.dims,
-        "subjects": list(plan.subjects), "views": list(plan.views), "form": form,
-    }  # fmt: skip
     words = {
         "form": form, **words, "skeleton": f"{layout.name}, {layout.num_joints} joints",
         "coordinates": str(plan.dims), "people": f"up to {plan.people}",
     }  # fmt: skip
-    return WholeSet(items, partial(read, plan), fingerprint_files([path], plan), words, meta)
+    return Conversion(items, partial(read, plan), fingerprint_files([path], plan), words, plan.meta(form))
 
 
 def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], read: Callable[[], Recording]) -> Sample:
@@ -129,7 +105,7 @@ def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], read: C
 # --- PYSKL's pickles -------------------------------------------------------------------------------------------------
 
 
-def _from_pickle(path: Path, wishes: Wishes, names: Sequence[str] | None) -> WholeSet:
+def _from_pickle(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Conversion:
     poses = read_poses(path, Recipe(wishes.layout, img_shape=wishes.size, folder=str(path.parent)), names)
     dims, people = 3 if poses.poses[0].depth else 2, wishes.people or PEOPLE
     shapes: list[tuple[int, ...]] = [getattr(pose.annotation.get("keypoint"), "shape", ()) for pose in poses.poses]
@@ -199,7 +175,7 @@ def _boxes(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.ndarray:
 # --- CTR-GCN's .npz --------------------------------------------------------------------------------------------------
 
 
-def _from_npz(path: Path, wishes: Wishes, names: Sequence[str] | None) -> WholeSet:
+def _from_npz(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Conversion:
     items: list[Row] = []
     widths: dict[str, int] = {}
     num_class = len(names or ())
