@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -301,3 +302,68 @@ def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
     check(convert(tmp_path / "in", tmp_path / "out"))
     assert count[11:13] == ["sit down/2", "sit down/2"]
     assert len(count) == 31
+
+
+def test_whole_sets_give_the_same_store(tmp_path):
+    names, longest = list(SKELETONS), max(map(len, SKELETONS.values()))
+    labels = [CLASSES.index(TAKES[name]) for name in names]
+    annotations = [
+        {"frame_dir": name, "label": label, "total_frames": len(SKELETONS[name]), "keypoint": SKELETONS[name][None]}
+        for name, label in zip(names, labels, strict=True)
+    ]
+    with open(tmp_path / "all.pkl", "wb") as file:
+        pickle.dump({"split": {"train": names[::2], "val": names[1::2]}, "annotations": annotations}, file)
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES))
+    options = ("--layout", "ucla20", "--classes", str(tmp_path / "names.txt"))
+    store = convert(tmp_path / "all.pkl", tmp_path / "pyskl", *options)
+    check(store)
+    assert store.meta["splits"] == ["train", "val"]
+    x = np.zeros((30, longest, V * 3), np.float32)
+    for row, name in enumerate(names):
+        x[row, : len(SKELETONS[name])] = SKELETONS[name].reshape(-1, V * 3)
+    y = np.eye(3)[labels]
+    np.savez(tmp_path / "all.npz", x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
+    store = convert(tmp_path / "all.npz", tmp_path / "ctrgcn", *options)
+    assert store.meta["splits"] == ["train", "test"]
+    for row, name in enumerate(names):
+        np.testing.assert_array_equal(store.sequence(row)[:, 0], SKELETONS[name])
+        assert store.labels[row] == labels[row]
+
+
+def test_every_form_of_poses_gives_the_same_store(tmp_path):
+    layout = SkeletonLayout.get("ucla20")
+    annotations = []
+    for name, x in POSES.items():
+        for form in ("csv", "json"):
+            (tmp_path / form / name).parent.mkdir(parents=True, exist_ok=True)
+        both = np.concatenate([x, SCORES[name][..., None]], axis=-1)
+        text = table(both, columns("{j}_{a}", layout.joint_names, ["x", "y", "score"]))
+        (tmp_path / f"csv/{name}.csv").write_text(text)
+        (tmp_path / "json" / name).mkdir()
+        for frame, person in enumerate(both):
+            people = [{"person_id": [-1], "pose_keypoints_2d": person.astype(float).ravel().tolist()}]
+            path = tmp_path / "json" / name / f"take_{frame:012}_keypoints.json"
+            path.write_text(json.dumps({"version": 1.3, "people": people}))
+        label = CLASSES.index(TAKES[name])
+        annotations.append(
+            {
+                "frame_dir": name,
+                "label": label,
+                "keypoint": x[None],
+                "keypoint_score": SCORES[name][None],
+                "img_shape": (48, 64),
+            }
+        )
+    with open(tmp_path / "all.pkl", "wb") as file:
+        pickle.dump({"split": {"train": list(POSES)}, "annotations": annotations}, file)
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES))
+    size = ("--layout", "ucla20", "--img_shape", "48", "64")
+    stores = [convert(tmp_path / form, tmp_path / f"of {form}", *size) for form in ("csv", "json")]
+    stores.append(
+        convert(
+            tmp_path / "all.pkl", tmp_path / "of pkl", "--layout", "ucla20", "--classes", str(tmp_path / "names.txt")
+        )
+    )
+    for store in stores:
+        check(store, POSES)
+        assert (store.meta["dims"], set(store.columns["height"]), set(store.columns["width"])) == (2, {48}, {64})
