@@ -55,3 +55,25 @@ def write_store(
     for split, names in (whole if lists is None else lists).items():
         write_list(folder / "splits" / f"{split}.txt", names)
     return SkeletonStore(folder)
+
+
+def write_moving_parts(folder: Path, layout: SkeletonLayout, n_max: int = 40, imbalance: float = 8) -> SkeletonStore:
+    """A store in which class k moves part k of a layout and nothing else: long-tailed training, eight tests a class.
+
+    Each take begins anywhere, at any tempo, in any direction; all joints tremble. Joints rest at random places.
+    """
+    rng = np.random.default_rng(0)
+    rest = rng.normal(size=(layout.num_joints, 3))
+    sequences, labels, lists = {}, [], {"train": [], "test": []}  # type: ignore[var-annotated]
+    for label, (part, joints) in enumerate(layout.parts.items()):
+        count = int(n_max * imbalance ** -(label / (layout.num_parts - 1)))
+        for number in range(count + 8):
+            time = rng.uniform(0.2, 0.5) * np.arange(rng.integers(20, 40)) + rng.uniform(0, 6)
+            frames = rest + 0.05 * rng.normal(size=(len(time), layout.num_joints, 3))
+            frames[:, list(joints)] += 0.6 * np.sin(time)[:, None, None] * rng.normal(size=3)
+            split, name = "train" if number < count else "test", f"{part} {number}"
+            sequences[name] = frames[:, None] + rng.normal(size=3)
+            lists[split].append(name)
+            labels.append(label)
+    names = [f"move {part}" for part in layout.parts]
+    return write_store(folder, sequences, labels, layout, lists=lists, class_names=names)

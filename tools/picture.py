@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     options = saliency.parser("An animated picture: body parts coloured by their contribution to their class.")
     options.add_argument("--out", type=Path, default=Path("picture.gif"), metavar="FILE", help="the GIF to write")
     options.add_argument("--classes", nargs="+", metavar="NAME", help=f"by default {PANELS}, from frequent to rare")
-    options.add_argument("--flat", action="store_true", help="2D poses: y points down, the third channel is a score")
+    options.add_argument(
+        "--flat", action="store_true", help="of your own Dataset: 2D poses, y points down, the third is a score"
+    )
     return options
 
 
@@ -43,7 +45,8 @@ def picture(arguments: argparse.Namespace) -> None:
         order = np.argsort(-np.array(data.class_counts), kind="stable")
         places = np.linspace(0, len(order) - 1, min(PANELS, len(order))).round().astype(int)
         names = [data.class_names[label] for label in order[places]]
-    bodies = first_bodies(data.loaders["test"], data.class_counts, found.parts.numpy(), names, arguments.flat)
+    flat = arguments.flat or getattr(data.feeders["test"], "coordinates", 3) == 2
+    bodies = first_bodies(data.loaders["test"], data.class_counts, found.parts.numpy(), names, flat)
     write_atomically(arguments.out, moving_picture(bodies, found.layout))
     logging.getLogger(__name__).info("%s: %s", arguments.out, ", ".join(names))
 
