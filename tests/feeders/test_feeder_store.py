@@ -187,6 +187,16 @@ def test_a_batch_is_made_of_its_samples(stores):
         assert len(list(shown.shuffled(0))) == 1
 
 
+def test_a_run_that_continues_sees_the_same(stores):
+    """Batches of a later epoch do not depend on what was shown before."""
+
+    def batches(epochs: int) -> list[torch.Tensor]:
+        loader = StoreLoader(Feeder(stores["space"], window_size=16, scale="bones"), 4, 0, torch.device("cpu"))
+        return [batch.x for epoch in range(epochs, 3) for batch in loader.shuffled(epoch)][-2:]
+
+    assert torch.equal(torch.cat(batches(0)), torch.cat(batches(2)))
+
+
 def test_raw_sequences_are_in_place_too(stores):
     """As the baseline ``published`` wants them."""
     feeder = Feeder(stores["space"], "test", window_size=9, scale="torso")

@@ -8,10 +8,27 @@ from PIL import Image
 
 import main
 from processor.checkpoint import load_checkpoint
+from processor.config_files import load_config
+from processor.methods import METHODS
 from tests.made_up import DESK, HAND, write_moving_parts
 from tools import picture, saliency
 
+RECIPE = "config/own_data.yaml"
 SIZES = {"desk13": 2 * 3, "my_hand": 20}  # coalitions of 1 and 2 of 3 parts, of 3 of 6 parts
+
+
+def test_the_recipe_takes_methods(tmp_path, capsys):
+    """Every method lies over it, a run trains, and a split that is not there is named."""
+    for name, method in METHODS.items():
+        load_config([RECIPE, f"config/methods/{name}.yaml"], {"weights": "x.pt"} if method.starts_from else {})
+    store = write_moving_parts(tmp_path / "mine", DESK, n_max=8, imbalance=2)
+    words = ["--config", RECIPE, "config/methods/ldam_drw.yaml", "--num_epoch", "1", "--warm_up_epoch", "0", "--set"]
+    words += [f"feeder_args.data_path={store.path}", "feeder_args.window_size=8", "model_args.base_channel=4"]
+    assert main.main([*words, f"work_dir={tmp_path / 'run'}"]) == 0
+    assert "move trunk" in capsys.readouterr().err + (tmp_path / "run" / "log.txt").read_text()
+    (store.path / "splits" / "test.txt").unlink()
+    assert main.main([*words, f"work_dir={tmp_path / 'other'}"]) == 2
+    assert "has no split 'test'; there are train. New lists: python -m tools.split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", [DESK, HAND], ids=lambda layout: layout.name)
