@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from ..files import is_from_macos, parse_json, write_atomically
+from ..own_splits import FOLDER
 from ..store import DataError, Sample, SkeletonStore, StoreWriter
 
 log = logging.getLogger(__name__)
@@ -253,7 +254,13 @@ def _keep_lists(out: Path, partial: Path) -> None:
 
 
 def _clear_away(out: Path) -> None:
-    """Removes what only an unfinished store needs; a process killed at its very end leaves it."""
+    """Removes what only an unfinished store needs; a process killed at its very end leaves it.
+
+    The lists of splits of a store that was replaced are kept.
+    """
+    lists = out / REPLACED / FOLDER
+    if lists.is_dir() and not (out / FOLDER).exists():
+        lists.rename(out / FOLDER)
     shutil.rmtree(out / REPLACED, ignore_errors=True)
     for name in ("journal.jsonl", MARK):
         (out / name).unlink(missing_ok=True)

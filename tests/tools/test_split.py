@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feeders.convert.prepare import prepare
 from feeders.feeder_store import Feeder
 from feeders.lists import read_list
 from feeders.own_splits import split_rows
 from feeders.splitting import PARTS, divide, divide_groups
-from feeders.store import DataError, SkeletonStore
-from tests.made_up import write_store
+from feeders.store import DataError, Sample, SkeletonStore
+from tests.made_up import DESK, write_store
 from tools import split
 
 COUNTS = [20, 9, 3, 2, 1]
@@ -99,6 +102,21 @@ def test_by_list(store, tmp_path, capsys):
     assert "names 1 sequences that are not in" in fails(
         capsys, store, "--by", "list", "--list", str(tmp_path / "ids.txt")
     )
+
+
+def test_lists_outlive_the_store(tmp_path):
+    """Who converts again, with --overwrite, keeps the lists."""
+
+    def read(name: str) -> Sample:
+        return Sample(name, 0, np.ones((4, 1, 13, 3)))
+
+    out, meta = tmp_path / "mine", {"layout": asdict(DESK), "class_names": ["all"]}
+    prepare(out, "mine", ["a", "b"], read, {}, 1, fingerprint="1", **meta)
+    assert split.main([str(out), "--by", "random", "--test", "0.5"]) == 0
+    lists = {part: read_list(out / "splits" / f"{part}.txt") for part in ("train", "test")}
+    store, _ = prepare(out, "mine", ["a", "b", "c"], read, {}, 1, overwrite=True, fingerprint="2", **meta)
+    assert len(store) == 3
+    assert lists == {part: read_list(out / "splits" / f"{part}.txt") for part in ("train", "test")}
 
 
 def test_unknown_subjects(tmp_path, capsys):
