@@ -48,7 +48,8 @@ FOREIGN = set(
         main work_dir data best_score NTU120_CSub NTU60_CS all_sqe skes_available_name k400_hrnet k400_kpfiles_2d
         ntu60_3danno ntu120_3danno epoch1_test_score best_pred
         nturgbd_skeletons_s001_to_s017 nturgbd_skeletons_s018_to_s032 NTU_RGBD120_samples_with_missing_skeletons
-        NTU60_XSub NAME_saliency mypackage mine feeder_mine joint_mix JointMix xsub_train xsub_val _lt a x_nose noseX nose_visibility a03_s12_t1""",
+        NTU60_XSub NAME_saliency mypackage mine feeder_mine joint_mix JointMix xsub_train xsub_val _lt a
+        x_nose noseX nose_visibility a03_s12_t1""",
     )
 )
 COMMAND = re.compile(r"(\w+=\S+ )*(python3? |torchrun |shapmix-train |pip |\.ci/run)")

@@ -21,7 +21,7 @@ from feeders.convert.sequences import Conversion
 from feeders.convert.summary import summary
 from feeders.convert.takes import find_takes
 from feeders.convert.understand import UnknownSkeleton, Wishes, understand
-from feeders.convert.whole_sets import is_whole_set, open_whole_set
+from feeders.convert.whole_sets import find_whole_set, open_whole_set
 from feeders.files import write_atomically
 from feeders.store import DataError
 from processor.command_line import run_command
@@ -44,6 +44,7 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("--pattern", help="of the names, such as 'a{label}_s{subject}_t{}'; {} is anything")
     options.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, in the labels' order")
     options.add_argument("--axes", help="order of arrays, such as TVC: T frames, M people, V joints, C coordinates")
+    options.add_argument("--dims", type=int, choices=[2, 3], help="coordinates, where arrays can be read as both")
     options.add_argument("--people", type=int, help="most people that are kept; by default 2")
     options.add_argument("--img_shape", type=int, nargs=2, metavar=("H", "W"), help="image size of 2D poses")
     missing = "leave out takes with a larger share (0 .. 1) of joints not seen; others are filled; by default 0.5"
@@ -59,7 +60,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError("--max_missing must be a share in 0 .. 1, --people and --min_frames at least 1")
     layout = None if arguments.layout is None else SkeletonLayout.get(read_layout(arguments.layout, "--layout"))
     size = tuple(arguments.img_shape) if arguments.img_shape else None
-    wishes = Wishes(layout, arguments.axes, arguments.people, size, arguments.max_missing, arguments.min_frames)
+    wishes = Wishes(
+        layout, arguments.axes, arguments.dims, arguments.people, size, arguments.max_missing, arguments.min_frames
+    )  # fmt: skip
     found = understood(arguments, wishes)
     say(tabulate(found.words.items(), tablefmt="plain"))
     store, report = prepare(
@@ -71,8 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def understood(arguments: argparse.Namespace, wishes: Wishes) -> Conversion:
     """What the files are; for a skeleton that is not known, a draft of its layout is written."""
-    if is_whole_set(arguments.source):
-        return open_whole_set(arguments.source, wishes, arguments.classes)
+    whole = find_whole_set(arguments.source)
+    if whole is not None:
+        if useless := [name for name in ("labels", "pattern", "axes", "dims") if getattr(arguments, name)]:
+            raise DataError(f"{whole} says its labels and axes itself; leave out --{useless[0]}")
+        return open_whole_set(whole, wishes, arguments.classes)
     takes = find_takes(arguments.source, FORMS, arguments.labels, arguments.pattern)
     try:
         return understand(takes, wishes, arguments.jobs, arguments.classes)

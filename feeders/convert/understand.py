@@ -48,6 +48,7 @@ class Wishes:
 
     layout: SkeletonLayout | None = None
     axes: str | None = None
+    dims: int | None = None
     people: int | None = None
     size: tuple[int, int] | None = None
     max_missing: float = 0.5
@@ -125,7 +126,7 @@ def _read(probe: Sequence[Take], wishes: Wishes) -> tuple[Hints, list[Recording]
     The numbers of joints and coordinates that most takes show help with the others. Where some can still be read in
     several ways, it is the order of axes by which most takes have these numbers; of several, that with fewest people.
     """
-    hints = Hints(wishes.layout.num_joints if wishes.layout else None, axes=wishes.axes)
+    hints = Hints(wishes.layout.num_joints if wishes.layout else None, wishes.dims, wishes.axes)
     found, problems = _attempt(probe, hints)
     if found:
         hints = _like_most(found, hints)
@@ -146,7 +147,7 @@ def _read(probe: Sequence[Take], wishes: Wishes) -> tuple[Hints, list[Recording]
 def _like_most(recordings: Sequence[Recording], hints: Hints) -> Hints:
     """The hints with the numbers of joints and coordinates that most takes have."""
     (joints, dims), _ = Counter(one.frames.shape[2:] for one in recordings).most_common(1)[0]
-    return replace(hints, num_joints=hints.num_joints or joints, dims=dims)
+    return replace(hints, num_joints=hints.num_joints or joints, dims=hints.dims or dims)
 
 
 def _attempt(probe: Sequence[Take], hints: Hints) -> tuple[list[Recording], dict[str, str]]:

@@ -45,6 +45,15 @@ class Row:
     label: int
 
 
+def find_whole_set(place: Path) -> Path | None:
+    """The file, or the only file in a folder, if it holds a whole set."""
+    files = [path for path in place.iterdir() if path.is_file()] if place.is_dir() else [place]
+    whole = [path for path in files if is_whole_set(path)]
+    if len(whole) > 1:
+        raise DataError(f"{place} holds {len(whole)} whole sets; name one of them, such as {whole[0]}")
+    return whole[0] if whole else None
+
+
 def is_whole_set(path: Path) -> bool:
     """Is this an ``.npz`` file of the arrays x_train, y_train, ..., or a pickle?"""
     if not path.is_file():
