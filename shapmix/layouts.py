@@ -67,6 +67,18 @@ TABLES: Mapping[str, Table] = {
         },
         edges="11-5 12-6",
     ),
+    "h36m17": Table(  # Human3.6M as 3D pose lifters give it: VideoPose3D, MotionBERT and others
+        joints="hip right_hip right_knee right_foot left_hip left_knee left_foot spine thorax nose head left_shoulder "
+        "left_elbow left_wrist right_shoulder right_elbow right_wrist",
+        bones="3-2-1-0-7-8 6-5-4-0 10-9-8 13-12-11-8 16-15-14-8",
+        parts={
+            "trunk": "0 7-10",
+            "left_arm": "11-13",
+            "right_arm": "14-16",
+            "left_leg": "4-6",
+            "right_leg": "1-3",
+        },
+    ),
     "openpose18": Table(  # OpenPose's COCO model: Kinetics-Skeleton
         joints="nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
         "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",
