@@ -139,15 +139,15 @@ def findings(data: Inspection) -> list[Finding]:
 
 
 def _of_splits(data: Inspection) -> Iterator[Finding]:
-    make = f"python -m tools.split {data.store.path} --by random --test 0.2"
+    by = "subject" if data.store.meta.get("subjects") else "random"
+    make = f"python -m tools.split {data.store.path} --by {by} --test 0.2"
     for split, reason in data.broken.items():
         yield Finding("error", "broken_split", f"split {split} cannot be used: {reason}", f"write it again: {make}")
     training = [split for split in data.splits if "train" in split]
     held_out = [split for split in data.splits if "train" not in split]
     if not training or not held_out:
         what = f"there is no {'training' if not training else 'test'} split"
-        subjects = " (by subject, where people repeat: --by subject)"
-        yield Finding("error", "no_split", what, f"{make}{subjects}")
+        yield Finding("error", "no_split", what, make)
     for one in training:
         for other in held_out:
             if len(shared := np.intersect1d(data.splits[one], data.splits[other])):

@@ -62,7 +62,7 @@ def suggest(data: Inspection, machine: Machine) -> list[Choice]:
 def _splits(data: Inspection, training: str, test: str) -> Iterator[Choice]:
     yield Choice("feeder_args.data_path", str(data.store.path), f"{len(data.store)} sequences of {data.layout.name}")
     yield Choice("train_feeder_args.split", training, f"{len(data.splits[training])} sequences")
-    yield Choice("test_feeder_args.split", test, f"{len(data.splits[test])} sequences, looked at once, at the end")
+    yield Choice("test_feeder_args.split", test, f"{len(data.splits[test])} sequences")
     if "val" in data.splits and test != "val":
         reason = f"{len(data.splits['val'])} sequences: choose methods and values on these"
         yield Choice("val_feeder_args.split", "val", reason)
