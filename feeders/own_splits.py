@@ -79,12 +79,13 @@ def known_groups(store: SkeletonStore, rows: np.ndarray, kind: str = "subject") 
 
 
 def numbers_of(chosen: Sequence[object], column: np.ndarray, names: Sequence[str], what: str) -> list[int]:
-    """Places of ``chosen`` names; DataError, which calls them ``what``, for those that are not in the column."""
-    there = [names[number] for number in np.unique(column)]
-    unknown = [str(name) for name in chosen if str(name) not in there]
+    """Places of ``chosen`` names, 7 for 07; DataError, which calls them ``what``, for those not in the column."""
+    there = {names[number]: int(number) for number in np.unique(column)}
+    alike = {str(int(name)): number for name, number in there.items() if name.isdecimal()} | there
+    unknown = [str(name) for name in chosen if str(name) not in alike]
     if unknown:
         raise DataError(f"{what}: no {', '.join(unknown)} among {', '.join(there)}")
-    return [names.index(str(name)) for name in chosen]
+    return [alike[str(name)] for name in chosen]
 
 
 def held_out(store: SkeletonStore, rows: np.ndarray, subjects: Sequence[object], fraction: float) -> np.ndarray:

@@ -180,11 +180,11 @@ def run_module(module: str, words: list[str]) -> str:
 
 
 def training_problem(words: list[str]) -> str:
-    """A command line of main.py, up to a valid config; its options alone where a package or FILE is the user's."""
+    """A command line of main.py, up to a valid config; its options alone where a package or file is the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "Processor", lambda config: SimpleNamespace(start=lambda: 0))
         patch.chdir(ROOT)
-        users = "--plugin" in words or any(re.fullmatch("[A-Z]+", word) for word in words)
+        users = "--plugin" in words or any(re.fullmatch(r"[A-Z]+|data/.*\.yaml", word) for word in words)
         with parsing_only() if users else contextlib.nullcontext():
             return error_of(lambda: command_line.main(words))
 

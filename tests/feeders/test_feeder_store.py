@@ -10,6 +10,7 @@ import torch
 
 from feeders.feeder_store import Feeder
 from feeders.loader import StoreLoader
+from feeders.own_splits import numbers_of
 from feeders.store import DataError
 from feeders.synthetic import synthesize
 from feeders.transforms import to_stream
@@ -295,3 +296,10 @@ def test_stores_of_another_form(tmp_path):
     with pytest.raises(DataError, match=r"has a split val: leave out val_subjects"):
         Feeder(str(tmp_path / "e"), val_fraction=0.5)
     assert replace(DESK, name="other") == Feeder(str(tmp_path / "d"), layout={**vars(DESK), "name": "other"}).layout
+
+
+def test_numbers_find_subjects_with_zeros_in_front():
+    column, names = np.array([0, 1, 2]), ["02", "10", "b"]
+    assert numbers_of([2, "10", "02", "b"], column, names, "x") == [0, 1, 0, 2]
+    with pytest.raises(DataError, match="x: no 3 among 02, 10, b"):
+        numbers_of([3], column, names, "x")
