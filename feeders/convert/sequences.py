@@ -13,6 +13,7 @@ import numpy as np
 
 from shapmix.skeleton import SkeletonLayout
 
+from ..gaps import fill_gaps
 from ..store import DataError, Sample
 from .forms import FORMS
 from .names import match_names
@@ -137,7 +138,7 @@ def sequence(recording: Recording, plan: Plan) -> tuple[np.ndarray, Mapping[str,
         raise Unusable(f"too few joints seen: {share:.0%} are missing, at most {plan.max_missing:.0%} are filled")
     x = np.where(seen[..., None], x, 0)
     if gaps.any():
-        _fill(x, seen, there, plan.layout)
+        fill_gaps(x, seen, there, plan.layout)
     out = np.zeros((len(x), plan.people, x.shape[2], 3), np.float32)
     out[:, : len(kept), :, : plan.dims] = x
     columns = {"people": most, "filled": int(gaps.sum()), "removed": int((~with_people).sum())}
@@ -179,36 +180,3 @@ def _chosen(x: np.ndarray, score: np.ndarray | None, seen: np.ndarray, there: np
             weight = np.where(both, np.abs(np.diff(x, axis=0)), 0).sum(axis=(0, 2, 3))
         present = sorted(sorted(present, key=lambda person: -weight[person])[:people])
     return sorted(present, key=lambda person: -there[:, person].sum())
-
-
-def _fill(x: np.ndarray, seen: np.ndarray, there: np.ndarray, layout: SkeletonLayout) -> None:
-    """Fills joints that are not seen, in place.
-
-    A joint that is seen in other frames is put between them in time (before the first and after the last: as there).
-    One that is never seen lies where its neighbour nearer the centre lies, or if that is not seen either, the nearest
-    joint of the skeleton that is.
-    """
-    time = np.arange(len(x))
-    for person in range(x.shape[1]):
-        rows = time[there[:, person]]
-        known = np.any(seen[:, person], axis=0)
-        for joint in np.flatnonzero(known & ~seen[rows, person].all(axis=0)).tolist():
-            have = time[seen[:, person, joint]]
-            for axis in range(x.shape[-1]):
-                x[rows, person, joint, axis] = np.interp(rows, have, x[have, person, joint, axis])
-        for joint in np.flatnonzero(~known).tolist() if known.any() else ():
-            x[rows, person, joint] = x[rows, person, _nearest(layout, joint, known)]
-
-
-def _nearest(layout: SkeletonLayout, joint: int, known: np.ndarray) -> int:
-    """The joint that is the fewest bones away among the known ones; towards the centre first."""
-    beside: dict[int, list[int]] = {number: [] for number in range(layout.num_joints)}
-    for one, other in layout.bones:
-        beside[one].insert(0, other)
-        beside[other].append(one)
-    reached = [joint]
-    for number in reached:
-        if known[number]:
-            return number
-        reached += [other for other in beside[number] if other not in reached]
-    raise ValueError(f"no joint of {layout.name} is known")

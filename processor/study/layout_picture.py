@@ -18,6 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from feeders.anatomy import evenly
+from feeders.gaps import seen_joints
 from feeders.store import DataError
 from shapmix import SkeletonLayout
 
@@ -88,7 +89,7 @@ def frames_picture(
     _, places, signs = VIEWS[dims][0]
     for row, (name, frames) in zip(panels, sequences.items(), strict=True):
         _check(frames, layout)
-        points = np.where(_seen(frames, dims)[..., None], frames[..., places] * signs, np.nan)
+        points = np.where(seen_joints(frames, dims)[..., None], frames[..., places] * signs, np.nan)
         if not np.isfinite(points).any():
             raise DataError(f"{name}: nobody is there in any frame")
         low, high = np.nanmin(points, axis=(0, 1, 2)), np.nanmax(points, axis=(0, 1, 2))
@@ -110,7 +111,7 @@ def first_person(frames: np.ndarray, layout: SkeletonLayout, dims: int = 3) -> n
         DataError: nobody is there.
     """
     _check(frames, layout)
-    seen = _seen(frames, dims)
+    seen = seen_joints(frames, dims)
     if not seen.any():
         raise DataError("nobody is there in any frame")
     place = np.unravel_index(seen.sum(axis=-1).argmax(), seen.shape[:2])
@@ -171,12 +172,6 @@ def _chain(joint: int, nearer: Sequence[int]) -> list[int]:
 def _check(frames: np.ndarray, layout: SkeletonLayout) -> None:
     if frames.ndim != 4 or frames.shape[2] != layout.num_joints:
         raise DataError(f"frames {frames.shape} are not (L, M, {layout.num_joints}, C), as {layout.name} wants")
-
-
-def _seen(frames: np.ndarray, dims: int) -> np.ndarray:
-    """(L, M, V) bool: the person is there, and the joint is no NaN and, in two dimensions, has a score."""
-    there = np.isfinite(frames).all(axis=-1) & (frames != 0).any(axis=(2, 3))[..., None]
-    return there & (frames[..., 2] > 0) if dims == 2 else there
 
 
 def _skeletons(axes: Axes, people: np.ndarray, layout: SkeletonLayout, visible: bool = True) -> None:
