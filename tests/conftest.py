@@ -22,6 +22,7 @@ from processor.config import Config
 from processor.distributed import set_up
 from processor.engine import Trainer
 from processor.training import make_trainer
+from tests.browser import browser  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).parents[1]
 
