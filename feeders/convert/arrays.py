@@ -40,6 +40,8 @@ def read(sources: Sequence[Source], hints: Hints) -> Recording:
 
 def _joints(arrays: dict[str, np.ndarray]) -> str:
     """The name of the array of joints: a usual one, or the only one that can be it."""
+    if not arrays:
+        raise Unusable("no numbers: it holds no array")
     large = {name: array for name, array in arrays.items() if array.ndim >= 2 and array.dtype.kind in "fiu"}
     known = [name for name in JOINTS if name in large]
     if not known and len(large) != 1 and len(arrays) > 1:
@@ -88,10 +90,7 @@ def _loaded(content: bytes) -> np.ndarray:
 
 
 def _is_frame(source: Source) -> bool:
-    try:
-        return _array(source).ndim == 1
-    except ValueError:
-        return False
+    return _array(source).ndim == 1
 
 
 def _recognises(name: str, head: bytes) -> bool:

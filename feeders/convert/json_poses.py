@@ -224,11 +224,8 @@ def _category_names(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _is_one_frame(source: Source) -> bool:
-    try:
-        content = parse(source.read())
-        return not ("images" in content and "annotations" in content) and frames_of(content)[1]
-    except ValueError:
-        return False
+    content = parse(source.read())
+    return not ("images" in content and "annotations" in content) and frames_of(content)[1]
 
 
 def _recognises(name: str, start: bytes) -> bool:

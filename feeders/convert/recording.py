@@ -59,7 +59,7 @@ class Form:
         name: for messages, such as "BVH".
         recognises: (file name, its first bytes) -> is this file of this form?
         read: the files of one take, in order -> the take. Raises Unusable, "kind: reason", where they cannot be used.
-        one_frame: each file is one frame, and a folder of them is a take; decided for the first file of a folder.
+        one_frame: each file is one frame, and a folder of them is a take; the first file that can be read decides.
     """
 
     name: str

@@ -98,9 +98,9 @@ def read_take(take: Take, hints: Hints) -> Recording:
     """One take as its file has it; Unusable where it cannot be read."""
     try:
         return READERS[take.form].read(take.sources, hints)
-    except (IndexError, KeyError, OverflowError, RecursionError, TypeError, UnicodeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
         raise Unusable(f"damaged: {type(error).__name__}: {error}") from error
 
 

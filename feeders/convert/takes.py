@@ -58,8 +58,9 @@ class Takes:
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts a2 before a10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    """A key that sorts a2 before a10; no two texts have the same."""
+    parts = [part for part in re.split(r"(\d+)", text) if part]
+    return [*((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), (-1, 0, text)]
 
 
 def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, pattern: str | None = None) -> Takes:
@@ -73,15 +74,21 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
     Raises:
         DataError: nothing there, no file of a known form, a table or pattern that fits no take.
     """
-    sources = {_path(place, source): source for source in look(place)}
+    sources: dict[str, Source] = {}
+    twice = {}
+    for source in look(place):
+        if (first := sources.setdefault(_path(place, source), source)) is not source:
+            twice[str(source)] = f"{first} was taken"
     tables = [path for path in sources if PurePosixPath(path).name.lower() == "labels.csv"]
     if labels is not None:
-        tables = [path for path, source in sources.items() if str(source) == str(labels)]
+        tables = [path for path, source in sources.items() if Path(str(source)).absolute() == labels.absolute()]
     table = min(tables, key=len) if tables else None
-    source = sources.pop(table) if table else None
+    names = sources.pop(table) if table else None
     takes, left_out = _group(place, sources, forms)
-    found = _labelled(place, takes, left_out, source, labels, pattern)
-    return replace(found, takes=_below_common_folder(found.takes))
+    if twice:
+        left_out.setdefault("duplicate name", {}).update(twice)
+    found = _labelled(place, takes, left_out, names, labels, pattern)
+    return replace(found, takes=[_in_one_line(take) for take in _below_common_folder(found.takes)])
 
 
 def _labelled(
@@ -106,13 +113,23 @@ def _below_common_folder(takes: list[Take]) -> list[Take]:
     return [replace(take, id=str(PurePosixPath(take.id).relative_to(common))) for take in takes]
 
 
+def _in_one_line(take: Take) -> Take:
+    """The same take; in its id and facts, blanks and line breaks are one blank, as lists of splits need it."""
+    return replace(
+        take,
+        id="/".join(" ".join(part.split()) for part in take.id.split("/")),
+        facts={fact: " ".join(value.split()) for fact, value in take.facts.items()},
+    )
+
+
 def _path(place: Path, source: Source) -> str:
     """Path of a source below the place, with forward slashes; members of an archive lie in a folder of its name."""
     outer = Path(source.path)
     below = PurePosixPath(outer.relative_to(place).as_posix() if place.is_dir() else outer.name)
     if not source.member:
         return str(below)
-    return str((below.with_suffix("") if place.is_dir() else PurePosixPath()) / source.member)
+    member = source.member.replace("\\", "/").lstrip("/")  # as some programs write them
+    return str((below.with_suffix("") if place.is_dir() else PurePosixPath()) / member)
 
 
 def _group(place: Path, sources: Mapping[str, Source], forms: Sequence[Form]) -> tuple[list[Take], LeftOut]:
@@ -126,7 +143,7 @@ def _group(place: Path, sources: Mapping[str, Source], forms: Sequence[Form]) ->
             left_out.setdefault("no skeletons", {})[path] = "a file of no known form"
         else:
             folders[str(PurePosixPath(path).parent), form].append(path)
-    frames = {key: known[key[1]].one_frame(sources[paths[0]]) for key, paths in folders.items()}
+    frames = {key: _are_frames(known[key[1]], [sources[path] for path in paths]) for key, paths in folders.items()}
     named = {key: {_without_number(path) for path in folders[key]} for key in folders if frames[key]}
     by_prefix = any(len(prefixes) > 1 for prefixes in named.values())
     groups: dict[str, tuple[str, list[Source]]] = {}
@@ -146,6 +163,16 @@ def _group(place: Path, sources: Mapping[str, Source], forms: Sequence[Form]) ->
     return [Take(name, tuple(groups[name][1]), groups[name][0]) for name in sorted(groups, key=natural)], left_out
 
 
+def _are_frames(form: Form, files: Sequence[Source]) -> bool:
+    """Is each file of a folder one frame? The first one that can be read says it."""
+    for file in files:
+        try:
+            return form.one_frame(file)
+        except Exception:  # a damaged file may raise anything
+            continue
+    return False
+
+
 def _without_number(path: str) -> str:
     """The name of a frame's take: what stands before the last number of the file's name."""
     pure = PurePosixPath(path)
@@ -154,23 +181,25 @@ def _without_number(path: str) -> str:
 
 
 def _by_table(where: str, content: bytes, takes: Sequence[Take], left_out: LeftOut) -> Takes:
-    """Labels from a table, whose ids are those of takes, with or without suffix, or their last parts."""
+    """Labels from a table, whose ids are paths of takes, with or without suffix, or ends of one take's path."""
     rows = read_table(where, content)
-    last = defaultdict(list)
-    for take in takes:
-        last[PurePosixPath(take.id).name].append(take.id)
     ids = {take.id for take in takes}
+    ends = defaultdict(list)
+    for take in takes:
+        for end in _ends(take.id):
+            ends[end].append(take.id)
     facts: dict[str, Mapping[str, str]] = {}
     without_file = {}
     for name, row in rows.items():
         pure = PurePosixPath(name.replace("\\", "/"))
-        tried = [str(pure), str(pure.with_suffix("")) if pure.suffix else ""]
-        tried += [only[0] for text in tried if len(only := last.get(PurePosixPath(text).name, [])) == 1]
+        tried = [str(pure), *([str(pure.with_suffix(""))] if pure.suffix else [])]
+        tried += [only[0] for text in tried if len(only := ends.get(text, [])) == 1]
+        tried += [end for text in tried for end in _ends(text)]  # a longer path than that of the files
         found = next((text for text in tried if text in ids), None)
         if found is None:
             without_file[name] = f"a label in {where}, but no file"
-        else:
-            facts[found] = row
+        elif facts.setdefault(found, row) != row:
+            raise DataError(f"{where}: two rows, one of them {name}, are about the take {found}; remove one")
     if not facts:
         raise DataError(
             f"{where}: none of its {len(rows)} ids is a file here; it has {', '.join(list(rows)[:3])}; the files are "
@@ -180,6 +209,12 @@ def _by_table(where: str, content: bytes, takes: Sequence[Take], left_out: LeftO
     more = {kind: files for kind, files in (("no file", without_file), ("no label", missing)) if files}
     labelled = [replace(take, facts=facts[take.id]) for take in takes if take.id in facts]
     return Takes(labelled, {**left_out, **more}, where)
+
+
+def _ends(path: str) -> list[str]:
+    """a/b/c -> a/b/c, b/c, c."""
+    parts = path.split("/")
+    return ["/".join(parts[place:]) for place in range(len(parts))]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from feeders.convert.arrays import ARRAYS
 from feeders.convert.tables import TABLE
-from feeders.convert.takes import find_takes
+from feeders.convert.takes import find_takes, natural
 from feeders.store import DataError
 
 FORMS = (ARRAYS, TABLE)
@@ -160,3 +160,59 @@ def test_nothing_there(tmp_path):
         find_takes(tmp_path, FORMS)
     with pytest.raises(DataError, match="does not exist"):
         find_takes(tmp_path / "else", FORMS)
+
+
+def test_a_label_is_never_taken_from_another_path(tmp_path):
+    fill(tmp_path, "a/1.csv", "a/2.csv", "c/5.csv")
+    (tmp_path / "labels.csv").write_text("id,label\na/1,wave\na/2,wave\nb/1,bow\n5.csv,bow\n")
+    found = find_takes(tmp_path, FORMS)
+    assert {name: facts["label"] for name, facts in known(found).items()} == {
+        "a/1": "wave",
+        "a/2": "wave",
+        "c/5": "bow",
+    }
+    assert list(found.left_out["no file"]) == ["b/1"]
+
+
+@pytest.mark.parametrize("above", ["", "rec/", "mine/rec/"])
+def test_ids_of_a_table_count_from_any_folder_above(tmp_path, above):
+    """As in an archive of a folder with its table."""
+    fill(tmp_path, "rec/a/1.csv", "rec/b/1.csv")
+    (tmp_path / "rec/labels.csv").write_text(f"id,label\n{above}a/1.csv,wave\n{above}b/1.csv,bow\n")
+    assert [facts["label"] for facts in known(find_takes(tmp_path, FORMS)).values()] == ["wave", "bow"]
+
+
+def test_two_rows_that_contradict_each_other_about_one_take(tmp_path):
+    fill(tmp_path, "a/1.csv", "a/2.csv")
+    (tmp_path / "labels.csv").write_text("id,label\na/1,wave\n2,bow\n1.csv,bow\n")
+    with pytest.raises(DataError, match=r"two rows, one of them 1.csv, are about the take a/1"):
+        find_takes(tmp_path, FORMS)
+
+
+def test_names_that_a_list_of_a_split_could_not_hold(tmp_path):
+    fill(tmp_path, "sit\ndown/1 .csv", "bow/a\u2028 b.csv")
+    assert known(find_takes(tmp_path, FORMS)) == {"sit down/1": {"label": "sit down"}, "bow/a b": {"label": "bow"}}
+
+
+def test_labels_that_are_the_same_number_have_one_order():
+    assert sorted(["1", "01", "001"], key=natural) == sorted(["001", "1", "01"], key=natural)
+    assert sorted(["a10", "a2", "a", "b"], key=natural) == ["a", "a2", "a10", "b"]
+
+
+def test_members_of_archives_as_other_programs_write_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("/rec/a/1.csv", "rec\\a\\2.csv", "rec/b/1.csv", "/rec/b/1.csv"):
+            member = zipfile.ZipInfo()
+            member.filename = name
+            archive.writestr(member, "x0,y0,x1,y1\n1,2,3,4\n")
+    found = find_takes(tmp_path / "x.zip", FORMS)
+    assert {name: facts["label"] for name, facts in known(found).items()} == {"a/1": "a", "a/2": "a", "b/1": "b"}
+    assert len(found.left_out["duplicate name"]) == 1
+
+
+def test_a_damaged_first_frame_makes_no_takes_of_the_others(tmp_path):
+    for name in ("a/1/0", "a/1/1", "a/1/2", "b/1/0"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / f"{name}.npy", np.arange(30.0))
+    (tmp_path / "a/1/0.npy").write_bytes(b"\x93NUMPY")
+    assert [len(take.sources) for take in find_takes(tmp_path, FORMS).takes] == [3, 1]
