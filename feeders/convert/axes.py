@@ -29,6 +29,7 @@ WHOLE = "TMVC"
 JOINTS = range(5, 601)  # where nobody said how many joints or which axes
 PEOPLE = {"CTVM": 2, "NCTVM": 2}  # most people where nobody said which axes; else
 MANY = 10
+LARGEST = float(np.finfo(np.float32).max)  # that a store holds
 GUESSED = 0.5  # score of a joint that was not seen, whose place the recorder or an annotator guessed
 PIXELS = 10.0  # x and y above it, beside a third number in 0 .. 1, are pixels beside a score
 # MediaPipe's holistic landmarks, a vector a frame: pose (x, y, z, visibility), perhaps the face, both hands (x, y, z).
@@ -61,7 +62,8 @@ def orient(array: Any, hints: Hints) -> np.ndarray:
         number = f"{found['F']} numbers a frame" if "F" in found else f"{found['R']} rows"
         raise Unusable(f"unknown joints: {number}, and nothing says how many joints that is; name a --layout")
     axes = "".join({"F": "MVC", "R": "TV"}.get(axis, axis) for axis in order)
-    array = array.reshape([found[axis] for axis in axes]).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        array = array.reshape([found[axis] for axis in axes]).astype(np.float64)
     array = array.transpose([axes.index(axis) for axis in "NTMVC" if axis in axes])
     return array.reshape([found.get(axis, 1) for axis in WHOLE])
 
@@ -129,12 +131,14 @@ def recording_of(array: Any, hints: Hints, **more: Any) -> Recording:
         more: further attributes of the Recording.
 
     Raises:
-        Unusable: see :func:`orient`; infinite numbers; nobody in any frame.
+        Unusable: see :func:`orient`; infinite or far too large numbers; nobody in any frame.
     """
     frames = orient(array, hints)
-    if np.isinf(frames).any():
-        first = int(np.flatnonzero(np.isinf(frames).any(axis=(1, 2, 3)))[0])
-        raise Unusable(f"damaged: infinite numbers, first in frame {first}")
+    large = np.abs(frames) > LARGEST
+    if large.any():
+        first = int(np.flatnonzero(large.any(axis=(1, 2, 3)))[0])
+        what = "infinite" if np.isinf(frames).any() else "far too large"
+        raise Unusable(f"damaged: {what} numbers, first in frame {first}")
     dims = hints.dims or _dims(frames)
     score = np.clip(np.nan_to_num(frames[..., dims]), 0, 1) if frames.shape[3] > dims else None
     frames = frames[..., :dims]

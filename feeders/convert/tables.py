@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .axes import WHOLE, recording_of
 from .prepare import Source, Unusable
 from .recording import Form, Hints, Recording
 
@@ -86,17 +87,19 @@ def read_cells(content: bytes, header: bool = False) -> pd.DataFrame:
 
 
 def decoded(content: bytes) -> str:
-    """Text in UTF-8 or 16, or else Latin-1. Unusable where it is empty or no text."""
+    """Text in UTF-8 or 16, or else Latin-1, its lines ended by \\n. Unusable where it is empty or no text."""
     if not content.strip():
         raise Unusable("empty: the file has 0 bytes" if not content else "empty: the file has only blanks")
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", "replace")
-    if b"\0" in content:
+        text = content.decode("utf-16", "replace")
+    elif b"\0" in content:
         raise Unusable("no table: the file is not text")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _dialect(text: str, header: bool = False) -> Dialect:
@@ -110,13 +113,20 @@ def _dialect(text: str, header: bool = False) -> Dialect:
         separator = "blanks"
     else:
         separator = "," if "," in first else "blanks"
-    words = first.split() if separator == "blanks" else next(csv.reader([first], delimiter=separator))
-    cells = [word.strip().strip("\"'") for word in words]
+    cells = _cells(first, separator)
     texts = [cell for cell in cells if not _is_number(cell.replace(",", "."))]
     found = tuple(cells) if header or any(text.lower() not in NOTHING for text in texts) else ()
     body = lines[1:] if found else lines
     decimal = "," if separator != "," and any(re.search(r"\d,\d", line) for line in body) else "."
     return Dialect(separator, decimal, found)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        words = line.split() if separator == "blanks" else next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise Unusable(f"no table: {error}") from error
+    return [word.strip().strip("\"'") for word in words]
 
 
 def _style(separator: str) -> dict[str, Any]:
@@ -174,7 +184,10 @@ def _columns(header: tuple[str, ...]) -> Columns:
             parts = match.groupdict()
             axis = str(parts.get("axis") or parts.get("inner")).lower()
             numbered &= parts.get("number") is not None
-            joints.setdefault(parts.get("number") or parts["joint"], {})[axis if axis in "xyz" else "score"] = place
+            holds = joints.setdefault(parts.get("number") or parts["joint"], {})
+            if axis in holds:
+                raise Unusable(f"column twice: {name} and {header[holds[axis]]} are the same; name each joint once")
+            holds[axis if axis in "xyz" else "score"] = place
     joints = {name: has for name, has in joints.items() if {"x", "y"} & has.keys()}
     if not joints:
         there = ", ".join(header[:8]) + (", ..." if len(header) > 8 else "")
@@ -236,30 +249,47 @@ def _without_header(numbers: np.ndarray, hints: Hints) -> Recording:
         extra = numbers.shape[1] - hints.num_joints * dims
         if extra in (0, 1):
             frames = numbers[:, extra:].reshape(len(numbers), 1, hints.num_joints, dims)
-            return Recording(frames.astype(np.float32))
+            return _recording(frames, None, (), {})
     wanted = " or ".join(str(hints.num_joints * dims) for dims in (2, 3))
     raise Unusable(f"other joints: {numbers.shape[1]} columns without names, wanted {wanted}")
 
 
 def _wide(text: str, dialect: Dialect, columns: Columns) -> Recording:
     used = [*columns.places.ravel(), *columns.scores]
-    order = [columns.roles[role] for role in ("frame", "person") if role in columns.roles]
-    plain = len(used) + len(order) == len(dialect.header) and "person" not in columns.roles
-    numbers = _numbers(text, dialect)[:, [*used, *order]] if plain else _numbers(text, dialect, [*used, *order[:1]])
+    timed = [place for role, place in columns.roles.items() if role == "frame" and _counts(text, dialect, place)]
+    others = columns.roles.keys() - ({"frame"} if timed else set())
+    plain = len(used) + len(timed) == len(dialect.header)
+    numbers = _numbers(text, dialect)[:, [*used, *timed]] if plain else _numbers(text, dialect, [*used, *timed])
     count, (joints, dims) = len(numbers), columns.places.shape
     frames = numbers[:, : joints * dims].reshape(count, joints, dims)
     score = numbers[:, joints * dims : len(used)] if len(columns.scores) else None
-    number = numbers[:, len(used)] if "frame" in columns.roles else None
-    facts, person = {}, None
-    if not plain and len(columns.roles) > ("frame" in columns.roles):
+    number = numbers[:, len(used)] if timed else None
+    facts = {}
+    if others:
         cells = _parsed(text, dialect, str)
         facts = _facts(cells, columns.roles)
-        person = cells[columns.roles["person"]].to_numpy() if "person" in columns.roles else None
-    if person is not None:
-        return _by_person(frames, score, number, person, columns.joints, facts)
+        if "frame" in others:
+            number = pd.factorize(cells[columns.roles["frame"]])[0]
+        if "person" in others:
+            person = cells[columns.roles["person"]].to_numpy()
+            return _by_person(frames, score, number, person, columns.joints, facts)
     rows = np.arange(count) if number is None else np.argsort(number, kind="stable")
-    frames, score = frames[rows, None], None if score is None else score[rows, None]
-    return Recording(frames.astype(np.float32), _as_score(score), columns.joints, facts=facts)
+    return _recording(frames[rows, None], None if score is None else score[rows, None], columns.joints, facts)
+
+
+def _counts(text: str, dialect: Dialect, place: int) -> bool:
+    """Are a column's cells numbers, not times or names of images? The first row below the header says it."""
+    row = next(islice((line for line in io.StringIO(text) if line.strip()), 1, None), "")
+    return all(_is_number(cell.replace(",", ".")) for cell in _cells(row, dialect.separator)[place : place + 1])
+
+
+def _recording(
+    frames: np.ndarray, score: np.ndarray | None, joints: tuple[str, ...], facts: Mapping[str, str]
+) -> Recording:
+    """A take of frames (L, M, V, D) and scores (L, M, V)."""
+    known = Hints(frames.shape[2], frames.shape[3], WHOLE)
+    array = frames if score is None else np.concatenate([frames, score[..., None]], axis=-1)
+    return recording_of(array, known, joint_names=joints, facts=facts)
 
 
 def _by_person(
@@ -271,13 +301,13 @@ def _by_person(
     when = pd.Series(who).groupby(who).cumcount().to_numpy() if number is None else pd.factorize(number, sort=True)[0]
     if len(set(zip(when.tolist(), who.tolist(), strict=True))) < len(who):
         raise Unusable("frame twice: two rows of one frame for the same person")
-    placed = np.full((when.max() + 1, len(people), *frames.shape[1:]), np.nan, np.float32)
+    placed = np.full((when.max() + 1, len(people), *frames.shape[1:]), np.nan)
     placed[when, who] = frames
     scores = None
     if score is not None:
-        scores = np.zeros(placed.shape[:3], np.float32)
+        scores = np.zeros(placed.shape[:3])
         scores[when, who] = score
-    return Recording(placed, _as_score(scores), joints, facts=facts)
+    return _recording(placed, scores, joints, facts)
 
 
 def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
@@ -295,8 +325,10 @@ def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
     numbered = bool(called.str.isdecimal().all())
     joint, joints = pd.factorize(called.astype(int) if numbered else called, sort=numbered)
     who = pd.factorize(cells[roles["person"]])[0] if "person" in roles else np.zeros(len(joint), np.int64)
-    if "frame" in roles:
+    if "frame" in roles and _counts(text, dialect, roles["frame"]):
         when: np.ndarray = np.unique(_numbers(text, dialect, [roles["frame"]]), return_inverse=True)[1].ravel()
+    elif "frame" in roles:
+        when = pd.factorize(cells[roles["frame"]])[0]
     else:
         when = pd.Series(joint).groupby([joint, who]).cumcount().to_numpy(np.int64)
     shape = int(when.max()) + 1, int(who.max()) + 1, len(joints)
@@ -306,16 +338,15 @@ def _long(text: str, dialect: Dialect, named: Mapping[str, int]) -> Recording:
     if len(again := np.flatnonzero(np.bincount(place) > 1)):
         frame, _, name = np.unravel_index(again[0], shape)
         raise Unusable(f"joint twice: {joints[name]} occurs twice in frame {frame}")
-    frames = np.full((np.prod(shape), len(axes)), np.nan, np.float32)
+    frames = np.full((np.prod(shape), len(axes)), np.nan)
     frames[place] = numbers[:, : len(axes)]
-    scores = None
+    scores: np.ndarray | None = None
     if score is not None:
-        scores = np.zeros(np.prod(shape), np.float32)
+        scores = np.zeros(np.prod(shape))
         scores[place] = numbers[:, -1]
-    return Recording(
-        frames.reshape(*shape, len(axes)), _as_score(None if scores is None else scores.reshape(shape)),
-        () if numbered else tuple(map(str, joints)), facts=_facts(cells, roles),
-    )  # fmt: skip
+        scores = scores.reshape(shape)
+    names = () if numbered else tuple(map(str, joints))
+    return _recording(frames.reshape(*shape, len(axes)), scores, names, _facts(cells, roles))
 
 
 def _facts(cells: pd.DataFrame, roles: Mapping[str, int]) -> dict[str, str]:
@@ -324,10 +355,6 @@ def _facts(cells: pd.DataFrame, roles: Mapping[str, int]) -> dict[str, str]:
         role: cells[roles[role]].str.strip().unique() for role in ("label", "subject", "view", "split") if role in roles
     }
     return {role: str(values[0]) for role, values in known.items() if len(values) == 1 and values[0]}
-
-
-def _as_score(score: np.ndarray | None) -> np.ndarray | None:
-    return None if score is None else np.nan_to_num(score).astype(np.float32)
 
 
 def _recognises(name: str, head: bytes) -> bool:

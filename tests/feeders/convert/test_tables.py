@@ -56,10 +56,18 @@ def take(tmp_path, text, hints=Hints()):  # noqa: B008
         "# " + wide(columns("{a}{j}"), X),
         "\ufeff" + wide(columns('"{a}{j}"'), X),
         wide(columns("{a}{j}"), X).replace("\n", "\r\n"),
+        wide(columns("{a}{j}"), X).replace("\n", "\r"),
         wide(columns("{a}{j}"), X).replace("\n", "\n\n"),
         wide(columns("{a}{j}"), X).encode("utf-16"),
         wide(["frame", *columns("{a}{j}")], np.c_[[3, 4, 5, 6, 7, 8], X.reshape(6, -1)]),
         wide(["time", *columns("{a}{j}")], np.c_[[3, 4, 5, 6, 7, 8], X.reshape(6, -1)][::-1]),
+        "\n".join(
+            f"{'image' if t < 0 else f'{t:03}.png'},{line}"
+            for t, line in enumerate(wide(columns("{a}{j}"), X).splitlines(), -1)
+        ).replace("image", "image_id"),
+        "\n".join(
+            [long(names="0123").splitlines()[0], *(f"00:00:0{line}" for line in long(names="0123").splitlines()[1:])]
+        ),
         wide([*columns("{a}{j}"), "fps"], np.c_[X.reshape(6, -1), np.full(6, 30)]),
         long(names="0123"),
         long("Frame,Landmark,X,Y,Z", "0123"),
@@ -98,6 +106,30 @@ def test_scores(tmp_path, score):
     found = take(tmp_path, wide(columns("{a}_{j}", JOINTS, ["x", "y", "z", score]), values))
     np.testing.assert_array_equal(found.frames, X[:, None])
     np.testing.assert_array_equal(found.score, S[:, None])
+
+
+def test_joints_without_a_place_are_as_in_arrays(tmp_path):
+    """At x = y = 0 nobody was seen; depth cameras infer joints with a score of 0; scores end at 1."""
+    values = np.concatenate([X, S[..., None]], axis=-1)
+    values[2, 1, 3], values[3, 1] = 0, (1, 2, 3, 50)
+    found = take(tmp_path, wide(columns("{j}_{a}", JOINTS, ["x", "y", "z", "score"]), values))
+    np.testing.assert_array_equal(found.frames[:, 0], values[..., :3])
+    assert (found.score[2, 0, 1], found.score[3, 0, 1]) == (0.5, 1)
+    flat = X[..., :2].copy()
+    flat[2, 1] = 0
+    assert np.argwhere(np.isnan(take(tmp_path, wide(columns("{j}_{a}", JOINTS, "xy"), flat)).frames)).tolist() == [
+        [2, 0, 1, 0],
+        [2, 0, 1, 1],
+    ]
+
+
+def test_people_in_frames_that_are_names_of_images(tmp_path):
+    lines = [",".join(["image_id", "person", *columns("{j}_{a}", JOINTS)])]
+    lines += [
+        f"{t}.png,{m}," + ",".join(map(str, X[t].ravel())) for t in range(3) for m in range(2) if (t, m) != (0, 1)
+    ]
+    found = take(tmp_path, "\n".join(lines)).frames
+    assert np.isfinite(found).all(axis=(2, 3)).tolist() == [[True, False], [True, True], [True, True]]
 
 
 def test_two_dimensions_and_facts(tmp_path):
@@ -158,6 +190,11 @@ good = wide(columns("{j}_{a}", JOINTS), X)
         ("label,fps\nwave,30", "other columns: label, fps; wanted x0, y0, z0, x1"),
         ("head,hand\n1,2", "other columns: head, hand; wanted"),
         (good.replace("nose_y", "nose_q"), "joint nose has no y"),
+        (good.replace("nose_z", "nose_x"), "column twice: nose_x and nose_x are the same"),
+        (good.replace("nose_z", "x_nose"), "column twice: x_nose and nose_x are the same"),
+        (good.replace(str(float(X[2, 1, 0])), "inf"), "damaged: infinite numbers, first in frame 2"),
+        (good.replace(str(float(X[2, 1, 0])), "1e300"), "damaged: far too large numbers, first in frame 2"),
+        ('"' + "a" * 200_000 + '",b\n1,2', "no table: field larger than field limit"),
         (good.replace("nose_z", "fps"), "joint nose has no z"),
         (good.rsplit(",", 1)[0] + "\n", "ragged: line 7 has 11 cells, the first line 12"),
         (good.strip() + ",1\n", "ragged: line 7 has 13 cells"),
