@@ -14,6 +14,8 @@ def summary(store: SkeletonStore) -> str:
     lines = [f"{len(store)} sequences of {len(counts)} classes ({_range(counts)} each), {_range(lengths)} frames"]
     if subjects := store.meta["subjects"]:
         lines.append(f"{len(subjects)} subjects")
+    if more := int((columns["people"] > store.frames.shape[1]).sum()):
+        lines.append(f"{more} sequences have more than {store.frames.shape[1]} people in a frame; --people keeps more")
     if "filled" in columns and columns["filled"].any():
         joints = int((lengths * columns["people"]).sum()) * store.frames.shape[2]
         share = columns["filled"].sum() / joints

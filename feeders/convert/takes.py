@@ -79,6 +79,7 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
     for source in look(place):
         if (first := sources.setdefault(_path(place, source), source)) is not source:
             twice[str(source)] = f"{first} was taken"
+    sources = _without_stores(sources)
     tables = [path for path in sources if PurePosixPath(path).name.lower() == "labels.csv"]
     if labels is not None:
         tables = [path for path, source in sources.items() if Path(str(source)).absolute() == labels.absolute()]
@@ -89,6 +90,18 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
         left_out.setdefault("duplicate name", {}).update(twice)
     found = _labelled(place, takes, left_out, names, labels, pattern)
     return replace(found, takes=[_in_one_line(take) for take in _below_common_folder(found.takes)])
+
+
+def _without_stores(sources: dict[str, Source]) -> dict[str, Source]:
+    """The sources without those in stores of ours, whole or unfinished, such as one that is written into the folder."""
+    folders = [PurePosixPath(path).parent for path in sources if PurePosixPath(path).name == "frames.npy"]
+    stores = {
+        folder
+        for folder in folders
+        for name in ("meta.json", "journal.jsonl")
+        if folder.name and f"{folder}/{name}" in sources
+    }
+    return {path: source for path, source in sources.items() if stores.isdisjoint(PurePosixPath(path).parents)}
 
 
 def _labelled(

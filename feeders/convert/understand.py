@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,14 +102,14 @@ def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = N
         "people": f"up to {people}" + (f" of {there}; --people keeps more" if there > people else ""),
     }
     left_out = {**found.left_out, **({"no label": unlabelled} if unlabelled else {})}
-    names = class_names(labels, classes)
-    return Conversion(takes, plan.read, _fingerprint(plan, takes), words, plan.meta(words["form"], names), left_out)
+    meta = plan.meta(words["form"], class_names(labels, classes))
+    return Conversion(takes, plan.read, _fingerprint(plan, meta, takes), words, meta, left_out)
 
 
-def _fingerprint(plan: Plan, takes: Sequence[Take]) -> str:
-    """A word that changes with the plan, and with the names, labels and contents of the takes' files."""
+def _fingerprint(plan: Plan, meta: Mapping[str, Any], takes: Sequence[Take]) -> str:
+    """A word that changes with the plan, the names of the classes, and the names, labels and contents of the takes."""
     known = [(take.id, [source.stamp for source in take.sources], sorted(take.facts.items())) for take in takes]
-    return hashlib.blake2b(repr((FORMAT, plan, known)).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(repr((FORMAT, plan, meta, known)).encode(), digest_size=8).hexdigest()
 
 
 def _some(takes: Iterable[Take]) -> str:

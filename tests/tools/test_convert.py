@@ -181,6 +181,10 @@ def test_names_of_classes(tmp_path):
     assert store.meta["class_names"] == list(CLASSES)
     assert store.labels[store.ids.index("a10_s3_t1")] == 1
     assert store.meta["subjects"] == [str(number) for number in range(1, 11)]
+    (tmp_path / "names.txt").write_text("bow\nsit down\nwave hello\n")  # other names: another store
+    options = ("--layout", "ucla20", "--classes", str(tmp_path / "names.txt"))
+    convert(tmp_path, tmp_path / "out", *options, code=2)
+    assert convert(tmp_path, tmp_path / "out", *options, "--overwrite").meta["class_names"][2] == "wave hello"
     (tmp_path / "names.txt").write_text("bow\nwave\n")
     convert(tmp_path, tmp_path / "out2", "--layout", "ucla20", "--classes", str(tmp_path / "names.txt"), code=2)
 
@@ -283,6 +287,23 @@ def test_the_same_command_again_and_after_a_change(tmp_path, capsys):
     convert(tmp_path / "in", tmp_path / "out", code=2)
     assert len(convert(tmp_path / "in", tmp_path / "out", "--overwrite")) == 29
     assert (tmp_path / "out/splits/train.txt").read_text() == "bow/1\n"  # what the user wrote stays
+
+
+def test_the_store_may_lie_in_the_folder(tmp_path, monkeypatch):
+    write_all(tmp_path, "npy TVC")
+    (tmp_path / "unfinished.partial").mkdir()
+    np.save(tmp_path / "unfinished.partial/frames.npy", np.zeros((5, 1, V, 3)))
+    (tmp_path / "unfinished.partial/journal.jsonl").write_text("")
+    check(convert(tmp_path, tmp_path / "out", "--layout", "ucla20"))
+    check(convert(tmp_path, tmp_path / "out", "--layout", "ucla20"))
+
+
+def test_more_people_than_are_kept_are_counted(tmp_path, capsys):
+    for name, x in SKELETONS.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / f"in/{name}.npy", np.stack([x, x + 1, x + 2]))
+    convert(tmp_path / "in", tmp_path / "out", "--layout", "ucla20")
+    assert "30 sequences have more than 2 people in a frame; --people keeps more" in capsys.readouterr().out
 
 
 def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
