@@ -37,7 +37,7 @@ REPORT = "report.json"
 FOREIGN = "not of "  # begins the kind of files that were left out because they belong to another data set
 MARK = "source"  # in the unfinished store: the fingerprint of its sources
 REPLACED = ".replaced"  # in it, for a moment: the store that it replaces
-KEPT = "splits"  # in a store that is replaced: the user's lists
+LARGEST = 2**30  # bytes of a file; a take of days is smaller
 FILES_PER_TASK = 16
 HEAD = 4096  # bytes
 TASKS_PER_PROCESS = 4  # running or waiting to be written
@@ -79,13 +79,19 @@ class Source:
             return b""
 
     def read(self) -> bytes:
-        """Its contents; DataError where they cannot be read."""
+        """Its contents; DataError where they cannot be read or are larger than LARGEST."""
         try:
-            if not self.member:
+            status = Path(self.path).stat()
+            archive = _opened(self.path, status.st_mtime_ns) if self.member else None
+            size = archive.getinfo(self.member).file_size if archive else status.st_size
+            if size > LARGEST:
+                raise Unusable(f"too large: {self} has {size >> 20} MB, at most {LARGEST >> 20} are read")
+            if archive is None:
                 return Path(self.path).read_bytes()
-            archive = _opened(self.path, Path(self.path).stat().st_mtime_ns)
             with archive.open(self.member) as file:
-                return file.read(archive.getinfo(self.member).file_size)  # no more, whatever it unpacks to
+                return file.read(size)  # no more, whatever it unpacks to
+        except Unusable:
+            raise
         except Exception as error:  # a damaged archive may raise anything
             raise DataError(f"damaged: {self} cannot be read: {error}") from error
 
@@ -248,19 +254,13 @@ def _unfinished(out: Path, fingerprint: str) -> Path:
 
 
 def _keep_lists(out: Path, partial: Path) -> None:
-    """Copies the user's lists from a store to the one that replaces it."""
-    if (out / KEPT).is_dir():
-        shutil.copytree(out / KEPT, partial / KEPT, dirs_exist_ok=True)
+    """Copies the user's lists of splits from a store to the one that replaces it."""
+    if (out / FOLDER).is_dir():
+        shutil.copytree(out / FOLDER, partial / FOLDER, dirs_exist_ok=True)
 
 
 def _clear_away(out: Path) -> None:
-    """Removes what only an unfinished store needs; a process killed at its very end leaves it.
-
-    The lists of splits of a store that was replaced are kept.
-    """
-    lists = out / REPLACED / FOLDER
-    if lists.is_dir() and not (out / FOLDER).exists():
-        lists.rename(out / FOLDER)
+    """Removes what only an unfinished store needs; a process killed at its very end leaves it."""
     shutil.rmtree(out / REPLACED, ignore_errors=True)
     for name in ("journal.jsonl", MARK):
         (out / name).unlink(missing_ok=True)
@@ -305,7 +305,7 @@ def ordered_map(read: Callable[[T], R], sources: Iterable[T], jobs: int) -> Iter
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([read.__module__])  # imported once, shared by all
+        context.set_forkserver_preload([getattr(read, "func", read).__module__])  # imported once, shared by all
     remaining, pending = iter(sources), deque[Future[list[R]]]()
     with ProcessPoolExecutor(jobs, context, initializer=_follow_main) as pool:
         try:

@@ -229,7 +229,7 @@ def _layout(path: Path, width: int) -> SkeletonLayout:
 
 def _read_row(plan: Plan, item: Row) -> Sample:
     known = {f"in {split}": int(item.split == split) for split in SPLITS}
-    row = _rows(item.path, item.split).at(item.number)
+    row = _rows(item.path, item.split, Path(item.path).stat().st_mtime_ns).at(item.number)
     joints = plan.layout.num_joints
 
     def read() -> Recording:
@@ -263,5 +263,5 @@ class _Rows:
 
 
 @lru_cache(maxsize=2)
-def _rows(path: str, split: str) -> _Rows:
+def _rows(path: str, split: str, changed: int) -> _Rows:
     return _Rows(path, split)

@@ -271,6 +271,14 @@ def test_member_larger_than_it_says(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_far_too_large_a_file(raw, tmp_path, monkeypatch, packed):
+    monkeypatch.setattr(prepare_module, "LARGEST", 100)
+    sources, _ = find_sources([zipped(tmp_path / "x.zip", raw) if packed else raw], ".skeleton")
+    with pytest.raises(DataError, match=r"^too large: .*\.skeleton has 0 MB, at most 0 are read"):
+        sources[0].read()
+
+
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
