@@ -141,7 +141,7 @@ def read_labels(path: Path, split: str | None = None) -> ScoreFile:
     """
     if path.suffix in PICKLES and path.is_file():
         return _annotated(path, split)
-    found = _arrays(path, ["y_test"]) if path.suffix == ".npz" and path.is_file() else {}
+    found = npz_arrays(path, ["y_test"]) if path.suffix == ".npz" and path.is_file() else {}
     if found:
         onehot = found["y_test"]
         if onehot.ndim != 2 or onehot.dtype.kind not in "fiub" or not ((onehot != 0).sum(1) == 1).all():
@@ -169,7 +169,7 @@ def _score_file(folder: Path, split: str) -> Path:
 
 
 def _read_npz(path: Path) -> ScoreFile:
-    arrays = _arrays(path, KINDS)
+    arrays = npz_arrays(path, KINDS)
     missing = [key for key in ("ids", "scores") if key not in arrays]
     if missing:
         raise ValueError(f"{path} has no {' and no '.join(missing)}; it is not a score file of a run")
@@ -186,7 +186,7 @@ def _read_npz(path: Path) -> ScoreFile:
     )
 
 
-def _arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+def npz_arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the keys that an .npz has; no other is read."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):

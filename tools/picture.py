@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
 
 def picture(arguments: argparse.Namespace) -> None:
     """Computes the contributions of a run and writes the picture."""
-    data, found = saliency.contributions(arguments)
+    run = saliency.trained(arguments)
+    data, found = run.data, saliency.contributions(run)
     stream = getattr(data.feeders["test"], "stream", "joint")
     if stream != "joint":
         raise ValueError(f"{arguments.run} was trained on the stream {stream}; only joints can be shown")

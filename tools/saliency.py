@@ -1,7 +1,10 @@
-"""Which body parts carry each class? ``python -m tools.saliency work_dir/demo``
+"""Which body parts carry each class, and is that true? ``python -m tools.saliency work_dir/demo``
 
 Prints, for every class, the exact contributions of the coalitions on the test set (mean over the class's samples,
-clipped as in training), the coalition that the saliency table prefers, and the Shapley values of the single parts.
+clipped as in training), the coalition that the saliency table prefers, and the Shapley values of the single parts; of a
+run without such a table only the last. Then it removes body parts of test samples in the order of their Shapley values,
+in reverse, at random and by feature ablation, and says whether that order is better than chance. The result is kept in
+the run's folder, as explanation.npz.
 """
 
 from __future__ import annotations
@@ -9,16 +12,33 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from processor.build import Data, build_mixer, build_network, load_data
 from processor.checkpoint import load_checkpoint
 from processor.command_line import add_plugin, run_command
+from processor.config import Config
 from processor.config_files import load_config
 from processor.distributed import set_up
+from processor.report.explain import explain_run, parts_page, truth_page
 from processor.run_folder import RunFolder
 from processor.study.saliency import ClassContributions, class_contributions, contribution_page
+from shapmix import Mixer, ShapMix
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run with its network and mixer as they are in the checkpoint ``weights``."""
+
+    config: Config
+    data: Data
+    network: nn.Module
+    mixer: Mixer | None
+    weights: Path
 
 
 def parser(description: str = "Which body parts carry each class, by exact contributions.") -> argparse.ArgumentParser:
@@ -31,8 +51,8 @@ def parser(description: str = "Which body parts carry each class, by exact contr
     return options
 
 
-def contributions(arguments: argparse.Namespace) -> tuple[Data, ClassContributions]:
-    """A run's data, and what its network and mixer look at; both are built as they were saved."""
+def trained(arguments: argparse.Namespace) -> Trained:
+    """The run that the command line names."""
     weights = arguments.run / arguments.checkpoint
     state = load_checkpoint(weights)
     if "mixer" not in state:
@@ -41,17 +61,32 @@ def contributions(arguments: argparse.Namespace) -> tuple[Data, ClassContributio
     device = set_up(config.device)
     data = load_data(config, device, ("train", "test"))
     network = build_network(config, data, device, str(weights))
-    mixer = build_mixer(config, data, device, state["mixer"])
-    return data, class_contributions(network, mixer, data.loaders["test"])
+    return Trained(config, data, network, build_mixer(config, data, device, state["mixer"]), weights)
+
+
+def contributions(run: Trained) -> ClassContributions:
+    """What the network and the saliency table look at."""
+    return class_contributions(run.network, run.mixer, run.data.loaders["test"])
 
 
 def saliency(arguments: argparse.Namespace) -> None:
-    """Prints a row for each class."""
-    data, found = contributions(arguments)
-    logging.getLogger(__name__).info(contribution_page(found, data.class_names, data.class_counts))
+    """Prints a row for each class, and whether the explanation is true."""
+    run, log = trained(arguments), logging.getLogger(__name__)
+    names, counts = run.data.class_names, run.data.class_counts
+    has_table = isinstance(run.mixer, ShapMix) and run.mixer.baseline is not None
+    if has_table:
+        log.info(contribution_page(contributions(run), names, counts))
+    found = explain_run(run.config, run.data, run.network, run.mixer, run.weights, arguments.samples)
+    if not has_table:
+        log.info(parts_page(found, counts))
+    log.info("\n%s", truth_page(found))
+    if run.weights == RunFolder(arguments.run).last:
+        found.save(RunFolder(arguments.run).explanation)
 
 
-main = partial(run_command, saliency, parser())
+options = parser()
+options.add_argument("--samples", type=int, default=10, metavar="N", help="test samples of each class to explain")
+main = partial(run_command, saliency, options)
 
 if __name__ == "__main__":
     sys.exit(main())

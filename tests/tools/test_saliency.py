@@ -11,6 +11,7 @@ from torch import nn
 
 import main
 from feeders.loader import Batch
+from processor.report.explain import ORDERS, load, parts_page, truth_page
 from processor.study.saliency import class_contributions, contribution_page
 from shapmix import ShapMix, SkeletonLayout
 from tools import saliency
@@ -103,20 +104,31 @@ def test_page():
 
 
 def test_run(write_config, tmp_path, capsys):
-    """The run's own table, network and baseline, found from its folder alone."""
+    """The run's own table, network and baseline, found from its folder alone; the explanation is kept there."""
     assert main.main(["--config", write_config()]) == 0
     capsys.readouterr()
-    assert saliency.main([str(tmp_path / "run"), "--device", "cpu"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if " + " in line]
+    assert saliency.main([str(tmp_path / "run"), "--device", "cpu", "--samples", "1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if " + " in line]
     assert [line.split()[0] for line in lines][:3] == ["wave_right", "kick_left", "bow"]
     assert len(lines) == 12
+    kept = load(tmp_path / "run" / "explanation.npz", tmp_path / "run" / "last.pt")
+    assert len(kept.ids) == 12
+    assert printed[-len(ORDERS) - 1 :] == truth_page(kept).splitlines()[-len(ORDERS) - 1 :]
 
 
-def test_a_run_without_contributions(write_config, tmp_path, capsys):
-    assert main.main(["--config", write_config(mixing="st_mix", num_epoch=1)]) == 0
+def test_a_run_without_a_table(write_config, tmp_path, capsys):
+    """The parts' values by class, and the same test; the baseline is the mean of the training set."""
+    assert main.main(["--config", write_config(mixing="none", num_epoch=1)]) == 0
     capsys.readouterr()
-    assert saliency.main([str(tmp_path / "run"), "--device", "cpu"]) == 2
-    assert "estimated no contributions" in capsys.readouterr().err
+    words = [str(tmp_path / "run"), "--device", "cpu", "--samples"]
+    assert saliency.main([*words, "2"]) == 0
+    printed = capsys.readouterr().out
+    kept = load(tmp_path / "run" / "explanation.npz")
+    assert printed.splitlines()[1 : 2 + 12] == parts_page(kept, [8, 7, 6, 5, 4, 4, 3, 3, 2, 2, 2, 2]).splitlines()
+    assert "probability of 24 test samples" in printed
+    assert saliency.main([*words, "0"]) == 2
+    assert "cannot explain 0 samples" in capsys.readouterr().err
 
 
 def test_no_run(tmp_path, capsys):
