@@ -6,6 +6,7 @@ Shapes: n sequences, L frames of one, M people, V joints, C channels.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 from shapmix.skeleton import SkeletonLayout
 
 from .anatomy import height, order_problem, sides_swapped, units, upright_axis
+from .convert.pyskl import is_training
 from .feeder import BAD_VALUE_LIMIT
 from .own_splits import split_names, split_rows
 from .store import DataError, SkeletonStore
@@ -109,6 +111,14 @@ class Inspection:
             for split, members in rows.items()
         }
 
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each training split with those that are held out of it: xsub_train with xsub_val, not with xset_val."""
+        rest = {split: re.sub("train|valid|val|test", "", split) for split in self.splits}
+        held_out = [split for split in self.splits if not is_training(split)]
+        of = {split: [other for other in held_out if rest[other] == rest[split]] for split in self.splits}
+        return [(one, other) for one in self.splits if is_training(one) for other in of[one] or held_out]
+
     def sample(self, number: int = 64) -> list[np.ndarray]:
         """Frames (L, M, V, C) of so many sequences, evenly spread over the store."""
         usable = [row for row, length in enumerate(self.store.lengths.tolist()) if length]
@@ -143,17 +153,14 @@ def _of_splits(data: Inspection) -> Iterator[Finding]:
     make = f"python -m tools.split {data.store.path} --by {by} --test 0.2"
     for split, reason in data.broken.items():
         yield Finding("error", "broken_split", f"split {split} cannot be used: {reason}", f"write it again: {make}")
-    training = [split for split in data.splits if "train" in split]
-    held_out = [split for split in data.splits if "train" not in split]
-    if not training or not held_out:
-        what = f"there is no {'training' if not training else 'test'} split"
+    if not data.pairs:
+        what = f"there is no {'test' if any(map(is_training, data.splits)) else 'training'} split"
         yield Finding("error", "no_split", what, make)
-    for one in training:
-        for other in held_out:
-            if len(shared := np.intersect1d(data.splits[one], data.splits[other])):
-                what = f"{len(shared)} sequences are in {one} and in {other}"
-                yield Finding("error", "shared_samples", what, make, data.names(shared))
-            yield from _subjects(data, one, other)
+    for one, other in data.pairs:
+        if len(shared := np.intersect1d(data.splits[one], data.splits[other])):
+            what = f"{len(shared)} sequences are in {one} and in {other}"
+            yield Finding("error", "shared_samples", what, make, data.names(shared))
+        yield from _subjects(data, one, other)
 
 
 def _subjects(data: Inspection, one: str, other: str) -> Iterator[Finding]:
@@ -183,13 +190,13 @@ def _of_classes(data: Inspection) -> Iterator[Finding]:
         yield Finding("warning", "single_sample", what, "record more, or leave the class out", data.names(rows))
     for split, counts in data.counts.items():
         empty = np.flatnonzero(counts == 0)
-        if "train" in split and (counts > 0).sum() < 2:
+        if is_training(split) and (counts > 0).sum() < 2:
             yield Finding(
                 "error", "one_class", f"split {split} has {(counts > 0).sum()} classes", "give it two at least"
             )
         elif split != "all" and len(empty):
             what = f"{len(empty)} classes have no sequence in {split}: {', '.join(names[empty][:5])}"
-            means = "are never predicted" if "train" in split else "are not tested"
+            means = "are never predicted" if is_training(split) else "are not tested"
             yield Finding("warning", "empty_class", what, f"they {means}; split again or record more")
 
 
@@ -234,8 +241,12 @@ def _of_duplicates(data: Inspection) -> Iterator[Finding]:
     twice = [rows for rows in groups.values() if len(rows) > 1]
     if not twice:
         return
-    split_of = {int(row): split for split, rows in data.splits.items() for row in rows}
-    across = [rows for rows in twice if len({split_of.get(row, "") for row in rows} - {""}) > 1]
+    inside = {split: set(rows.tolist()) for split, rows in data.splits.items()}
+    across = [
+        rows
+        for rows in twice
+        if any(inside[one] & set(rows) and inside[other] & set(rows) for one, other in data.pairs)
+    ]
     other = [rows for rows in twice if len({int(data.store.labels[row]) for row in rows}) > 1]
     for code, groups_of, what in (
         ("duplicates_across_splits", across, "recordings are in two splits under two names"),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from feeders.convert.pyskl import is_training
 from feeders.inspection import Inspection
 from feeders.store import DataError
 
@@ -42,20 +43,19 @@ def suggest(data: Inspection, machine: Machine) -> list[Choice]:
     Raises:
         DataError: the store has no training or no test split.
     """
-    splits = data.splits
-    training = [split for split in splits if "train" in split]
-    held_out = [split for split in splits if "train" not in split]
-    if not training or not held_out:
-        missing = "test" if training else "training"
+    if not data.pairs:
+        missing = "test" if any(map(is_training, data.splits)) else "training"
         raise DataError(
             f"{data.store.path} has no {missing} split; make one first: python -m tools.split {data.store.path} "
             "--by random --test 0.2"
         )
+    training = data.pairs[0][0]
+    held_out = [other for one, other in data.pairs if one == training]
     test = next((split for split in held_out if split == "test"), held_out[-1])
     return [
-        *_splits(data, training[0], test),
-        *_size(data, training[0], machine),
-        *_long_tail(data.counts[training[0]]),
+        *_splits(data, training, test),
+        *_size(data, training, machine),
+        *_long_tail(data.counts[training]),
     ]
 
 

@@ -107,6 +107,27 @@ def test_splits(tmp_path, bodies):
     assert "take 99" in broken["broken_split"].what
 
 
+def test_splits_of_two_protocols(tmp_path, bodies):
+    """As in NTU's pickles: each test split is held out of the training split that goes with it alone."""
+
+    def change(row, sample):
+        inside = {"xsub_train": row % 6 != 3, "xsub_val": row % 6 == 3, "xset_train": row % 2, "xset_val": not row % 2}
+        columns = {**sample.columns, **{f"in {split}": int(value) for split, value in inside.items()}}
+        return Sample(sample.id, row % 3, sample.frames, columns=columns)
+
+    splits = ["xsub_train", "xsub_val", "xset_train", "xset_val"]
+    data = Inspection(store(tmp_path, bodies, change, splits=splits))
+    assert data.pairs == [("xsub_train", "xsub_val"), ("xset_train", "xset_val")]
+    assert not {"shared_samples", "no_split"} & {finding.code for finding in findings(data)}
+
+
+def test_a_long_tailed_list_is_no_other_split(tmp_path, bodies):
+    built = store(tmp_path, [*bodies[:22], bodies[19], bodies[23]])
+    (built.path / "splits").mkdir()
+    (built.path / "splits/train_exp_10.txt").write_text("take 19\ntake 4\n")
+    assert "duplicates" in found(SkeletonStore(built.path))  # both are in train, so they are not across splits
+
+
 def test_classes(tmp_path, bodies):
     def change(row, sample):
         return Sample(sample.id, 2 if row == 4 else 0, sample.frames, columns=sample.columns)

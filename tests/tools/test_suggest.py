@@ -52,6 +52,16 @@ def test_a_long_tail(tmp_path, capsys):
     assert f"python main.py --config config/own_data.yaml {tmp_path / 'mine.yaml'}" in said
 
 
+def test_of_two_protocols_the_test_belongs_to_the_training_set(tmp_path):
+    folder = store(tmp_path, [5, 5], split=False)
+    ids = SkeletonStore(folder).ids
+    (folder / "splits").mkdir()
+    for split, members in {"a_train": ids[::2], "a_val": ids[1::2], "b_val": ids[::3]}.items():
+        (folder / f"splits/{split}.txt").write_text("\n".join(members))
+    config = suggested(tmp_path)
+    assert (config["train_feeder_args"]["split"], config["test_feeder_args"]) == ("a_train", {"split": "a_val"})
+
+
 def test_balanced_classes_and_long_sequences(tmp_path):
     store(tmp_path, [5, 5], length=500)
     config = suggested(tmp_path)
