@@ -73,7 +73,7 @@ class Comparison:
             csv.writer(content, lineterminator="\n").writerows([as_text(cell) for cell in line] for line in cells)
             return content.getvalue()
         text = f"% {self._heading()}\n" if style == "latex" else f"{self._heading()}\n"
-        tables = [self._method_table(), self._class_table(as_csv=False)] if by_class else [self._method_table()]
+        tables = [self.cells(), self._class_table(as_csv=False)] if by_class else [self.cells()]
         for cells in tables:
             cells = [[plain(cell) for cell in line] for line in cells]
             if style == "markdown":
@@ -128,7 +128,7 @@ class Comparison:
             )
         return text
 
-    def _method_table(self) -> Cells:
+    def cells(self) -> Cells:
         """The table of methods, header first; a metric that no method has is left out."""
         metrics = [key for key in METRICS if any(row.summaries[key] is not None for row in self.rows)]
         names = [METRICS[key] for key in metrics] + [f"{METRICS[key]}, difference" for key in self.compared]
