@@ -72,7 +72,7 @@ class Comparison:
             cells = self._class_table(as_csv=True) if by_class else self._method_csv()
             csv.writer(content, lineterminator="\n").writerows([as_text(cell) for cell in line] for line in cells)
             return content.getvalue()
-        text = f"% {self._heading()}\n" if style == "latex" else f"{self._heading()}\n"
+        text = f"% {self.heading()}\n" if style == "latex" else f"{self.heading()}\n"
         tables = [self.cells(), self._class_table(as_csv=False)] if by_class else [self.cells()]
         for cells in tables:
             cells = [[plain(cell) for cell in line] for line in cells]
@@ -114,7 +114,7 @@ class Comparison:
         figure.savefig(content, format=kind, dpi=150)
         return content.getvalue()
 
-    def _heading(self) -> str:
+    def heading(self) -> str:
         samples = self.experiment.samples
         text = (
             f"{len(samples.ids)} {SPLITS[self.experiment.split]} samples, {samples.scores.shape[1]} classes; "
