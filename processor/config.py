@@ -31,7 +31,7 @@ else:
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "device_resident", "compile", "resume", "overwrite", "num_worker",
     "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
-    "show_topk", "plugins", "threads", "overlap", "dataset",
+    "show_topk", "plugins", "threads", "overlap", "dataset", "report",
 }  # fmt: skip
 
 
@@ -167,6 +167,7 @@ class Config(BaseModel):
     save_epoch: int = Field(0, ge=0, description="first epoch that save_interval keeps")
     save_steps: int = Field(0, ge=0, description="also write last.pt every so many steps within an epoch")
     save_score: bool = Field(True, description="write scores_test.npz and, with a validation split, scores_val.npz")
+    report: bool = Field(True, description="write report.html at the end: figures, failures, body parts, mixing")
     show_topk: list[PositiveInt] = Field([1, 5], description="top-k accuracies in metrics.jsonl")
     log_interval: int = Field(100, ge=1, description="steps between lines in log.txt")
     print_log: bool = Field(True, description="print the log on the console as well")

@@ -71,7 +71,25 @@ class Processor:
         if config.overwrite and is_main():
             folder.clear()
         training.write_records()
-        return training.run()
+        code = training.run()
+        if code == 0 and config.report and is_main():
+            self._report(training)
+        return code
+
+    def _report(self, training: Training) -> None:
+        """Writes report.html. A run is as good without it, so that nothing that happens here fails the run."""
+        from .report.live import Live  # takes a second: plotly
+        from .report.report import write_report
+
+        try:
+            live = Live(training.config, training.data, training.tested, training.parts.mixer)
+            log.info("%s", write_report(self.folder, live))
+        except Exception as error:
+            log.warning(
+                "the report could not be made (%s); the run is complete. python -m tools.report %s tries again",
+                error, self.folder,
+            )  # fmt: skip
+            log.debug("no report", exc_info=True)
 
     def test(self) -> int:
         """Evaluates ``--weights`` on the test split."""

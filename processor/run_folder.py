@@ -44,6 +44,7 @@ class RunFolder:
         config, environment, metrics, log, output: config.yaml, environment.json, metrics.jsonl, log.txt, and
             output.txt, what a run of a sweep prints.
         last, best: the checkpoints.
+        report: report.html, the page that shows the run.
         explanation: explanation.npz, of the weights in ``last``.
     """
 
@@ -52,7 +53,7 @@ class RunFolder:
         self.config, self.environment = self.path / "config.yaml", self.path / "environment.json"
         self.metrics, self.log, self.output = (self.path / name for name in ("metrics.jsonl", "log.txt", "output.txt"))
         self.last, self.best = self.checkpoint("last"), self.checkpoint("best")
-        self.explanation = self.path / "explanation.npz"
+        self.report, self.explanation = self.path / "report.html", self.path / "explanation.npz"
         self.tensorboard = self.path / "tensorboard"
         self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
         self._lock: Lock | None = None
@@ -143,7 +144,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes what a run writes, and nothing else; log.txt stays and is added to."""
-        kept = [self.config, self.environment, self.metrics, self.last, self.best, self.explanation]
+        kept = [
+            self.config, self.environment, self.metrics, self.last, self.best, self.report, self.explanation,
+        ]  # fmt: skip
         many = [path for pattern in ("epoch_*.pt", "*_saliency.npy") for path in self.path.glob(pattern)]
         for path in [*kept, self.scores(), self.scores("val"), *many]:
             path.unlink(missing_ok=True)

@@ -63,6 +63,7 @@ class Training:
         self.trainer = make_trainer(config, data, parts, device, self.stop)
         self.epoch, self.meter = 0, Meter()
         self.best: dict[str, Any] = {}
+        self.tested: nn.Module = parts.network  # whose scores are the result: the network, or its average
         self.weights_checksum: str | None = None  # of the file that the run began with
         if state is not None:
             self._restore(state)
@@ -209,7 +210,8 @@ class Training:
                 metrics[f"raw_{name}"] = metrics[name]
             loader = self.data.loaders["train"]
             inputs = (batch.x for batch in loader.in_order(self.config.test_batch_size, loader.all_for_each_process()))
-            scores = self.scores_of(average.evaluated(inputs), metrics)
+            self.tested = average.evaluated(inputs)
+            scores = self.scores_of(self.tested, metrics)
         return scores
 
     def scores_of(self, network: nn.Module, metrics: dict[str, Any]) -> dict[Split, Scores]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from processor.command_line import add_plugin, run_command
 from processor.host import say
 from processor.report.live import Live, open_run
-from processor.report.report import NAME, write_comparison, write_report
+from processor.report.report import write_comparison, write_report
+from processor.run_folder import RunFolder
 from processor.study.archive import find_runs
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ def main(words: list[str] | None = None) -> int:
     """Runs one command line; returns the exit code."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, or folders that hold some")
-    options.add_argument("--out", type=Path, help=f"file of several runs' page; by default {NAME} in the first folder")
+    options.add_argument(
+        "--out", type=Path, help="file of several runs' page; by default report.html in the first folder"
+    )
     options.add_argument("--baseline", metavar="NAME", help="of several: the method that the others are compared with")
     options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     add_plugin(options)
@@ -36,11 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes one page and prints where it is."""
     folders = [folder for path in arguments.runs for folder in find_runs(path).values()]
     if len(folders) > 1:
-        say(
-            str(
-                write_comparison(arguments.runs, folders, arguments.baseline, arguments.out or arguments.runs[0] / NAME)
-            )
-        )
+        out = arguments.out or RunFolder(arguments.runs[0]).report
+        say(str(write_comparison(arguments.runs, folders, arguments.baseline, out)))
         return
     live: Live | None = None
     reason = ""

@@ -80,7 +80,7 @@ def curves(run: RunData) -> list[Chart]:
             [_line(lines, "samples_per_s", "training samples a second", GREEN)], "",
         ),
         (
-            "guidance", "Guidance of mixing", "guidance (0 uniform, 1 always the same)", [
+            "guidance", "Guidance of mixing", "guidance (0 to 1)", [
                 _line(lines, "guidance", "all", GREY),
                 *(_line(lines, f"guidance_{group}", f"{group} shot", colour) for group, colour in GROUPS.items()),
             ], "",

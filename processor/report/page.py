@@ -102,13 +102,18 @@ class Page:
             title=self.title, sections=self.sections, footer=self.footer, styles=styles,
             charts=[{"key": chart.key, "json": as_script(_escaped(chart.figure))} for chart in charts],
             motions=[{"key": motion.key, "json": as_script(motion.content)} for motion in motions],
-            scripts=[*([_plotly()] if charts else []), *(Markup(text_of(name)) for name in self.scripts)],
+            scripts=[*([_plotly()] if charts else []), *(Markup(_inside_script(name)) for name in self.scripts)],
         )  # fmt: skip
 
 
 def text_of(*names: str) -> str:
     """Files of the templates' folder, one after the other."""
     return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def _inside_script(name: str) -> str:
+    """A script that may stand in a page, whatever its comments say."""
+    return text_of(name).replace("</script", r"<\/script")
 
 
 def as_script(content: Any) -> Markup:

@@ -16,7 +16,6 @@ from .sections import sections_of
 from .several import comparison_page
 
 log = logging.getLogger(__name__)
-NAME = "report.html"
 
 
 def run_page(run: RunData, live: Live | None, reason: str = "") -> Page:
@@ -26,15 +25,14 @@ def run_page(run: RunData, live: Live | None, reason: str = "") -> Page:
         live: the run with its data and network; None where they cannot be had, for this ``reason``.
     """
     sections: list[Section] = [*sections_of(run, live.player if live is not None else None, reason)]
-    footer = f"Made by python -m tools.report {run.folder.path}"
+    footer = f"Made by python -m tools.report {run.place}"
     return Page(f"{run.name}: report", sections, footer)
 
 
 def write_report(folder: RunFolder, live: Live | None, reason: str = "") -> Path:
     """Writes report.html into a run's folder."""
-    path = folder.path / NAME
-    write_atomically(path, run_page(read_run(folder.path), live, reason).html().encode())
-    return path
+    write_atomically(folder.report, run_page(read_run(folder.path), live, reason).html().encode())
+    return folder.report
 
 
 def write_comparison(paths: Sequence[Path], folders: Sequence[RunFolder], baseline: str | None, out: Path) -> Path:

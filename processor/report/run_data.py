@@ -54,6 +54,12 @@ class RunData:
         return f"{path.parent.name}/{path.name}" if path.name.startswith("seed_") else path.name
 
     @property
+    def place(self) -> str:
+        """The folder, without what lies above the current one: a page may be published."""
+        path = self.folder.path.resolve()
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+    @property
     def evaluated(self) -> list[dict[str, Any]]:
         """The lines of epochs that were tested."""
         return [line for line in self.lines if "top1" in line]

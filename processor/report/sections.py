@@ -39,7 +39,7 @@ def summary(run: RunData) -> Section:
             if metrics.get(group) is not None:
                 figures.append(Figure(name, percent(metrics[group]), f"{groups.count(group)} classes"))
     facts = [(name, str(run.settings[key])) for key, name in SETTINGS.items() if run.settings.get(key) is not None]
-    facts += [("folder", str(run.folder.path)), ("last change", trained_on(run))]
+    facts += [("folder", run.place), ("last change", trained_on(run))]
     if run.counts:
         facts.append(("training sequences", f"{sum(run.counts)}, {min(run.counts)} to {max(run.counts)} in a class"))
     environment = run.environment

@@ -23,7 +23,7 @@ def comparison_page(paths: Sequence[Path], runs: Sequence[RunData], baseline: st
     """
     sections = [_table(paths, baseline), _curves(runs)]
     sections += [
-        Section(f"run-{place}", run.name, facts=[("folder", str(run.folder.path))], warnings=run.warnings())
+        Section(f"run-{place}", run.name, facts=[("folder", run.place)], warnings=run.warnings())
         for place, run in enumerate(runs)
         if run.warnings()
     ]

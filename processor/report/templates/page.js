@@ -8,9 +8,10 @@
     const axis = (old) => Object.assign({ gridcolor: css("--grid"), zerolinecolor: css("--grid"), linecolor: css("--line") }, old);
     const look = Object.assign({}, layout, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), size: 13 },
-      margin: { l: 60, r: 20, t: layout.title ? 48 : 24, b: 52 }, autosize: true,
-      legend: Object.assign({ orientation: "h", y: -0.22 }, layout.legend),
+      margin: { l: 60, r: 20, t: layout.title ? (window.innerWidth < 600 ? 124 : 84) : 44, b: 52 }, autosize: true,
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     });
+    if (look.title) look.title = Object.assign({ x: 0.02, xanchor: "left", y: 0.97, yanchor: "top" }, look.title);
     for (const key of Object.keys(look)) if (/^[xy]axis\d*$/.test(key)) look[key] = axis(look[key]);
     return look;
   }
@@ -64,6 +65,6 @@
     });
     window.dispatchEvent(new Event("resize"));
   });
-  if (window.Player) Player.init(document);
+  if (typeof Player !== "undefined") Player.init(document);
   document.documentElement.dataset.ready = "yes";
 })();
