@@ -30,6 +30,7 @@ def main(words: list[str] | None = None) -> int:
         "--out", type=Path, help="file of several runs' page; by default report.html in the first folder"
     )
     options.add_argument("--baseline", metavar="NAME", help="of several: the method that the others are compared with")
+    options.add_argument("--samples", type=int, default=10, help="test samples of each class that are explained")
     options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     add_plugin(options)
     return run_command(run, options, words)
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     except (ValueError, OSError) as error:
         reason = str(error)
         log.warning("what needs data or network is left out: %s", reason)
-    say(str(write_report(folders[0], live, reason)))
+    say(str(write_report(folders[0], live, arguments.samples, reason)))
 
 
 if __name__ == "__main__":

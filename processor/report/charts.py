@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from .explain import Explanation
 from .run_data import RunData
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7f7f7f"
@@ -157,6 +158,25 @@ def carrying_parts(parts: np.ndarray, names: Sequence[str], part_names: Sequence
     return _chart(
         "parts", [heat], f"The part with the largest Shapley value of each class: {alt}", height,
         xaxis=_axis("body part", type="category"), yaxis=_axis("class", type="category", autorange="reversed"),
+    )  # fmt: skip
+
+
+def removal_curves(found: Explanation, kind: str) -> Chart:
+    """Mean probability of the true class while parts are removed or put back, a line for each order."""
+    names = {"shapley": "Shapley order", "ablation": "single-part ablation", "random": "random", "reverse": "reverse"}
+    colours = {"shapley": BLUE, "ablation": GREEN, "random": GREY, "reverse": ORANGE}
+    traces, areas = [], []
+    for order, name in names.items():
+        curve = found.curve(kind, order).mean(axis=0)
+        x = list(range(len(curve)))
+        traces.append(
+            go.Scatter(x=x, y=curve.tolist(), name=name, mode="lines+markers", line={"color": colours[order]})
+        )
+        areas.append(f"{name} {found.area(kind, order).value:.3f}")
+    done = "removed" if kind == "deletion" else "put back"
+    return _chart(
+        kind, traces, f"{kind.capitalize()}; areas under the curves: {', '.join(areas)}", 380, title=kind.capitalize(),
+        xaxis=_axis(f"body parts {done}", dtick=1), yaxis=_axis("probability of the true class", range=[0, 1]),
     )  # fmt: skip
 
 

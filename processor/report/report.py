@@ -2,37 +2,75 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from feeders.files import write_atomically
 
 from ..run_folder import RunFolder
+from .explain import Explanation, explain_run, load
+from .explained import explained_sections
 from .live import Live
 from .page import Page, Section
 from .run_data import RunData, read_run
 from .sections import sections_of
 from .several import comparison_page
 
-log = logging.getLogger(__name__)
+SHARE = 0.01  # of the cost of a training
+PASSES = 8  # forward passes that a training sample costs: two for each of network, mixed sample and their gradients
+MOST = 10  # samples of each class
 
 
-def run_page(run: RunData, live: Live | None, reason: str = "") -> Page:
+def run_page(run: RunData, live: Live | None, found: Explanation | None = None, reason: str = "") -> Page:
     """The page of one run.
 
     Args:
         live: the run with its data and network; None where they cannot be had, for this ``reason``.
+        found: explanations of test samples; None where there are none, for this ``reason``.
     """
-    sections: list[Section] = [*sections_of(run, live.player if live is not None else None, reason)]
-    footer = f"Made by python -m tools.report {run.place}"
-    return Page(f"{run.name}: report", sections, footer)
+    player = live.player if live is not None else None
+    sections: list[Section] = [*sections_of(run, player, reason), *explained_sections(found, live, reason)]
+    return Page(f"{run.name}: report", sections, f"Made by python -m tools.report {run.place}")
 
 
-def write_report(folder: RunFolder, live: Live | None, reason: str = "") -> Path:
-    """Writes report.html into a run's folder."""
-    write_atomically(folder.report, run_page(read_run(folder.path), live, reason).html().encode())
+def write_report(folder: RunFolder, live: Live | None, samples: int | None = None, reason: str = "") -> Path:
+    """Writes report.html into a run's folder.
+
+    Args:
+        samples: of each class that are explained; None: as many as cost about 1 % of the run's training.
+        reason: why ``live`` is None.
+    """
+    run, found = read_run(folder.path), None
+    if live is not None:
+        try:
+            found, reason = _explained(folder, live, samples)
+        except ValueError as error:
+            reason = str(error)
+    write_atomically(folder.report, run_page(run, live, found, reason).html().encode())
     return folder.report
+
+
+def _explained(folder: RunFolder, live: Live, samples: int | None) -> tuple[Explanation | None, str]:
+    """What was explained before of these weights, else what is explained now; or the reason why nothing is."""
+    with suppress(ValueError):
+        return load(folder.explanation, folder.last), ""
+    if samples is None:
+        samples = affordable(live)
+    if samples < 1:
+        return None, f"so short a run has no time for it; python -m tools.report {folder.path.name} makes it"
+    found = explain_run(live.config, live.data, live.network, live.mixer, folder.last, samples)
+    found.save(folder.explanation)
+    return found, ""
+
+
+def affordable(live: Live) -> int:
+    """Samples of each class whose explanation costs at most ``SHARE`` of the forward passes of the training."""
+    config, loader, layout = live.config, live.data.loaders["train"], live.layout
+    parts = layout.num_parts if layout is not None else 0
+    trained = config.num_epoch * loader.samples_per_epoch * PASSES
+    clips = getattr(live.data.feeders["test"], "num_clips", 1)
+    return min(MOST, int(SHARE * trained / (2**parts * clips * len(live.data.class_names))))
 
 
 def write_comparison(paths: Sequence[Path], folders: Sequence[RunFolder], baseline: str | None, out: Path) -> Path:
