@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+import numpy as np
 from markupsafe import Markup
 
 from .charts import Chart
-
-TEMPLATES = files(__package__) / "templates"
+from .templating import render
 
 
 @dataclass(frozen=True)
@@ -90,43 +87,16 @@ class Page:
     title: str
     sections: Sequence[Section]
     footer: str = ""
-    scripts: Sequence[str] = field(default=("player.js", "page.js"))
 
     def html(self) -> str:
         """The whole file."""
         charts = [chart for section in self.sections for chart in section.charts]
         motions = [motion for section in self.sections for panel in section.panels for motion in panel.motions]
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        template, styles = environment.from_string(text_of("report.html.j2")), Markup(text_of("page.css", "player.css"))
-        return template.render(
-            title=self.title, sections=self.sections, footer=self.footer, styles=styles,
-            charts=[{"key": chart.key, "json": as_script(_escaped(chart.figure))} for chart in charts],
-            motions=[{"key": motion.key, "json": as_script(motion.content)} for motion in motions],
-            scripts=[*([_plotly()] if charts else []), *(Markup(_inside_script(name)) for name in self.scripts)],
+        return render(
+            "report.html.j2", title=self.title, sections=self.sections, footer=self.footer,
+            charts=[(chart.key, _escaped(chart.figure)) for chart in charts], motions=motions,
+            plotly=_plotly() if charts else "",
         )  # fmt: skip
-
-
-def text_of(*names: str) -> str:
-    """Files of the templates' folder, one after the other."""
-    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
-
-
-def _inside_script(name: str) -> str:
-    """A script that may stand in a page, whatever its comments say."""
-    return text_of(name).replace("</script", r"<\/script")
-
-
-def as_script(content: Any) -> Markup:
-    """JSON that may stand in a script element."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _plain(value: Any) -> Any:
-    """Arrays and numbers of numpy, as JSON has them."""
-    return value.tolist()
 
 
 def _escaped(value: Any) -> Any:
@@ -135,6 +105,8 @@ def _escaped(value: Any) -> Any:
         return {key: part if key == "hovertemplate" else _escaped(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_escaped(part) for part in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _escaped(value.tolist())
     return html.escape(value, quote=False) if isinstance(value, str) else value
 
 

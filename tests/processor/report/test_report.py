@@ -12,7 +12,7 @@ import pytest
 
 from processor.config_files import load_config
 from processor.processor import Processor
-from processor.report.page import Page, Section, Table, as_script
+from processor.report.page import Page, Section, Table
 from processor.report.run_data import read_run
 from processor.run_folder import RunFolder
 from processor.scores import ScoreFile
@@ -222,14 +222,6 @@ def test_the_most_confused_pairs(run):
     assert found.confused() == [(1, 2, 2), (0, 1, 3)]  # half of b, then three tenths of a
     assert found.samples_of(1, 2) == [10, 11]
     assert found.confusion.tolist() == [[7, 3, 0], [0, 2, 2], [0, 0, 2]]
-
-
-def test_json_in_a_script():
-    text = as_script({"name": "</script><b>&\u2028", "number": np.float32(0.5), "row": np.arange(2)})
-    assert "<" not in text
-    assert json.loads(text) == {"name": "</script><b>&\u2028", "number": 0.5, "row": [0, 1]}
-    with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
-        as_script({"x": float("nan")})
 
 
 def test_numbers_stand_to_the_right():
