@@ -65,7 +65,7 @@ def _truth(found: Explanation) -> Section:
                 Figure(
                     f"{kind}, {words}",
                     f"{gain.value:+.3f}",
-                    f"better than random by; 95 %: {gain.low:+.3f} to {gain.high:+.3f}",
+                    f"better than random; 95 % interval {gain.low:+.3f} to {gain.high:+.3f}",
                 )
             )
     text = [

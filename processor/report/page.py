@@ -45,7 +45,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """Which columns hold numbers alone."""
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        return [bool(column) and all(cell[:1].isdigit() or cell in ("", "-") for cell in column) for column in columns]
+        return [bool(column) and all(cell.lstrip("+-")[:1].isdigit() or cell in ("", "-") for cell in column) for column in columns]
 
 
 @dataclass(frozen=True)
