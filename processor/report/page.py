@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """Which columns hold numbers alone."""
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        return [bool(column) and all(cell.lstrip("+-")[:1].isdigit() or cell in ("", "-") for cell in column) for column in columns]
+        return [bool(column) and all(map(re.compile(r"[-+]?\d.*|-?").fullmatch, column)) for column in columns]
 
 
 @dataclass(frozen=True)
