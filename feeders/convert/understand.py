@@ -74,9 +74,12 @@ def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = N
     more = {fact for fact in FACTS if any(fact in one.facts for one in recordings)}
     lacking = {fact for fact in more if not any(fact in take.facts for take in takes)}
     labelled_by = found.labelled_by or "the files"
+    reasons: dict[str, str] = {}
     if lacking:
-        takes = _with_facts(takes, replace(hints, num_joints=layout.num_joints), jobs)
-    unlabelled = {take.id: "nothing says its label" for take in takes if not take.facts.get("label")}
+        takes, reasons = _with_facts(takes, replace(hints, num_joints=layout.num_joints), jobs)
+    unlabelled = {
+        take.id: reasons.get(take.id, "nothing says its label") for take in takes if not take.facts.get("label")
+    }
     takes = [take for take in takes if take.id not in unlabelled]
     labels = _named(takes, "label")
     if not labels:
@@ -192,13 +195,14 @@ def _layout(recordings: Sequence[Recording], hints: Hints, wanted: SkeletonLayou
     return best, f"by the lengths of the bones; {others} fit less: look at it with tools.show"
 
 
-def _with_facts(takes: Sequence[Take], hints: Hints, jobs: int) -> list[Take]:
-    """The takes with what their files say of them; every file is read."""
-    return list(ordered_map(partial(_told, hints), takes, jobs))
+def _with_facts(takes: Sequence[Take], hints: Hints, jobs: int) -> tuple[list[Take], dict[str, str]]:
+    """The takes with what their files say of them, and why some cannot be read; every file is read."""
+    told = list(ordered_map(partial(_told, hints), takes, jobs))
+    return [take for take, _ in told], {take.id: reason for take, reason in told if reason}
 
 
-def _told(hints: Hints, take: Take) -> Take:
+def _told(hints: Hints, take: Take) -> tuple[Take, str]:
     try:
-        return replace(take, facts={**read_take(take, hints).facts, **take.facts})
-    except DataError:
-        return take
+        return replace(take, facts={**read_take(take, hints).facts, **take.facts}), ""
+    except DataError as error:
+        return take, str(error)

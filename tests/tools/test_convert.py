@@ -289,6 +289,17 @@ def test_the_same_command_again_and_after_a_change(tmp_path, capsys):
     assert (tmp_path / "out/splits/train.txt").read_text() == "bow/1\n"  # what the user wrote stays
 
 
+def test_a_damaged_file_that_should_say_its_label(tmp_path):
+    for name, x in SKELETONS.items():
+        text = json.dumps({"label": TAKES[name], "frames": x.tolist()})
+        (tmp_path / f"{name.replace('/', ' ')}.json").write_text(text[: 99 if name == "bow/2" else None])
+    store = convert(tmp_path, tmp_path / "out", "--layout", "ucla20")
+    assert len(store) == 29
+    reason = json.loads((tmp_path / "out/report.json").read_text())["left_out"]["no label"]
+    assert list(reason) == ["bow 2"]
+    assert reason["bow 2"].startswith("damaged: it is cut off")
+
+
 def test_the_store_may_lie_in_the_folder(tmp_path, monkeypatch):
     write_all(tmp_path, "npy TVC")
     (tmp_path / "unfinished.partial").mkdir()
