@@ -12,6 +12,7 @@ from ..run_folder import RunFolder
 from .explain import Explanation, explain_run, load
 from .explained import explained_sections
 from .live import Live
+from .mixing_section import mixing_section
 from .page import Page, Section
 from .run_data import RunData, read_run
 from .sections import sections_of
@@ -31,6 +32,7 @@ def run_page(run: RunData, live: Live | None, found: Explanation | None = None, 
     """
     player = live.player if live is not None else None
     sections: list[Section] = [*sections_of(run, player, reason), *explained_sections(found, live, reason)]
+    sections.append(mixing_section(live, reason))
     return Page(f"{run.name}: report", sections, f"Made by python -m tools.report {run.place}")
 
 
