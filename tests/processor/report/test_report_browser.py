@@ -18,7 +18,6 @@ from ...browser import NARROW, browser  # noqa: F401  (a fixture)
 from .test_report import _written, tiny_config
 
 DRAWN = "return document.querySelectorAll('[data-chart]').length === document.querySelectorAll('[data-drawn]').length"
-SCROLL = "window.scrollTo(0, arguments[0] * document.body.scrollHeight)"
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +39,17 @@ def report(tmp_path_factory):
 
 
 def draw_all(page):
-    for share in np.linspace(0, 1, 12):
-        page.run(SCROLL, float(share))
-        page.wait("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
-    page.wait(DRAWN, 20)
-    page.run("window.scrollTo(0, 0)")
+    """Draws the charts that are not in view too, as before printing."""
+    page.run("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait(DRAWN, 30)
+
+
+def test_a_chart_is_drawn_when_it_comes_into_view(report, browser):  # noqa: F811
+    browser.open(report)
+    drawn = "return Boolean(document.querySelector('[data-chart=deletion]').dataset.drawn)"
+    assert not browser.run(drawn)
+    browser.run("document.querySelector('[data-chart=deletion]').scrollIntoView()")
+    browser.wait(drawn, 20)
 
 
 def test_it_opens_without_errors_or_requests(report, browser):  # noqa: F811
