@@ -292,9 +292,17 @@ def report_table(report: dict[str, Any]) -> str:
     """What was used and what was left out, as text; the first three of each kind by name."""
     lines = [f"{'used':<28}{report['used']:>8}"]
     for kind, files in report["left_out"].items():
-        some = "; ".join(f"{Path(file).name} ({reason})" for file, reason in list(files.items())[:3])
-        lines.append(f"{kind:<28}{len(files):>8}  {some}{'; ...' if len(files) > 3 else ''}")
+        lines.append(f"{kind:<28}{len(files):>8}  {first_of(files)}")
     return "\n".join(lines)
+
+
+def first_of(problems: Mapping[str, str], most: int = 3) -> str:
+    """The first files or takes with what is wrong, as text; one reason for several is said once."""
+    by_reason: dict[str, list[str]] = {}
+    for file, reason in list(problems.items())[:most]:
+        by_reason.setdefault(reason, []).append(Path(file).name if Path(file).is_absolute() else file)
+    some = "; ".join(f"{', '.join(files)} ({reason})" for reason, files in by_reason.items())
+    return f"{some}; ..." if len(problems) > most else some
 
 
 def ordered_map(read: Callable[[T], R], sources: Iterable[T], jobs: int) -> Iterator[R]:

@@ -25,7 +25,7 @@ from ..store_writer import FORMAT
 from .axes import ORDERS
 from .class_names import class_names
 from .names import draft_layout, find_layout
-from .prepare import ordered_map
+from .prepare import first_of, ordered_map
 from .recording import Hints, Recording
 from .sequences import Conversion, Plan, read_take
 from .takes import Take, Takes, natural
@@ -143,8 +143,7 @@ def _read(probe: Sequence[Take], wishes: Wishes) -> tuple[Hints, list[Recording]
             hints, found = min(alike, key=lambda one: (-len(one[1]), sum(take.frames.shape[1] for take in one[1])))
             hints = _like_most(found, hints)
     if not found:
-        some = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:3])
-        raise DataError(f"none of {len(probe)} takes that were looked at can be used: {some}")
+        raise DataError(f"none of {len(probe)} takes that were looked at can be used: {first_of(problems)}")
     return hints, found
 
 
@@ -191,8 +190,8 @@ def _layout(recordings: Sequence[Recording], hints: Hints, wanted: SkeletonLayou
             f"{', '.join(layout.name for layout in fitting)} all have {hints.num_joints} joints, and the lengths of "
             f"the bones do not say which of them these are; name it with --layout, or {advice}"
         )
-    others = ", ".join(layout.name for layout in fitting if layout is not best)
-    return best, f"by the lengths of the bones; {others} fit less: look at it with tools.show"
+    others = " or ".join(layout.name for layout in fitting if layout is not best)
+    return best, f"by the lengths of the bones, rather than {others}; tools.show draws it"
 
 
 def _with_facts(takes: Sequence[Take], hints: Hints, jobs: int) -> tuple[list[Take], dict[str, str]]:

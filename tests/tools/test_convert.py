@@ -209,7 +209,8 @@ def test_gaps_are_filled_and_counted(tmp_path, capsys):
     assert store.columns["filled"][row] == 2 + (len(original) - 1) + 1
     said = capsys.readouterr().out
     assert "joints that were not seen are filled" in said
-    assert "1 frames without people are removed" in said
+    assert "frames without people are removed: 1" in said
+    assert "units: unknown, by the height of the people" in said, "the joints are noise"
 
 
 def test_what_cannot_be_used_is_named(tmp_path, capsys):
@@ -237,7 +238,18 @@ def test_what_cannot_be_used_is_named(tmp_path, capsys):
     said = capsys.readouterr().out
     for name in reasons:
         assert name in said
+    assert "bow/other joints (3, layout ucla20 has 20)" in said, "which of the classes it is"
     convert(tmp_path / "in", tmp_path / "strict", "--strict", code=2)
+
+
+def test_one_reason_is_said_once(tmp_path, capfd):
+    for label, number in (("a", 1), ("a", 2), ("b", 1)):
+        (tmp_path / f"in/{label}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"in/{label}/{number}.csv").write_text("p,q\n1,2\n")
+    convert(tmp_path / "in", tmp_path / "out", code=2)
+    said = capfd.readouterr().err
+    assert "a/1, a/2, b/1 (other columns: p, q; wanted" in said
+    assert said.count("wanted") == 1
 
 
 @pytest.mark.parametrize(
