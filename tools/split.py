@@ -72,6 +72,9 @@ def run(options: argparse.Namespace) -> None:
         else:
             list_path(store, part).unlink(missing_ok=True)
     say(f"{summary(store, rows, parts)}\n{list_path(store, 'train').parent}")
+    if replaced := [part for part, ids in lists.items() if ids and part in store.meta.get("splits", [])]:
+        keep = f"to keep it, remove {store.path}/splits; val_fraction in feeder_args takes a validation part from train"
+        say(f"the source's own split into {' and '.join(replaced)} is replaced: {keep}", sys.stderr)
     if not lists["val"] and "val" in split_names(store):
         say("the source's own split val is left: --val 0.1 replaces it", sys.stderr)
 

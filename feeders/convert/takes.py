@@ -20,7 +20,7 @@ from .prepare import LeftOut, Source, look
 from .recording import Form
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-SPLITS |= {"test": "test", "testing": "test"}  # what folders are called -> split
+SPLITS |= {"test": "test", "testing": "test"}  # what people call it -> split
 PATTERNS = {  # how public sets name their files
     "names like S001C002P003R002A013": re.compile(r"S\d{3}C(?P<view>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<label>\d{3})"),
     "names like a01_s02_e03": re.compile(
@@ -127,12 +127,14 @@ def _below_common_folder(takes: list[Take]) -> list[Take]:
 
 
 def _in_one_line(take: Take) -> Take:
-    """The same take; in its id and facts, blanks and line breaks are one blank, as lists of splits need it."""
-    return replace(
-        take,
-        id="/".join(" ".join(part.split()) for part in take.id.split("/")),
-        facts={fact: " ".join(value.split()) for fact, value in take.facts.items()},
-    )
+    """The same take; in its id and facts, blanks and line breaks are one blank, as lists of splits need it.
+
+    A split that is called Training or dev is train or val.
+    """
+    facts = {fact: " ".join(value.split()) for fact, value in take.facts.items()}
+    if "split" in facts:
+        facts["split"] = SPLITS.get(facts["split"].lower(), facts["split"])
+    return replace(take, id="/".join(" ".join(part.split()) for part in take.id.split("/")), facts=facts)
 
 
 def _path(place: Path, source: Source) -> str:

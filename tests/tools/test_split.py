@@ -63,6 +63,8 @@ def test_by_chance(store, capsys):
     again = run(store, *other, "--overwrite")
     assert sorted(again) == ["test", "train"], "no list of an earlier split is left"
     assert "the source's own split val is left" in capsys.readouterr().err
+    run(store, *other, "--val", "0.1", "--overwrite")
+    assert "the source's own split into val is replaced" in capsys.readouterr().err
 
 
 def test_by_subject_and_view(store, capsys):

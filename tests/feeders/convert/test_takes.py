@@ -83,7 +83,7 @@ def test_a_pattern(tmp_path):
 def test_a_table_of_labels(tmp_path):
     fill(tmp_path, "a/one.csv", "a/two.csv", "b/three.csv", "b/four.csv")
     (tmp_path / "labels.csv").write_text(
-        "File;Class;Subject;Split\na/one.csv;wave;P1;train\ntwo;bow;P2;test\n"
+        "File;Class;Subject;Split\na/one.csv;wave;P1;Training\ntwo;bow;P2;TEST\n"
         'b\\three;"a, b";;train\nfive;bow;P1;train\n'
     )
     found = find_takes(tmp_path, FORMS)
