@@ -21,6 +21,7 @@ from shapmix.skeleton import LAYOUTS, SkeletonLayout
 SAMPLES, FRAMES = 32, 32
 MARGIN = 0.15  # between the scores of two layouts: under it, bones do not tell
 DOUBTFUL = 0.8  # a score: right orders came to 0.1 .. 0.6 in all data that we have, random ones to 1.4 and more
+LONG_BONE = 1.5  # metres: the mean bone of no body
 Units = Literal["metres", "centimetres", "millimetres", "pixels", "shares", "unknown"]
 HEADS = ("head", "nose", "face", "neck", "lowerneck")
 FEET = ("foot", "toes", "big_toe", "foot_index", "heel", "ankle")
@@ -174,6 +175,13 @@ def height(samples: Sequence[np.ndarray], layout: SkeletonLayout, dims: int = 3)
         length = np.nanmedian(np.linalg.norm(body - body[:, nearer], axis=-1), axis=0)  # (V,), the centre's is 0
         found.append(np.mean([length[list(_way(head, foot, nearer))].sum() for foot in feet]))
     return float(np.median(found)) if found else None
+
+
+def bone_length(samples: Sequence[np.ndarray], layout: SkeletonLayout, dims: int = 3) -> float | None:
+    """The median person's mean bone in the data's units; None where nobody is seen."""
+    nearer = layout.parents()
+    sizes = [np.linalg.norm(body - body[:, nearer], axis=-1).sum(1) for body in _people(samples, dims)]
+    return float(np.median([np.nanmedian(size) for size in sizes])) / len(layout.bones) if sizes else None
 
 
 def units(size: float | None, dims: int = 3) -> Units:

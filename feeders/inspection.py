@@ -17,7 +17,7 @@ import numpy as np
 
 from shapmix.skeleton import SkeletonLayout
 
-from .anatomy import height, order_problem, sides_swapped, units, upright_axis
+from .anatomy import LONG_BONE, bone_length, height, order_problem, sides_swapped, units, upright_axis
 from .convert.pyskl import is_training
 from .feeder import BAD_VALUE_LIMIT
 from .own_splits import split_names, split_rows
@@ -297,6 +297,9 @@ def _of_bodies(data: Inspection) -> Iterator[Finding]:
     if dims == 3 and (unit := units(size, dims)) not in ("metres", "unknown"):
         what = f"people are {size:.0f} high, so the coordinates look like {unit}"
         yield Finding("note", "units", what, "set scale: torso in feeder_args, or convert to metres")
+    elif dims == 3 and size is None and (bone := bone_length(samples, layout) or 0.0) > LONG_BONE:
+        what = f"bones are {bone:.0f} long on average, so the coordinates are not metres"
+        yield Finding("note", "units", what, "set scale: bones in feeder_args, or convert to metres")
 
 
 CHECKS: Sequence[Callable[[Inspection], Iterator[Finding]]] = (

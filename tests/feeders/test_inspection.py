@@ -158,6 +158,10 @@ def test_bodies(tmp_path, bodies):
     assert "sides" in found(store(tmp_path / "b", [x[:, :, LAYOUT.mirrored()] for x in bodies]))
     assert "y" in found(store(tmp_path / "c", [x * np.array([-1, -1, 1], np.float32) for x in bodies]))["upright"].what
     assert "millimetres" in found(store(tmp_path / "d", [x * 1000 for x in bodies]))["units"].what
+    unnamed = {"name": "mine", "joint_names": [f"joint {joint}" for joint in range(25)], "parts": LAYOUT.parts}
+    own = {**unnamed, "bones": LAYOUT.bones}
+    assert "units" not in found(store(tmp_path / "e", bodies, layout=own))
+    assert "not metres" in found(store(tmp_path / "f", [x * 100 for x in bodies], layout=own))["units"].what
 
 
 def test_other_stores(tmp_path, bodies):
