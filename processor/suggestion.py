@@ -74,7 +74,7 @@ def _size(data: Inspection, training: str, machine: Machine) -> Iterator[Choice]
     number, lengths = len(rows), data.store.lengths[rows]
     middle = float(np.median(lengths))
     window = int(np.clip(8 * round(middle / 8), 16, WINDOWS[machine]))
-    yield Choice("feeder_args.window_size", window, f"half of the sequences have up to {middle:g} frames")
+    yield Choice("feeder_args.window_size", window, f"half of the sequences have up to {middle:.0f} frames")
     repeat = math.ceil(SHOWN / number)
     if repeat > 1:
         yield Choice("train_feeder_args.repeat", repeat, f"{number} sequences alone are a short epoch")
@@ -105,7 +105,8 @@ def _long_tail(counts: np.ndarray) -> Iterator[Choice]:
         reason = "rare classes keep the parts that carry them; config/methods/ has the other methods"
         yield Choice("mixing", "shap_mix", reason)
     else:
-        yield Choice("loss", "cross_entropy", f"the classes are balanced ({low} to {high} sequences)")
+        each = f"{low}" if low == high else f"{low} to {high}"
+        yield Choice("loss", "cross_entropy", f"the classes are balanced ({each} sequences each)")
         yield Choice("mixing", "st_mix", "mixing by body parts; config/methods/ has the other methods")
 
 

@@ -66,6 +66,7 @@ def test_balanced_classes_and_long_sequences(tmp_path):
     store(tmp_path, [5, 5], length=500)
     config = suggested(tmp_path)
     assert (config["loss"], config["mixing"]) == ("cross_entropy", "st_mix")
+    assert "(5 sequences each)" in (tmp_path / "mine.yaml").read_text()
     assert "groups" not in config
     assert config["feeder_args"]["window_size"] == 64
 
