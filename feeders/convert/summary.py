@@ -51,7 +51,8 @@ def _units(store: SkeletonStore) -> str:
     size = height(samples, layout)
     if size is None:
         return f"units: not known; a bone has {bone_length(samples, layout) or 0.0:.3g} on average"
-    return f"units: {units(size)}, by the height of the people, {size:.3g}"
+    looks = "metres, or shares of an image" if size < 1.2 else units(size)
+    return f"units: {looks}; people are {size:.3g} high"
 
 
 def _range(values: np.ndarray) -> str:

@@ -210,7 +210,7 @@ def test_gaps_are_filled_and_counted(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "joints that were not seen are filled" in said
     assert "frames without people are removed: 1" in said
-    assert "units: unknown, by the height of the people" in said, "the joints are noise"
+    assert "units: unknown; people are " in said, "the joints are noise"
 
 
 def test_what_cannot_be_used_is_named(tmp_path, capsys):
