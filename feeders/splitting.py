@@ -35,8 +35,9 @@ def divide(labels: np.ndarray, val: float, test: float, rng: np.random.Generator
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         left = len(members) - 1  # one is for training
-        for part, share in ((2, test), (1, val)):
-            number = min(max(1, round(share * len(members))), left) if share else 0
+        for part, share, after in ((2, test, val), (1, val, 0.0)):
+            most = left - 1 if after and left > 1 else left  # one for the part after this one
+            number = min(max(1, round(share * len(members))), most) if share else 0
             parts[members[left + 1 - number : left + 1]] = part
             left -= number
     return parts

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feeders.convert.prepare import prepare
@@ -131,6 +131,7 @@ def test_unknown_subjects(tmp_path, capsys):
     assert "is not a prepared store" in capsys.readouterr().err
 
 
+@example([0, 0, 0], 0.25, 0.5, 0)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0, 0.4), st.floats(0, 0.5), st.integers(0, 9))
 def test_every_class_is_in_every_part_where_it_can_be(labels, val, test, seed):
