@@ -19,11 +19,12 @@ import numpy as np
 
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
-from ..anatomy import choose_layout
+from ..anatomy import choose_layout, evenly
 from ..store import DataError
 from ..store_writer import FORMAT
 from .axes import ORDERS
 from .class_names import class_names
+from .label_table import FACTS
 from .names import draft_layout, find_layout
 from .prepare import first_of, ordered_map
 from .recording import Hints, Recording
@@ -31,8 +32,8 @@ from .sequences import Conversion, Plan, read_take
 from .takes import Take, Takes, natural
 
 PROBED = 64  # takes that are read to understand a set
+FRAMES = 2000  # of such a take that are kept in memory
 PEOPLE = 2  # kept where nobody said how many
-FACTS = ("label", "subject", "view", "split")
 
 
 class UnknownSkeleton(DataError):
@@ -154,12 +155,14 @@ def _like_most(recordings: Sequence[Recording], hints: Hints) -> Hints:
 
 
 def _attempt(probe: Sequence[Take], hints: Hints) -> tuple[list[Recording], dict[str, str]]:
-    """What can be read of takes, and what is wrong with the others."""
+    """What can be read of takes, of long ones some frames; and what is wrong with the others."""
     found: list[Recording] = []
     problems: dict[str, str] = {}
     for take in probe:
         try:
-            found.append(read_take(take, hints))
+            recording = read_take(take, hints)
+            some = evenly(len(recording.frames), FRAMES)
+            found.append(replace(recording, frames=recording.frames[some], score=None))
         except DataError as error:
             problems[take.id] = str(error)
     return found, problems

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
+from feeders.convert import understand
 from feeders.store import SkeletonStore
 from shapmix.skeleton import SkeletonLayout
 from tools.convert import main
@@ -299,6 +300,17 @@ def test_the_same_command_again_and_after_a_change(tmp_path, capsys):
     convert(tmp_path / "in", tmp_path / "out", code=2)
     assert len(convert(tmp_path / "in", tmp_path / "out", "--overwrite")) == 29
     assert (tmp_path / "out/splits/train.txt").read_text() == "bow/1\n"  # what the user wrote stays
+
+
+def test_long_takes_are_not_kept_while_a_set_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setattr(understand, "FRAMES", 4)
+    kept = []
+    choose = understand.choose_layout
+    monkeypatch.setattr(understand, "choose_layout", lambda x, *more: (kept.extend(map(len, x)), choose(x, *more))[1])
+    monkeypatch.setattr(understand, "LAYOUTS", {"a": LAYOUT, "b": SkeletonLayout.get("msr20")})
+    write_all(tmp_path / "in", "npy TVC")
+    main([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "1"])
+    assert set(kept) == {4}
 
 
 def test_a_damaged_file_that_should_say_its_label(tmp_path):
