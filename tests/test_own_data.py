@@ -72,4 +72,5 @@ def test_the_page_runs(folder, monkeypatch, capsys):
     assert "nothing wrong was found" in said
     assert "shap_mix" in (folder / "data/mine.yaml").read_text()
     assert (folder / "work_dir/mine/last.pt").is_file()
+    assert (folder / "work_dir/mine/report.html").is_file()
     assert (folder / "data/mine/skeleton.png").is_file()
