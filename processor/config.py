@@ -31,7 +31,7 @@ else:
 NOT_IDENTITY = {
     "config", "phase", "work_dir", "device", "device_resident", "compile", "resume", "overwrite", "num_worker",
     "log_interval", "print_log", "test_batch_size", "save_interval", "save_epoch", "save_steps", "save_score",
-    "show_topk", "plugins", "threads", "overlap", "dataset", "report",
+    "show_topk", "plugins", "threads", "overlap", "dataset", "report", "logger",
 }  # fmt: skip
 
 
@@ -170,6 +170,9 @@ class Config(BaseModel):
     report: bool = Field(True, description="write report.html at the end: figures, failures, body parts, mixing")
     show_topk: list[PositiveInt] = Field([1, 5], description="top-k accuracies in metrics.jsonl")
     log_interval: int = Field(100, ge=1, description="steps between lines in log.txt")
+    logger: Literal["tensorboard", "wandb", "trackio", "none"] = Field(
+        "tensorboard", description="where metrics and pictures go besides metrics.jsonl; pip install wandb or trackio"
+    )
     print_log: bool = Field(True, description="print the log on the console as well")
 
     @field_validator("device", mode="before")

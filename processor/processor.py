@@ -13,6 +13,7 @@ from .host import StopSignals, keep_freed_memory
 from .info import describe
 from .logs import close_log, log_file, open_log
 from .metrics import table
+from .report.logger import check_logger
 from .run_folder import RunFolder
 from .training import Training, make_trainer, score_split, split_metrics, write_scores
 from .trial import with_timing, without_timing
@@ -57,6 +58,7 @@ class Processor:
     def train(self) -> int:
         """Trains to the last epoch, or continues one that was cut off."""
         config, folder = self.config, self.folder
+        check_logger(config.logger)
         self._acquire_folder()
         open_log(folder.log if is_main() else None, is_main() and config.print_log)
         state = folder.resume(config)

@@ -12,13 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tensorboardX import SummaryWriter
 
 from feeders.files import append, parse_json, write_atomically, writing
 from feeders.locks import Lock, try_lock
@@ -27,6 +25,7 @@ from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
+from .report.logger import LOGGER_ID, Logger, grouped
 from .yaml_text import yaml_text
 
 log = logging.getLogger(__name__)
@@ -55,6 +54,7 @@ class RunFolder:
         self.last, self.best = self.checkpoint("last"), self.checkpoint("best")
         self.report, self.explanation = self.path / "report.html", self.path / "explanation.npz"
         self.tensorboard = self.path / "tensorboard"
+        self.logger_id = self.path / LOGGER_ID
         self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
         self._lock: Lock | None = None
 
@@ -146,6 +146,7 @@ class RunFolder:
         """Removes what a run writes, and nothing else; log.txt stays and is added to."""
         kept = [
             self.config, self.environment, self.metrics, self.last, self.best, self.report, self.explanation,
+            self.logger_id,
         ]  # fmt: skip
         many = [path for pattern in ("epoch_*.pt", "*_saliency.npy") for path in self.path.glob(pattern)]
         for path in [*kept, self.scores(), self.scores("val"), *many]:
@@ -216,37 +217,31 @@ class RunFolder:
 
 
 class MetricsLog:
-    """One JSON line an epoch in metrics.jsonl, and the same metrics in TensorBoard.
+    """One JSON line an epoch in metrics.jsonl, and the same metrics in a logger.
 
     Args:
         folder: of the run.
         first_epoch: lines of this epoch and later ones are of a run that was cut off, and are taken out.
+        logger: by default none.
     """
 
-    def __init__(self, folder: RunFolder, first_epoch: int) -> None:
+    def __init__(self, folder: RunFolder, first_epoch: int, logger: Logger | None = None) -> None:
         self.path = folder.metrics
         lines, damaged = folder.read_metrics(), folder.damaged_metrics()
         kept = [line for line in lines if 0 <= line["epoch"] < first_epoch]  # -1 is before any
         if damaged and len(kept) < first_epoch:  # else they are of what is trained again
             log.warning("%s: damaged and left out are lines %s", self.path, ", ".join(map(str, damaged)))
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self.tensorboard = folder.tensorboard
-        with writing(self.tensorboard):
-            self.board = SummaryWriter(str(self.tensorboard), purge_step=first_epoch)
+        self.logger = logger or Logger(folder.path, first_epoch, {})
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Writes one epoch's metrics; lists and missing values stay out of TensorBoard."""
+        """Writes one epoch's metrics."""
         append(self.path, json.dumps(dict(metrics)) + "\n")
-        with writing(self.tensorboard):
-            for name, value in metrics.items():
-                if isinstance(value, (int, float)) and name != "epoch":
-                    self.board.add_scalar(name, value, metrics["epoch"])
-            self.board.flush()
+        self.logger.scalars(grouped(metrics), metrics["epoch"])
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
-        with suppress(OSError):  # what could not be written was reported when it was added
-            self.board.close()
+        """Ends the logger."""
+        self.logger.close()
 
 
 def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:

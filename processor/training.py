@@ -31,6 +31,8 @@ from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
 from .metrics import best_test_epoch, classification_metrics, epoch_line, fitted_temperature, group_means, table
+from .report.logger import LOGGERS, grouped
+from .report.monitor import Monitor
 from .run_folder import MetricsLog, RunFolder, train_on
 from .saliency_file import write_table
 from .scores import ScoreFile
@@ -64,6 +66,7 @@ class Training:
         self.epoch, self.meter = 0, Meter()
         self.best: dict[str, Any] = {}
         self.tested: nn.Module = parts.network  # whose scores are the result: the network, or its average
+        self.monitor: Monitor | None = None
         self.weights_checksum: str | None = None  # of the file that the run began with
         if state is not None:
             self._restore(state)
@@ -91,7 +94,11 @@ class Training:
     def run(self) -> int:
         """Trains to the last epoch; returns the exit code."""
         config = self.config
-        record = MetricsLog(self.folder, self.epoch) if is_main() else None
+        record = None
+        if is_main():
+            logger = LOGGERS[config.logger](self.folder.path, self.epoch, config.identity())
+            self.monitor = Monitor(config, self.data, self.parts.mixer, logger)
+            record = MetricsLog(self.folder, self.epoch, logger)
         with self.stop:
             try:
                 if config.num_epoch == 0:
@@ -179,6 +186,10 @@ class Training:
         log.info(epoch_line(metrics))
         if record is not None:
             record.add(metrics)
+            if scores and self.monitor is not None:
+                self.monitor.evaluated(epoch, scores["test"].logits.numpy(), last)
+            if last:
+                record.logger.results(grouped(metrics))
         guided = config.num_epoch - config.naive_mix_epoch  # epochs; in the first few, guidance is weak anyway
         if last and guided >= 10 and metrics.get("guidance", 1.0) < WEAK_GUIDANCE:
             log.info(
