@@ -19,6 +19,20 @@ def seen_joints(frames: np.ndarray, dims: int = 3) -> np.ndarray:
     return seen & (frames[..., 2] > 0) if dims == 2 else seen
 
 
+def filled_joints(frames: np.ndarray, layout: SkeletonLayout, dims: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Joints of frames (L, M, V, C) to be drawn.
+
+    Returns:
+        (L, M, V, D) coordinates with the gaps filled, NaN for a person who is absent; and which joints were not seen
+        though the person is there, (L, M, V) bool.
+    """
+    seen = seen_joints(frames, dims)
+    there = np.asarray(seen.any(axis=2))
+    joints = np.where(seen[..., None], frames[..., :dims], 0.0)
+    fill_gaps(joints, seen, there, layout)
+    return np.where(there[:, :, None, None], joints, np.nan), there[:, :, None] & ~seen
+
+
 def fill_gaps(x: np.ndarray, seen: np.ndarray, there: np.ndarray, layout: SkeletonLayout) -> None:
     """Fills joints that are not seen, in place.
 

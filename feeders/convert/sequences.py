@@ -37,6 +37,7 @@ class Plan:
         size: (height, width) of the image where the files do not say it; None: unknown.
         max_missing: largest share (0 .. 1) of joints not seen that are filled; with more, a take is left out.
         min_frames: of a sequence.
+        keeps_gaps: joints that are not seen stay NaN, in 2D with score 0.
     """
 
     layout: SkeletonLayout
@@ -50,6 +51,7 @@ class Plan:
     size: tuple[int, int] | None = None
     max_missing: float = 0.5
     min_frames: int = 1
+    keeps_gaps: bool = field(default=False, repr=False)  # no store is made of them, so fingerprints do not know it
 
     def meta(self, form: str, class_names: Sequence[str] | None = None) -> dict[str, Any]:
         """Entries of the ``meta.json`` of the store."""
@@ -84,6 +86,7 @@ class Conversion:
         words: what was understood.
         meta: entries of the ``meta.json`` of the store.
         left_out: what was left out before.
+        ids, labels: of the items.
     """
 
     items: Sequence[Any]
@@ -92,6 +95,8 @@ class Conversion:
     words: Mapping[str, str]
     meta: Mapping[str, Any]
     left_out: LeftOut = field(default_factory=dict)
+    ids: Sequence[str] = ()
+    labels: Sequence[int] = ()
 
 
 def read_take(take: Take, hints: Hints) -> Recording:
@@ -137,7 +142,9 @@ def sequence(recording: Recording, plan: Plan) -> tuple[np.ndarray, Mapping[str,
     if share > plan.max_missing:
         raise Unusable(f"too few joints seen: {share:.0%} are missing, at most {plan.max_missing:.0%} are filled")
     x = np.where(seen[..., None], x, 0)
-    if gaps.any():
+    if plan.keeps_gaps:
+        x[gaps] = np.nan
+    elif gaps.any():
         fill_gaps(x, seen, there, plan.layout)
     out = np.zeros((len(x), plan.people, x.shape[2], 3), np.float32)
     out[:, : len(kept), :, : plan.dims] = x

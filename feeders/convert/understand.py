@@ -34,6 +34,7 @@ from .takes import Take, Takes, natural
 PROBED = 64  # takes that are read to understand a set
 FRAMES = 2000  # of such a take that are kept in memory
 PEOPLE = 2  # kept where nobody said how many
+UNLABELLED = "no label"  # the class of takes that are only looked at
 
 
 class UnknownSkeleton(DataError):
@@ -46,7 +47,11 @@ class UnknownSkeleton(DataError):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says of a set; None where it is to be found out."""
+    """What the user says of a set; None where it is to be found out.
+
+    Attributes:
+        to_look_at: no store is made: takes need no label, and joints that are not seen stay NaN.
+    """
 
     layout: SkeletonLayout | None = None
     axes: str | None = None
@@ -55,6 +60,7 @@ class Wishes:
     size: tuple[int, int] | None = None
     max_missing: float = 0.5
     min_frames: int = 1
+    to_look_at: bool = False
 
 
 def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = None) -> Conversion:
@@ -78,6 +84,8 @@ def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = N
     reasons: dict[str, str] = {}
     if lacking:
         takes, reasons = _with_facts(takes, replace(hints, num_joints=layout.num_joints), jobs)
+    if wishes.to_look_at:
+        takes = [replace(take, facts={"label": UNLABELLED, **take.facts}) for take in takes]
     unlabelled = {
         take.id: reasons.get(take.id, "nothing says its label") for take in takes if not take.facts.get("label")
     }
@@ -88,14 +96,14 @@ def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = N
             "nothing says the labels: put the takes of each class into a folder of its own, or write labels.csv with "
             f"the columns id and label beside them, or give --pattern; the takes are called {_some(found.takes)}"
         )
-    if len(labels) < 2:
+    if len(labels) < 2 and not wishes.to_look_at:
         raise DataError(f"all takes have the label {labels[0]!r}; two classes at least are needed")
     there = max(int(np.isfinite(one.frames).all(-1).any((0, 2)).sum()) for one in known)
     people = min(wishes.people or PEOPLE, there)
     plan = Plan(
         layout, int(hints.dims or 3), people, replace(hints, num_joints=layout.num_joints), tuple(labels),
         tuple(_named(takes, "subject")), tuple(_named(takes, "view")), tuple(_named(takes, "split")), wishes.size,
-        wishes.max_missing, wishes.min_frames,
+        wishes.max_missing, wishes.min_frames, wishes.to_look_at,
     )  # fmt: skip
     forms = Counter(take.form for take in takes)
     words = {
@@ -107,7 +115,9 @@ def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = N
     }
     left_out = {**found.left_out, **({"no label": unlabelled} if unlabelled else {})}
     meta = plan.meta(words["form"], class_names(labels, classes))
-    return Conversion(takes, plan.read, _fingerprint(plan, meta, takes), words, meta, left_out)
+    ids, classes_of = [take.id for take in takes], [labels.index(take.facts["label"]) for take in takes]
+    fingerprint = _fingerprint(plan, meta, takes)
+    return Conversion(takes, plan.read, fingerprint, words, meta, left_out, ids, classes_of)
 
 
 def _fingerprint(plan: Plan, meta: Mapping[str, Any], takes: Sequence[Take]) -> str:

@@ -44,6 +44,11 @@ class Row:
     number: int
     label: int
 
+    @property
+    def name(self) -> str:
+        """Its id."""
+        return f"{self.split}_{self.number}"
+
 
 def find_whole_set(place: Path) -> Path | None:
     """The file, or the only file in a folder, if it holds a whole set."""
@@ -89,13 +94,17 @@ def _whole(
     read: Callable[[Plan, Any], Sample],
     plan: Plan,
     words: Mapping[str, str],
+    known: Sequence[tuple[str, int]],
 ) -> Conversion:
+    """A set whose items have these ids and labels."""
     layout = plan.layout
     words = {
         "form": form, **words, "skeleton": f"{layout.name}, {layout.num_joints} joints",
         "coordinates": str(plan.dims), "people": f"up to {plan.people}",
     }  # fmt: skip
-    return Conversion(items, partial(read, plan), fingerprint_files([path], plan), words, plan.meta(form))
+    ids, labels = [name for name, _ in known], [label for _, label in known]
+    fingerprint, meta = fingerprint_files([path], plan), plan.meta(form)
+    return Conversion(items, partial(read, plan), fingerprint, words, meta, ids=ids, labels=labels)
 
 
 def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], read: Callable[[], Recording]) -> Sample:
@@ -123,9 +132,10 @@ def _from_pickle(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Con
     subjects, views = (tuple(sorted({one[key] for one in known if one})) for key in ("subject", "camera"))
     plan = Plan(
         poses.poses[0].layout, dims, max(people, 1), Hints(), tuple(poses.class_names), subjects, views,
-        tuple(poses.splits), wishes.size, wishes.max_missing, wishes.min_frames,
+        tuple(poses.splits), wishes.size, wishes.max_missing, wishes.min_frames, wishes.to_look_at,
     )  # fmt: skip
-    return _whole(path, f"PYSKL {dims}D", poses.poses, _read_pose, plan, {"labels": "the annotations"})
+    named = [(str(pose.annotation["frame_dir"]), int(pose.annotation["label"])) for pose in poses.poses]
+    return _whole(path, f"PYSKL {dims}D", poses.poses, _read_pose, plan, {"labels": "the annotations"}, named)
 
 
 def _ntu(name: str) -> dict[str, str]:
@@ -210,9 +220,10 @@ def _from_npz(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Conver
     classes = names or [f"class {label}" for label in range(num_class)]
     plan = Plan(
         chosen, 3, min(wishes.people or PEOPLE, there), Hints(), tuple(classes), splits=SPLITS,
-        max_missing=wishes.max_missing, min_frames=wishes.min_frames,
+        max_missing=wishes.max_missing, min_frames=wishes.min_frames, keeps_gaps=wishes.to_look_at,
     )  # fmt: skip
-    return _whole(path, "CTR-GCN's .npz", items, _read_row, plan, {"labels": "y_train and y_test"})
+    named = [(item.name, item.label) for item in items]
+    return _whole(path, "CTR-GCN's .npz", items, _read_row, plan, {"labels": "y_train and y_test"}, named)
 
 
 def _layout(path: Path, width: int) -> SkeletonLayout:
@@ -238,7 +249,7 @@ def _read_row(plan: Plan, item: Row) -> Sample:
             raise Unusable(f"no people: all {len(row)} frames are 0")
         return recording_of(row[: there[-1] + 1].reshape(there[-1] + 1, -1, joints, 3), Hints(joints, 3, "TMVC"))
 
-    return _sample(plan, f"{item.split}_{item.number}", item.label, known, read)
+    return _sample(plan, item.name, item.label, known, read)
 
 
 class _Rows:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from feeders.gaps import fill_gaps, seen_joints
+from feeders.gaps import filled_joints
 from feeders.store import DataError
 from shapmix import SkeletonLayout
 
@@ -46,7 +46,7 @@ def motion(
 
     Args:
         frames: (L, M, V, C), as a store has them, or as (T, M, V, C) from a batch; NaN where a joint is not seen, a
-            person of zeros or NaN is absent.
+            person of zeros or NaN is absent. Who is never there is left out.
         dims: 3: y up, x to the left, as a depth camera sees them; 2: x, y downwards as in an image, and a score.
         name, notes: the title, and lines under the picture; plain text, whatever is in it.
         fps: frames a second.
@@ -66,10 +66,11 @@ def motion(
     groups = layout.parts if groups is None else groups
     _check(frames, layout, name, groups, values)
     every = -(-len(frames) // most_frames)
-    chosen = np.asarray(frames[::every], np.float64)
-    joints, seen = _filled(chosen, layout, dims)
+    joints, missing = filled_joints(np.asarray(frames[::every], np.float64), layout, dims)
+    ever = np.isfinite(joints).any(axis=(0, 2, 3))
+    ever[0] |= not ever.any()
+    joints, missing = joints[:, ever], missing[:, ever]
     low, step, codes = _quantised(joints)
-    missing = np.asarray(seen.any(axis=2, keepdims=True) & ~seen)
     return {
         "name": name, "notes": [*notes], "layout": layout.name, "dims": dims, "fps": fps, "every": every,
         "length": len(frames), "shape": list(joints.shape), "low": low, "step": step, "codes": _packed(codes),
@@ -101,15 +102,6 @@ def _check(
         raise DataError(f"groups of joints must name each of 0 .. {layout.num_joints - 1} once")
     if values is not None and len(values) != len(groups):
         raise DataError(f"{len(values)} values for {len(groups)} groups of joints")
-
-
-def _filled(frames: np.ndarray, layout: SkeletonLayout, dims: int) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (L, M, V, D) with gaps filled, NaN for a person who is absent; and which are seen (L, M, V)."""
-    seen = seen_joints(frames, dims)
-    there = np.asarray(seen.any(axis=2))
-    joints = np.where(seen[..., None], frames[..., :dims], 0.0)
-    fill_gaps(joints, seen, there, layout)
-    return np.where(there[:, :, None, None], joints, np.nan), seen
 
 
 def _quantised(joints: np.ndarray) -> tuple[list[float], float, np.ndarray]:

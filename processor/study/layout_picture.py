@@ -18,11 +18,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from feeders.anatomy import evenly
-from feeders.gaps import seen_joints
+from feeders.gaps import filled_joints, seen_joints
 from feeders.store import DataError
 from shapmix import SkeletonLayout
 
 PARTS = ("#595959", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+PARTS_ON_DARK = ("#b4b4b4", "#3f9fe0", "#f0804a", "#22bf92", "#e29cc3", "#8fd2f7", "#f2b33d", "#ffffff")
 CROWDED = 40  # joints, from which on a picture is larger and its numbers are smaller
 UPWARDS = ("head", "neck", "nose", "face", "eye", "ear", "mouth")
 View = tuple[str, tuple[int, int], tuple[int, int]]  # its name, the axes to the right and up, their signs
@@ -80,6 +81,8 @@ def frames_picture(
 ) -> Figure:
     """A row of frames (so many, evenly chosen, with their numbers) for each sequence (L, M, V, C), by its name.
 
+    Joints that are not seen are put between their places before and after; their bones are dashed.
+
     Raises:
         DataError: a sequence without people, or with another number of joints than the layout.
     """
@@ -89,18 +92,22 @@ def frames_picture(
     _, places, signs = VIEWS[dims][0]
     for row, (name, frames) in zip(panels, sequences.items(), strict=True):
         _check(frames, layout)
-        points = np.where(seen_joints(frames, dims)[..., None], frames[..., places] * signs, np.nan)
+        joints, missing = filled_joints(frames, layout, dims)
+        points = joints[..., places] * signs
         if not np.isfinite(points).any():
             raise DataError(f"{name}: nobody is there in any frame")
         low, high = np.nanmin(points, axis=(0, 1, 2)), np.nanmax(points, axis=(0, 1, 2))
         low, high = low - 0.05 * (high - low).max(), high + 0.05 * (high - low).max()
         chosen = evenly(len(frames), columns)
         for axes, frame in zip(row, [*chosen, *[None] * (columns - len(chosen))], strict=True):
-            _skeletons(axes, points if frame is None else points[frame], layout, visible=frame is not None)
+            if frame is None:
+                axes.set_axis_off()
+                continue
+            _skeletons(axes, points[frame], layout, missing[frame])
             axes.set_xlim(low[0], high[0])
             axes.set_ylim(low[1], high[1])
-            if frame is not None:
-                axes.set_title(f"{name}\n{frame}" if frame == chosen[0] else str(frame), fontsize=7, loc="left")
+            title = f"{plain(name)}\n{frame}" if frame == chosen[0] else str(frame)
+            axes.set_title(title, fontsize=7, loc="left")
     return figure
 
 
@@ -174,18 +181,32 @@ def _check(frames: np.ndarray, layout: SkeletonLayout) -> None:
         raise DataError(f"frames {frames.shape} are not (L, M, {layout.num_joints}, C), as {layout.name} wants")
 
 
-def _skeletons(axes: Axes, people: np.ndarray, layout: SkeletonLayout, visible: bool = True) -> None:
-    """Draws people (M, V, 2): bones and joints in the colour of the joint's part."""
+def plain(name: str) -> str:
+    """A name as matplotlib shows it: a dollar would begin a formula."""
+    return name.replace("$", r"\$")
+
+
+def _skeletons(axes: Axes, people: np.ndarray, layout: SkeletonLayout, missing: np.ndarray | None = None) -> None:
+    """Draws people (M, V, 2): bones and joints in the colour of the joint's part.
+
+    Where joints (M, V) are missing, bones are dashed and joints small.
+    """
+    missing = np.zeros(people.shape[:2], bool) if missing is None else missing
     part = layout.membership().int().argmax(0).numpy()
     colours = np.array(PARTS)[part % len(PARTS)]
     ends = np.array(layout.edges)
     small = layout.num_joints > CROWDED
     axes.set_aspect("equal")
     axes.set_axis_off()
-    for points in people if visible else ():
-        lines = LineCollection(list(points[ends]), colors=list(colours[ends[:, 0]]), linewidths=1.0 if small else 2.0)
+    for points, absent in zip(people, missing, strict=True):
+        dashed = ["--" if gap else "-" for gap in absent[ends].any(axis=1)]
+        width = 1.0 if small else 2.0
+        lines = LineCollection(
+            list(points[ends]), colors=list(colours[ends[:, 0]]), linewidths=width, linestyles=dashed
+        )
         axes.add_collection(lines)
-        axes.scatter(points[:, 0], points[:, 1], s=6 if small else 14, c=list(colours), zorder=2)
+        sizes = np.where(absent, 2, 6 if small else 14)
+        axes.scatter(points[:, 0], points[:, 1], s=sizes, c=list(colours), zorder=2)
     axes.margins(0.08)
 
 

@@ -14,16 +14,20 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from feeders.loader import Loader
 from shapmix import SkeletonLayout
 
+from .layout_picture import PARTS_ON_DARK, plain
+
 CARD, INK, QUIET = "#161b22", "#e6edf3", "#9aa4af"  # background and text: readable on light and on dark pages
 HEAT = LinearSegmentedColormap.from_list("heat", ["#4a5a70", "#8c5aa8", "#e8617c", "#ffa64d", "#fff0a0"])
 COLOURS = ScalarMappable(Normalize(0.0, 1.0, clip=True), HEAT)
+COLUMNS = 6  # panels in a row, most
 FRAME_MS = 80  # milliseconds
 HEADS = ("head", "nose")  # joints that are drawn as a disc: a short, thick line with round ends
 
@@ -32,10 +36,11 @@ HEADS = ("head", "nose")  # joints that are drawn as a disc: a short, thick line
 class Body:
     """One panel."""
 
-    name: str  # of the class
-    count: int  # its training samples
-    joints: np.ndarray  # (T, M, V, 3): x to the right, y up, z away from the viewer
-    parts: np.ndarray  # (P,) contribution of each body part
+    name: str  # such as that of the class
+    below: str  # a line of text
+    joints: np.ndarray  # (T, M, V, 3): x to the right, y up, z away from the viewer; NaN for a person who is absent
+    parts: np.ndarray | None  # (P,) contribution of each body part; None: parts have the colours of layout_picture
+    missing: np.ndarray | None = None  # (T, M, V) bool: joints that are dashed
 
 
 def first_bodies(
@@ -58,7 +63,8 @@ def first_bodies(
         for joints, label in zip(samples, batch.y.tolist(), strict=True):
             shown = joints[:, np.abs(joints).sum(axis=(0, 2, 3)) > 0]  # people who are there
             shown = shown * ((1, -1, 0) if flat else (-1, 1, 1))  # a depth camera's x points to its left
-            body = Body(loader.class_names[label], class_counts[label], shown, parts[label])
+            below = f"{class_counts[label]} training samples"
+            body = Body(loader.class_names[label], below, shown, parts[label])
             found.setdefault(body.name, body)
     missing = [name for name in names if name not in found]
     if missing:
@@ -67,21 +73,28 @@ def first_bodies(
 
 
 def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
-    """A GIF that shows the bodies side by side, over and over; a panel is 150 pixels wide."""
-    width = max(3.4, 1.5 * len(bodies))  # inches
-    figure = Figure(figsize=(width, 3.1), dpi=100, facecolor=CARD)
+    """A GIF that shows the bodies side by side, over and over; a panel is 150 pixels wide.
+
+    A body with fewer frames than another begins again.
+    """
+    rows = -(-len(bodies) // COLUMNS)
+    columns = -(-len(bodies) // rows)
+    width, height = max(3.4, 1.5 * columns), 2.46 * rows + 0.64  # inches
+    figure = Figure(figsize=(width, height), dpi=100, facecolor=CARD)
     canvas = FigureCanvasAgg(figure)
-    panels = np.atleast_1d(figure.subplots(1, len(bodies)))
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.86, bottom=0.21, wspace=0.0)
-    drawn = [_panel(axes, body) for axes, body in zip(panels, bodies, strict=True)]
-    scale = figure.add_axes((0.5 - 1.35 / width, 0.09, 2.7 / width, 0.025))
-    figure.colorbar(COLOURS, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1]).outline.set_visible(False)
-    scale.tick_params(colors=QUIET, labelsize=7, length=0, pad=2)
-    scale.set_title("contribution of a body part to the probability of its class", color=QUIET, fontsize=7.5, pad=3)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.434 / height, bottom=0.65 / height, wspace=0.0, hspace=0.25)
+    for axes in panels[len(bodies) :]:
+        axes.set_axis_off()
+    drawn = [_panel(axes, body) for axes, body in zip(panels, bodies, strict=False)]
+    if any(body.parts is not None for body in bodies):
+        _scale(figure, width, height)
+    else:
+        _names(figure, layout)
     images: list[Image.Image] = []
-    for frame in range(len(bodies[0].joints)):
+    for frame in range(max(len(body.joints) for body in bodies)):
         for lines, body in zip(drawn, bodies, strict=True):
-            _pose(lines, body, layout, frame)
+            _pose(lines, body, layout, frame % len(body.joints))
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         palette = images[0] if images else None  # one for all frames, so that nothing flickers
@@ -91,15 +104,31 @@ def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
     return content.getvalue()
 
 
+def _scale(figure: Figure, width: float, height: float) -> None:
+    """What the colours of contributions mean."""
+    scale = figure.add_axes((0.5 - 1.35 / width, 0.28 / height, 2.7 / width, 0.0775 / height))
+    figure.colorbar(COLOURS, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1]).outline.set_visible(False)
+    scale.tick_params(colors=QUIET, labelsize=7, length=0, pad=2)
+    scale.set_title("contribution of a body part to the probability of its class", color=QUIET, fontsize=7.5, pad=3)
+
+
+def _names(figure: Figure, layout: SkeletonLayout) -> None:
+    """The parts, in their colours."""
+    keys = [Line2D([], [], color=PARTS_ON_DARK[part % len(PARTS_ON_DARK)], lw=4) for part in range(layout.num_parts)]
+    names = [plain(name.replace("_", " ")) for name in layout.part_names]
+    columns = min(len(names), max(2, int(figure.get_figwidth() / 0.9)))
+    figure.legend(keys, names, loc="lower center", ncols=columns, frameon=False, labelcolor=QUIET, fontsize=7.5,
+                  handlelength=1.0, columnspacing=1.2)  # fmt: skip
+
+
 def _panel(axes: Axes, body: Body) -> LineCollection:
     """An empty panel with its text, as large as the body needs over all frames."""
     axes.plot(*body.joints[..., :2].reshape(-1, 2).T, alpha=0)  # sets the limits
     axes.margins(0.08)
     axes.set_aspect("equal", "datalim")
     axes.set_axis_off()
-    axes.set_title(body.name.replace("_", " "), color=INK, fontsize=11, pad=14)
-    below = f"{body.count} training samples"
-    axes.text(0.5, 1.02, below, color=QUIET, fontsize=7.5, ha="center", transform=axes.transAxes)
+    axes.set_title(plain(body.name.replace("_", " ")), color=INK, fontsize=11, pad=14)
+    axes.text(0.5, 1.02, plain(body.below), color=QUIET, fontsize=7.5, ha="center", transform=axes.transAxes)
     lines = LineCollection([], capstyle="round")
     axes.add_collection(lines)
     return lines
@@ -115,5 +144,12 @@ def _pose(lines: LineCollection, body: Body, layout: SkeletonLayout, frame: int)
     bones[disc, 0, 1] += 0.02  # a line without length would not be drawn
     part = layout.membership().int().argmax(0).numpy()[ends[:, 0] % joints]
     order = np.argsort(-bones[:, :, 2].mean(axis=1), kind="stable")
-    colours, widths = COLOURS.to_rgba(body.parts[part]), np.where(disc, 15.0, 5.5)
-    lines.set(segments=bones[order, :, :2], color=colours[order], linewidths=widths[order])
+    if body.parts is None:
+        colours = to_rgba_array(np.array(PARTS_ON_DARK)[part % len(PARTS_ON_DARK)])
+    else:
+        colours = COLOURS.to_rgba(body.parts[part])
+    gaps = np.zeros(len(ends), bool) if body.missing is None else body.missing[frame].ravel()[ends].any(axis=1)
+    widths, styles = np.where(disc, 15.0, np.where(gaps, 2.0, 5.5)), np.where(gaps & ~disc, "--", "-")
+    lines.set(
+        segments=bones[order, :, :2], color=colours[order], linewidths=widths[order], linestyles=list(styles[order])
+    )

@@ -35,7 +35,7 @@ def shows(image: np.ndarray, value: float) -> bool:
 def body(parts: list[float], people: int = 1) -> Body:
     """Joints at random places, which move from frame to frame."""
     joints = np.random.default_rng(0).normal(size=(3, people, COCO.num_joints, 3))
-    return Body("raise_arms", 4, joints, np.array(parts))
+    return Body("raise_arms", "4 training samples", joints, np.array(parts))
 
 
 @pytest.mark.parametrize("people", [1, 2])
@@ -53,7 +53,7 @@ def test_the_nearer_part_is_drawn_over_the_farther_one(depth, over):
     """Two bones at the same place; z points away from the viewer."""
     layout = SkeletonLayout("two", ("hip", "left", "right"), ((1, 0), (2, 0)), {"left": (1,), "right": (0, 2)})
     joints = np.array([[0.0, 0, 0], [1, 1, depth], [1, 1, 0]])[None, None]
-    image = frames(moving_picture([Body("any", 1, joints, np.array([1.0, 0.0]))], layout))[0]
+    image = frames(moving_picture([Body("any", "", joints, np.array([1.0, 0.0]))], layout))[0]
     assert (shows(image, 1.0), shows(image, 0.0)) == (over, not over)
 
 
