@@ -6,7 +6,7 @@ Shapes: n sequences, L frames, M people, V joints, C = 3 channels: x, y, z, or x
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,8 @@ class Sequences:
         ids, labels: (n,) names, and numbers of classes.
         class_names: of the labels; empty where none is known.
         read: number of a sequence -> (L, M, V, C), NaN where a joint is not seen; DataError where it cannot be read.
+        sketch: no data: a layout alone.
+        usual: how many of the first are chosen from where no id is named; None: all.
     """
 
     name: str
@@ -57,12 +59,23 @@ class Sequences:
     labels: Sequence[int]
     class_names: Sequence[str]
     read: Callable[[int], np.ndarray]
+    sketch: bool = False
+    usual: int | None = None
 
     def class_of(self, row: int) -> str:
         """The name of a sequence's class; empty where it is not known."""
         label = int(self.labels[row])
         known = 0 <= label < len(self.class_names) and self.class_names[label] != UNLABELLED
         return str(self.class_names[label]) if known else ""
+
+    def only(self, ids: Container[str], of: Path) -> Sequences:
+        """Those with such ids; DataError, which names ``of``, where there are none."""
+        rows = [row for row, name in enumerate(self.ids) if name in ids]
+        if not rows:
+            raise DataError(f"none of the {len(self.ids)} sequences of {self.name} is a sample of {of}")
+        names, labels = [self.ids[row] for row in rows], [self.labels[row] for row in rows]
+        usual = None if self.usual is None else max(1, sum(row < self.usual for row in rows))
+        return replace(self, ids=names, labels=labels, usual=usual, read=lambda row: self.read(rows[row]))
 
     def choose(self, ids: Sequence[str], class_name: str | None, most: int) -> list[int]:
         """Numbers of sequences: those that are named, else at most so many, of one class or evenly of all.
@@ -75,11 +88,11 @@ class Sequences:
             raise DataError(f"{self.name} has no sequence {unknown[0]!r}{nearest(unknown[0], self.ids, some)}")
         if ids:
             return [list(self.ids).index(name) for name in ids]
-        rows = np.arange(len(self.ids))
+        rows = np.arange(len(self.ids))[: self.usual]
         if class_name is not None:
             if class_name not in self.class_names:
                 raise DataError(f"{self.name} has no class {class_name!r}{nearest(class_name, self.class_names)}")
-            rows = rows[np.asarray(self.labels) == list(self.class_names).index(class_name)]
+            rows = rows[np.asarray(self.labels)[rows] == list(self.class_names).index(class_name)]
             if not len(rows):
                 raise DataError(f"{self.name} has no sequence of class {class_name!r}")
         rows = rows[np.argsort(np.asarray(self.labels)[rows], kind="stable")]
@@ -148,7 +161,7 @@ def of_layout(layout: SkeletonLayout) -> Sequences:
     """One frame of a person without data: a sketch by the names of the joints."""
     joints = np.concatenate([rest_pose(layout) * (1, -1), np.ones((layout.num_joints, 1))], axis=1)
     about = "no data: a sketch by the names, seen from the front"
-    return Sequences(layout.name, about, layout, 2, [layout.name], [0], [], lambda row: joints[None, None])
+    return Sequences(layout.name, about, layout, 2, [layout.name], [0], [], lambda row: joints[None, None], True)
 
 
 def of_data(config: Config, data: Data, place: Path, layout: SkeletonLayout | None, dims: int | None) -> Sequences:
@@ -165,7 +178,7 @@ def of_data(config: Config, data: Data, place: Path, layout: SkeletonLayout | No
     about = f"{config.feeder}: {', '.join(f'{len(loader.ids)} {split}' for split, loader in data.loaders.items())}"
     return Sequences(
         place.resolve().name, about, known, dims or (2 if flat else 3), ids, labels, data.class_names,
-        lambda row: _of_split(*where[row][0], where[row][1]),
+        lambda row: _of_split(*where[row][0], where[row][1]), usual=len(parts[0][1].ids),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 
 from feeders.anatomy import evenly
@@ -24,6 +25,7 @@ from shapmix import SkeletonLayout
 
 PARTS = ("#595959", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 PARTS_ON_DARK = ("#b4b4b4", "#3f9fe0", "#f0804a", "#22bf92", "#e29cc3", "#8fd2f7", "#f2b33d", "#ffffff")
+VALUES = LinearSegmentedColormap.from_list("values", ["#a9b3c1", "#c08bb4", "#d2537f", "#ad1f4f", "#5c0a2e"])
 CROWDED = 40  # joints, from which on a picture is larger and its numbers are smaller
 UPWARDS = ("head", "neck", "nose", "face", "eye", "ear", "mouth")
 View = tuple[str, tuple[int, int], tuple[int, int]]  # its name, the axes to the right and up, their signs
@@ -77,11 +79,20 @@ def layout_picture(layout: SkeletonLayout, frames: np.ndarray | None = None, dim
 
 
 def frames_picture(
-    layout: SkeletonLayout, sequences: Mapping[str, np.ndarray], dims: int = 3, columns: int = 8
+    layout: SkeletonLayout,
+    sequences: Mapping[str, np.ndarray],
+    dims: int = 3,
+    columns: int = 8,
+    notes: Mapping[str, str] | None = None,
+    values: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
     """A row of frames (so many, evenly chosen, with their numbers) for each sequence (L, M, V, C), by its name.
 
     Joints that are not seen are put between their places before and after; their bones are dashed.
+
+    Args:
+        notes: a line for a sequence, by its name.
+        values: (P,) a number for each part, from 0 to 1, by which its colour is darker; else parts have their own.
 
     Raises:
         DataError: a sequence without people, or with another number of joints than the layout.
@@ -103,10 +114,11 @@ def frames_picture(
             if frame is None:
                 axes.set_axis_off()
                 continue
-            _skeletons(axes, points[frame], layout, missing[frame])
+            _skeletons(axes, points[frame], layout, missing[frame], (values or {}).get(name))
             axes.set_xlim(low[0], high[0])
             axes.set_ylim(low[1], high[1])
-            title = f"{plain(name)}\n{frame}" if frame == chosen[0] else str(frame)
+            lines = [name, *([notes[name]] if notes and name in notes else [])] if frame == chosen[0] else []
+            title = "\n".join([*map(plain, lines), str(frame)])
             axes.set_title(title, fontsize=7, loc="left")
     return figure
 
@@ -186,14 +198,21 @@ def plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _skeletons(axes: Axes, people: np.ndarray, layout: SkeletonLayout, missing: np.ndarray | None = None) -> None:
+def _skeletons(
+    axes: Axes,
+    people: np.ndarray,
+    layout: SkeletonLayout,
+    missing: np.ndarray | None = None,
+    values: np.ndarray | None = None,
+) -> None:
     """Draws people (M, V, 2): bones and joints in the colour of the joint's part.
 
-    Where joints (M, V) are missing, bones are dashed and joints small.
+    Where joints (M, V) are missing, bones are dashed and joints small. Values (P,) give the parts other colours.
     """
     missing = np.zeros(people.shape[:2], bool) if missing is None else missing
     part = layout.membership().int().argmax(0).numpy()
-    colours = np.array(PARTS)[part % len(PARTS)]
+    of_parts = PARTS if values is None else [to_hex(VALUES(min(1.0, max(0.0, float(value))))) for value in values]
+    colours = np.array(of_parts)[part % len(of_parts)]
     ends = np.array(layout.edges)
     small = layout.num_joints > CROWDED
     axes.set_aspect("equal")

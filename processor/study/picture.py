@@ -72,10 +72,10 @@ def first_bodies(
     return [found[name] for name in names]
 
 
-def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
+def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout, explained: str = "its class") -> bytes:
     """A GIF that shows the bodies side by side, over and over; a panel is 150 pixels wide.
 
-    A body with fewer frames than another begins again.
+    A body with fewer frames than another begins again. What is ``explained`` stands over the scale of contributions.
     """
     rows = -(-len(bodies) // COLUMNS)
     columns = -(-len(bodies) // rows)
@@ -88,7 +88,7 @@ def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
         axes.set_axis_off()
     drawn = [_panel(axes, body) for axes, body in zip(panels, bodies, strict=False)]
     if any(body.parts is not None for body in bodies):
-        _scale(figure, width, height)
+        _scale(figure, width, height, explained)
     else:
         _names(figure, layout)
     images: list[Image.Image] = []
@@ -104,12 +104,13 @@ def moving_picture(bodies: Sequence[Body], layout: SkeletonLayout) -> bytes:
     return content.getvalue()
 
 
-def _scale(figure: Figure, width: float, height: float) -> None:
+def _scale(figure: Figure, width: float, height: float, explained: str) -> None:
     """What the colours of contributions mean."""
     scale = figure.add_axes((0.5 - 1.35 / width, 0.28 / height, 2.7 / width, 0.0775 / height))
     figure.colorbar(COLOURS, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1]).outline.set_visible(False)
     scale.tick_params(colors=QUIET, labelsize=7, length=0, pad=2)
-    scale.set_title("contribution of a body part to the probability of its class", color=QUIET, fontsize=7.5, pad=3)
+    title = f"contribution of a body part to the probability of {explained}"
+    scale.set_title(title, color=QUIET, fontsize=7.5, pad=3)
 
 
 def _names(figure: Figure, layout: SkeletonLayout) -> None:

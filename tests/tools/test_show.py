@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -11,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import main as train
 from feeders.convert.names import draft_layout, layout_text
 from feeders.store import Sample, StoreWriter
 from feeders.synthetic import synthesize
 from processor.study.layout_picture import PARTS, first_person, frames_picture, layout_picture, png, rest_pose
 from shapmix import LAYOUTS, SkeletonLayout
+from tests.conftest import skeleton_text
 from tools import show
 
 
@@ -89,12 +93,110 @@ def test_what_is_wrong(tmp_path, capsys):
         (["--layout", "ntu25", "--id", "x"], "name a store"),
         ([str(bare)], "does not name the layout"),
         ([str(data), "--layout", "ucla20"], "as ucla20 wants"),
-        ([str(data), "--id", "wave"], "no sequence 'wave'; there are 2: wave one, wave_2"),
+        ([str(data), "--id", "wave"], "data has no sequence 'wave'; did you mean wave_2?"),
         ([str(tmp_path / "nothing")], "nothing"),
     ):
         assert show.main([*words, "--out", str(tmp_path / "out.png")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()
+
+
+def motions(path: Path) -> list[dict]:
+    """What the players of a page show."""
+    found = re.findall(r'<script type="application/json" id="motion-\d+">(.*?)</script>', path.read_text(), re.DOTALL)
+    return [json.loads(one) for one in found]
+
+
+def names(path: Path) -> list[str]:
+    return [one["name"] for one in motions(path)]
+
+
+def test_a_page_of_a_store(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = store(tmp_path / "data", body(), layout="ntu25")
+    assert show.main([str(data)]) == 0
+    page = tmp_path / "work_dir" / "show" / "data.html"
+    assert names(page) == ["wave one", "wave_2"]
+    assert "http" not in page.read_text()
+    assert show.main([str(data), "--class", "wave", "--number", "1", "--out", "one.html"]) == 0
+    assert names(Path("one.html")) == ["wave one"]
+    assert show.main([str(data), "--id", "wave_2", "--out", "two.gif"]) == 0
+    with Image.open("two.gif") as picture:
+        assert picture.n_frames == 60
+    capsys.readouterr()
+    for words, message in (
+        (["--class", "wavv"], "data has no class 'wavv'; did you mean wave?"),
+        (["--number", "0"], "--number must be at least 1"),
+        (["--out", "x.txt"], "ends with .html, .gif or .png, not with .txt"),
+    ):
+        assert show.main([str(data), *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_single_files_and_whole_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = body()[:20]
+    gaps = np.where(np.arange(25)[:, None] == 11, np.nan, seen)
+    Path("S001C001P001R001A023.skeleton").write_text(skeleton_text(seen))
+    np.save("take.npy", gaps[:, 0])
+    np.save("frame.npy", seen[:1, 0])
+    flat = np.pad(seen.reshape(1, 20, 75), [(0, 0), (0, 0), (0, 75)])
+    labels = {"y_train": np.eye(2)[[0]], "y_test": np.eye(2)[[1]]}
+    np.savez("set.npz", x_train=flat, x_test=flat, **labels)
+    for file, wanted in (
+        ("S001C001P001R001A023.skeleton", ["S001C001P001R001A023"]),
+        ("take.npy", ["take"]),
+        ("frame.npy", ["frame"]),
+        ("set.npz", ["train_0", "test_0"]),
+    ):
+        assert show.main([file, "--layout", "ntu25", "--out", "page.html"]) == 0
+        assert names(Path("page.html")) == wanted
+        assert bool(motions(Path("page.html"))[0]["missing"]) == (file == "take.npy")
+        for other in ("page.gif", "page.png"):
+            assert show.main([file, "--layout", "ntu25", "--id", wanted[0], "--out", other]) == 0
+
+
+def test_hostile_names(tmp_path):
+    hostile = "</script><script>alert(1)</script>\"'$x_{"
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with StoreWriter(folder) as writer:
+        writer.add(Sample(hostile, 0, body()[:5]))
+        writer.close("mine", class_names=[hostile], layout="ntu25")
+    for suffix in ("html", "gif", "png"):
+        assert show.main([str(folder), "--id", hostile, "--out", str(tmp_path / f"page.{suffix}")]) == 0
+    assert "<script>alert" not in (tmp_path / "page.html").read_text()
+    assert names(tmp_path / "page.html") == [hostile]
+    assert motions(tmp_path / "page.html")[0]["notes"] == [f"class: {hostile}"]
+
+
+def test_a_run_and_its_predictions(write_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(num_epoch=1)
+    assert train.main(["--config", config]) == 0
+    assert show.main([config, "--number", "2", "--out", "bare.html"]) == 0
+    assert [one["values"] for one in motions(Path("bare.html"))] == [None, None]
+    words = ["--weights", str(tmp_path / "run"), "--device", "cpu", "--number", "2"]
+    for suffix in ("html", "gif", "png"):
+        assert show.main([*words, "--out", f"page.{suffix}"]) == 0
+    for one in motions(Path("page.html")):
+        probability = float(re.search(r"predicted: .* \((.*) %\)", one["notes"][0])[1]) / 100
+        assert len(one["groups"]) == 5
+        assert sum(part["value"] for part in one["groups"]) < probability  # it sums to v(all) - v(none)
+    capsys.readouterr()
+    data = store(tmp_path / "data", body(), layout="ntu25")
+    assert show.main([str(data), *words]) == 2
+    assert "none of the 2 sequences of data is a sample of" in capsys.readouterr().err
+    assert show.main([str(data), *words, "--id", "wave_2"]) == 2
+    assert "has no sample 'wave_2'" in capsys.readouterr().err
+
+
+def test_in_a_notebook(tmp_path):
+    shown = show.figure(store(tmp_path / "data", body(), layout="ntu25"), ids=["wave_2"])
+    assert shown.ids == ["wave_2"]
+    frame = shown._repr_html_()
+    assert frame.startswith('<iframe srcdoc="&lt;!doctype html&gt;')
+    assert frame.count('"') == 8
 
 
 def test_joints_that_are_not_seen():
@@ -125,4 +227,4 @@ def test_as_a_module(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "tools.show")
     with pytest.raises(SystemExit, match="2"):
         runpy.run_module("tools.show", run_name="__main__", alter_sys=True)
-    assert capsys.readouterr().err.startswith("error: name a store, or --layout alone")
+    assert capsys.readouterr().err.startswith("error: name a store or other data")

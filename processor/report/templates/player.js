@@ -63,10 +63,9 @@ const Player = (() => {
 
   function ofValue(style, value, [low, high]) {
     if (value === null) return colour(style, "scale-0");
-    if (value < 0) {
-      return mixed(colour(style, "scale-0"), colour(style, "below"), low < 0 ? Math.min(1, value / low) : 1);
-    }
-    const place = high > 0 ? Math.min(1, value / high) * 4 : 0, step = Math.min(3, Math.floor(place));
+    const share = Math.min(1, Math.abs(value) / (Math.max(-low, high) || 1)); // the same below 0 as above it
+    if (value < 0) return mixed(colour(style, "scale-0"), colour(style, "below"), share);
+    const place = share * 4, step = Math.min(3, Math.floor(place));
     return mixed(colour(style, `scale-${step}`), colour(style, `scale-${step + 1}`), place - step);
   }
 
@@ -87,7 +86,7 @@ const Player = (() => {
   }
 
   function said(value) {
-    return value === null ? "unknown" : value.toFixed(Math.abs(value) < 0.995 ? 2 : 1).replace("-", "\u2212");
+    return value === null ? "unknown" : value.toFixed(2).replace(/^-(0\.00)$/, "$1").replace("-", "\u2212");
   }
 
   function build(player) {

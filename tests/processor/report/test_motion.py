@@ -129,7 +129,7 @@ HOSTILE = "</script><script>alert(1)</script> \"'&<!--"
 
 def test_names_stay_text():
     data = motion(walk(2), NTU, name=HOSTILE, notes=[HOSTILE])
-    page = render("show.html.j2", title=HOSTILE, about=HOSTILE, motions=[data])
+    page = render("show.html.j2", title=HOSTILE, about=HOSTILE, layout=NTU, motions=[data])
     assert page.count("</script>") == 2
     assert "alert(1)</script>" not in page
     inside = re.search(r'id="motion-1">(.*?)</script>', page, re.DOTALL)

@@ -34,7 +34,8 @@ def page_file(tmp_path_factory) -> Path:
         motion(np.full((9, 1, 25, 3), np.nan), NTU, name="nobody"),
     ]
     path = tmp_path_factory.mktemp("player") / "page.html"
-    path.write_text(render("show.html.j2", title=HOSTILE, about="five sequences", motions=motions), encoding="utf-8")
+    page = render("show.html.j2", title=HOSTILE, about="five sequences", layout=NTU, motions=motions)
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -102,7 +103,9 @@ def test_who_prefers_no_motion_sees_none(browser: Page, page_file):
 def test_the_keyboard_reaches_everything(browser: Page, page_file):
     browser.open(page_file)
     reached = browser.tab()
-    wanted = browser.run("return document.querySelectorAll('button:enabled, input:enabled, select, canvas').length")
+    wanted = browser.run(
+        "return document.querySelectorAll('button:enabled, input:enabled, select, canvas, summary').length"
+    )
     assert len(reached) == wanted
     assert [one for one in reached if not one[1] or not one[2]] == []
 
