@@ -6,6 +6,7 @@ Names are grouped: ``loss/train_loss``, ``accuracy/top1``, ``group/few``, ``spee
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -151,7 +152,7 @@ class Trackio(WeightsAndBiases):
     module = "trackio"
 
     def _begin(self, own: str) -> Any:
-        name = f"{self.folder} {own}"
+        name = re.sub(r"[^\w.-]+", "_", f"{self.folder} {own}").strip("._")  # it becomes a folder's name there
         return self.client.init(project=PROJECT, name=name, config=self.settings, resume="allow")
 
     def results(self, values: Scalars) -> None:

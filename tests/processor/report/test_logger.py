@@ -187,7 +187,8 @@ def test_services(tmp_path, monkeypatch, name):
         begun.append(options)
         assert (options["project"], options["resume"]) == ("shapmix", "allow")
         assert options["config"] == {"batch_size": 8, "model_args": '{"base_channel": 4}'}
-        assert run_id(tmp_path) in (options.get("id"), options["name"].split()[-1])
+        assert run_id(tmp_path) in (options.get("id"), options["name"].rpartition("_")[2])
+        assert name == "wandb" or "/" not in options["name"]
         assert logged == [
             ("log", first_epoch, {"accuracy/top1": 0.5}),
             ("log", first_epoch, {"pictures/confusion": (2, 3, 3)}),
