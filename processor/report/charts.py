@@ -18,7 +18,7 @@ from .run_data import RunData
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7f7f7f"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, "#e69f00", GREY)  # colour-blind people can tell them (Okabe and Ito)
 GROUPS = {"many": BLUE, "medium": GREEN, "few": ORANGE}
-LABELLED = 40  # classes, up to which a matrix has their names at its sides
+LABELLED, NAMED = 40, 20  # classes, up to which a matrix and dots have their names beside them
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,14 @@ def curves(run: RunData) -> list[Chart]:
 def accuracy_by_count(run: RunData) -> Chart:
     """Accuracy against training sequences, one dot a class."""
     values, counts = run.metrics["per_class"], run.counts
+    mode = "markers+text" if len(counts) <= NAMED else "markers"
     traces = []
     for group, colour in GROUPS.items():
         labels = [k for k, own in run.group_of.items() if own == group and values[k] is not None]
         traces.append(
             go.Scatter(
-                x=[counts[k] for k in labels], y=[100 * values[k] for k in labels], mode="markers",
+                x=[counts[k] for k in labels], y=[100 * values[k] for k in labels], mode=mode,
+                textposition="top center", cliponaxis=False,
                 name=f"{group} shot",
                 text=[run.class_names[k] for k in labels], marker={"color": colour, "size": 9, "opacity": 0.8},
                 hovertemplate="%{text}<br>%{x} training sequences<br>%{y:.1f} %<extra></extra>",

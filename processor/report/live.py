@@ -69,7 +69,11 @@ class Live:
         frames = self.frames(sample)
         if not np.isfinite(frames).any() or not len(frames):
             return None
-        content = motion(frames, self.layout, self.dims, most_frames=PLAYED, values=values, playing=False)
+        largest = max(map(abs, values), default=0.0) if values is not None else 0.0
+        content = motion(
+            frames, self.layout, self.dims, most_frames=PLAYED, values=values, playing=False,
+            value_range=(-largest, largest) if largest else None,  # what is nearly 0 has the colour of 0
+        )  # fmt: skip
         return Motion(key, label, content)
 
 
