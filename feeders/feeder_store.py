@@ -101,7 +101,7 @@ class Feeder(CropFeeder):
             on_bad_sample=on_bad_sample, bad_value_limit=bad_value_limit, p_interval=p_interval,
             random_rot=bool(random_rot), min_crop=window_size // 2 if min_crop is None else min_crop,
         )  # fmt: skip
-        self.flat = "width" in store.columns  # 2D poses
+        self.flat = store.dims == 2
         if self.flat and (facing or scale or rotate_about == "up"):
             raise DataError(f"{store.path} holds 2D poses; facing, scale and rotate_about: up are for 3D skeletons")
         self.placement = InImage(store) if self.flat else InSpace(store, skeleton, facing, scale, up)

@@ -100,7 +100,7 @@ class Inspection:
     @property
     def dims(self) -> int:
         """How many of the C channels are coordinates."""
-        return 2 if "width" in self.store.columns else 3
+        return self.store.dims
 
     @cached_property
     def counts(self) -> dict[str, np.ndarray]:

@@ -114,6 +114,11 @@ class SkeletonStore:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def dims(self) -> int:
+        """Coordinates among the C channels: 2 where the store knows the sizes of images, else 3."""
+        return 2 if "width" in self.columns else 3
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """(n,) frames of each sequence."""
