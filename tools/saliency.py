@@ -12,33 +12,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torch import nn
-
-from processor.build import Data, build_mixer, build_network, load_data
-from processor.checkpoint import load_checkpoint
 from processor.command_line import add_plugin, run_command
-from processor.config import Config
-from processor.config_files import load_config
-from processor.distributed import set_up
 from processor.report.explain import explain_run, parts_page, truth_page
+from processor.report.live import Live, open_run
 from processor.run_folder import RunFolder
 from processor.study.saliency import ClassContributions, class_contributions, contribution_page
-from shapmix import Mixer, ShapMix
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A run with its network and mixer as they are in the checkpoint ``weights``."""
-
-    config: Config
-    data: Data
-    network: nn.Module
-    mixer: Mixer | None
-    weights: Path
+from shapmix import ShapMix
 
 
 def parser(description: str = "Which body parts carry each class, by exact contributions.") -> argparse.ArgumentParser:
@@ -51,37 +33,30 @@ def parser(description: str = "Which body parts carry each class, by exact contr
     return options
 
 
-def trained(arguments: argparse.Namespace) -> Trained:
+def trained(arguments: argparse.Namespace) -> Live:
     """The run that the command line names."""
-    weights = arguments.run / arguments.checkpoint
-    state = load_checkpoint(weights)
-    if "mixer" not in state:
-        raise ValueError(f"{weights} is not the checkpoint of a run")
-    config = load_config(str(RunFolder(arguments.run).config), {"device": arguments.device}, arguments.plugin)
-    device = set_up(config.device)
-    data = load_data(config, device, ("train", "test"))
-    network = build_network(config, data, device, str(weights))
-    return Trained(config, data, network, build_mixer(config, data, device, state["mixer"]), weights)
+    return open_run(RunFolder(arguments.run), arguments.device, arguments.plugin, arguments.checkpoint)
 
 
-def contributions(run: Trained) -> ClassContributions:
+def contributions(run: Live) -> ClassContributions:
     """What the network and the saliency table look at."""
     return class_contributions(run.network, run.mixer, run.data.loaders["test"])
 
 
 def saliency(arguments: argparse.Namespace) -> None:
     """Prints a row for each class, and whether the explanation is true."""
-    run, log = trained(arguments), logging.getLogger(__name__)
+    run, folder, log = trained(arguments), RunFolder(arguments.run), logging.getLogger(__name__)
+    weights = arguments.run / arguments.checkpoint
     names, counts = run.data.class_names, run.data.class_counts
     has_table = isinstance(run.mixer, ShapMix) and run.mixer.baseline is not None
     if has_table:
         log.info(contribution_page(contributions(run), names, counts))
-    found = explain_run(run.config, run.data, run.network, run.mixer, run.weights, arguments.samples)
+    found = explain_run(run.config, run.data, run.network, run.mixer, weights, arguments.samples)
     if not has_table:
         log.info(parts_page(found, counts))
     log.info("\n%s", truth_page(found))
-    if run.weights == RunFolder(arguments.run).last:
-        found.save(RunFolder(arguments.run).explanation)
+    if weights == folder.last:
+        found.save(folder.explanation)
 
 
 options = parser()

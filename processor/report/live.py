@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -18,6 +17,7 @@ from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..config_files import load_config
 from ..distributed import set_up
+from ..errors import ConfigError
 from ..network import layout_of
 from ..own_dataset import DatasetLoader
 from ..run_folder import RunFolder
@@ -77,17 +77,20 @@ class Live:
         return Motion(key, label, content)
 
 
-def open_run(folder: RunFolder, device: str = "auto", plugins: Sequence[str] = ()) -> Live:
-    """A finished or unfinished run, from its config and last checkpoint.
+def open_run(
+    folder: RunFolder, device: str = "auto", plugins: Sequence[str] = (), checkpoint: str | None = None
+) -> Live:
+    """A finished or unfinished run, from its config and a checkpoint in its folder, by default the last one.
 
     Raises:
         ValueError: data or checkpoint that is missing, damaged, or no longer fits.
     """
-    weights: Path = folder.last
+    weights = folder.last if checkpoint is None else folder.path / checkpoint
     state = load_checkpoint(weights)
+    if "mixer" not in state:
+        raise ConfigError(f"{weights} is not the checkpoint of a run")
     config = load_config(str(folder.config), {"device": device}, list(plugins))
     place = set_up(config.device)
     data = load_data(config, place, ("train", "test"))
     network = build_network(config, data, place, str(weights))
-    mixer = build_mixer(config, data, place, state.get("mixer") or None)
-    return Live(config, data, network, mixer)
+    return Live(config, data, network, build_mixer(config, data, place, state["mixer"] or None))

@@ -56,7 +56,7 @@ def test_the_carrying_parts_are_found(layout, tmp_path, write_config, capsys):
     table = load_checkpoint(tmp_path / "run" / "last.pt")["mixer"]["saliency.table"]
     assert table.shape == (layout.num_parts, SIZES[layout.name])
     words = [run, "--device", "cpu", "--plugin", "tests"]
-    _, found = saliency.contributions(saliency.parser().parse_args(words))
+    found = saliency.contributions(saliency.trained(saliency.parser().parse_args(words)))
     assert found.parts.argmax(1).tolist() == list(range(layout.num_parts))
     size = min(map(len, found.coalitions))
     tops = [found.top(found.table, label, size) for label in range(layout.num_parts)]
