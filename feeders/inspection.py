@@ -229,7 +229,11 @@ def _of_frames(data: Inspection) -> Iterator[Finding]:
         what = f"{many.sum()} sequences have more than 10 % of their joints filled in"
         rows = np.flatnonzero(many)
         yield Finding(
-            "note", "filled", what, "convert with a smaller --max_missing to leave them out", data.names(rows)
+            "note",
+            "filled",
+            what,
+            "python -m tools.convert with a smaller --max_missing leaves them out",
+            data.names(rows),
         )
 
 

@@ -56,7 +56,7 @@ def rows_of_list(store: SkeletonStore, path: Path) -> np.ndarray:
     if unknown:
         raise DataError(
             f"{path} names {len(unknown)} sequences that are not in {store.path}: {', '.join(unknown[:5])}. Take them "
-            f"out of the list. {_advice(store)} --overwrite"
+            f"out of the list, or write new ones: python -m tools.split {store.path} --by random --test 0.2 --overwrite"
         )
     return np.sort(np.array([rows[name] for name in names], dtype=np.int64))
 

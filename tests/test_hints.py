@@ -19,6 +19,9 @@ TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools").rglob("*
 CALLED_BY = {
     "feeders/convert/prepare.py": ["tools/prepare_ntu.py", "tools/prepare_pose.py"],
     "feeders/convert/pyskl.py": ["tools/prepare_pose.py"],  # what it names is also a key, so an option of main.py
+    "feeders/convert/": ["tools/convert.py"],  # the others
+    "feeders/lists.py": ["tools/split.py", "tools/make_longtail.py"],
+    "feeders/splitting.py": ["tools/split.py"],
     "processor/study": TOOLS,
     "tools": TOOLS,
 }

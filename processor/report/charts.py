@@ -118,8 +118,8 @@ def accuracy_by_count(run: RunData) -> Chart:
     alt = "Accuracy of each class against its number of training sequences; the table below has the numbers"
     scale = "log" if counts and max(counts) > 10 * max(min(counts), 1) else "linear"
     return _chart(
-        "by_count", traces, alt, 420, xaxis=_axis("training sequences", type=scale), yaxis=_axis("accuracy (%)"),
-        hovermode="closest",
+        "by_count", traces, alt, 420, xaxis=_axis("training sequences", type=scale),
+        yaxis=_axis("accuracy (%)", range=[-2, 106]), hovermode="closest",
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def carrying_parts(parts: np.ndarray, names: Sequence[str], part_names: Sequence
     """Heat map of Shapley values (K, P)."""
     largest = float(np.abs(parts).max(initial=1e-9))
     heat = go.Heatmap(
-        z=np.round(parts, 4).tolist(), x=list(part_names), y=list(names), colorscale="RdBu", zmid=0,
+        z=np.round(parts, 4).tolist(), x=list(part_names), y=list(names), colorscale="RdBu_r", zmid=0,
         zmin=-largest, zmax=largest, colorbar={"title": {"text": "Shapley value"}},
         hovertemplate="%{y}: %{x}<br>%{z:.3f} of the probability<extra></extra>",
     )  # fmt: skip

@@ -30,7 +30,9 @@ def _parts(found: Explanation, live: Live | None) -> Section:
     text = [
         "The Shapley value of a body part is how much it adds to the probability of the true class, averaged over all "
         f"orders in which parts can be added. Shown is the mean over {len(found.ids)} test sequences, evenly over the "
-        "classes. A part that is not there is replaced by the mean sequence of the training set."
+        "classes. A part that is not there is replaced by the mean sequence of the training set. The values of a class "
+        "add up to its probability with all parts minus that without any: where the mean sequence alone looks like a "
+        "class, parts can have values below 0."
     ]
     panels = []
     for label in known[:PLAYED] if live is not None else ():
@@ -41,15 +43,15 @@ def _parts(found: Explanation, live: Live | None) -> Section:
             best = found.part_names[int(own.argmax())]
             below = f"In this sequence {best} adds most: {own.max():.2f} of the probability."
             panels.append(Panel(found.class_names[label], [motion], "", below))
-    rows = [
-        [
-            found.class_names[label],
-            *(f"{value:.3f}" for value in values[label]),
-            found.part_names[int(values[label].argmax())],
-        ]
-        for label in known
-    ]
-    table = Table("Shapley values by class", ["class", *found.part_names, "largest"], rows, searchable=True)
+    whole, none = (found.curve("deletion", "shapley")[:, place] for place in (0, -1))
+    rows = []
+    for label in known:
+        own = found.labels == label
+        ends = [f"{whole[own].mean():.2f}", f"{none[own].mean():.2f}"]
+        rows.append([found.class_names[label], *(f"{value:.3f}" for value in values[label]), *ends])
+    table = Table(
+        "Shapley values by class", ["class", *found.part_names, "all parts", "no part"], rows, searchable=True
+    )
     chart = carrying_parts(values[known], names, found.part_names)
     return Section(
         "parts", "What carries an action", text, charts=[chart], tables=[table], panels=panels, choice_label="Class",
@@ -72,7 +74,9 @@ def _truth(found: Explanation) -> Section:
         found.verdict(),
         "Body parts are removed (deletion) or put back (insertion) one after the other. If the Shapley values are "
         "true, the probability of the true class falls or rises faster in their order than in a random one. The "
-        f"figures are differences of the areas under the curves, with intervals over {len(found.ids)} test sequences.",
+        f"figures are differences of the areas under the curves, with intervals over {len(found.ids)} test sequences. "
+        "Single-part ablation orders the parts by what removing each alone costs; reverse takes the smallest value "
+        "first. All this is about the network, not about the action itself.",
     ]
     warnings = [] if found.is_better_than_chance() else ["The explanation is not better than chance for this network."]
     charts = [removal_curves(found, kind) for kind in CURVES]

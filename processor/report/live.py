@@ -25,6 +25,7 @@ from .motion import motion
 from .page import Motion
 
 PLAYED = 64  # frames of a sequence on a page
+START = 0.5  # where in a sequence a still picture is: in the middle of the action
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Live:
             return None
         largest = max(map(abs, values), default=0.0) if values is not None else 0.0
         content = motion(
-            frames, self.layout, self.dims, most_frames=PLAYED, values=values, playing=False,
+            frames, self.layout, self.dims, most_frames=PLAYED, values=values, playing=False, start=START,
             value_range=(-largest, largest) if largest else None,  # what is nearly 0 has the colour of 0
         )  # fmt: skip
         return Motion(key, label, content)

@@ -8,7 +8,7 @@ import numpy as np
 
 from shapmix import SkeletonLayout
 
-from .live import PLAYED, Live
+from .live import PLAYED, START, Live
 from .mixed import MixedSample, mixed_samples
 from .motion import motion
 from .page import Motion, Panel, Section
@@ -51,20 +51,35 @@ def _panel(sample: MixedSample, layout: SkeletonLayout, dims: int, names: Sequen
             f"mixed-{sample.step}-{key}", label,
             motion(
                 x.transpose(1, 3, 2, 0), layout, dims, most_frames=PLAYED, groups=groups, spans=within, playing=False,
+                start=START,
             ),
         )
         for key, label, x, groups, within in shown
     ]  # fmt: skip
     shares = ", ".join(f"{share:.0%} {names[label]}" for label, share in sample.target.items())
     drawn = f"seed {sample.seed}, epoch {sample.epoch}, step {sample.step}"
-    blended = f" All joints are blended, {sample.blend:.0%} partner." if sample.mask is None else ""
-    return Panel(f"{own} and {partner}", motions, "", f"Label: {shares}.{blended} Made by {drawn}.")
+    below = f"{_words(sample, layout)} Label: {shares}. Made by {drawn}."
+    return Panel(f"{own} and {partner}", motions, "", below)
+
+
+def _words(sample: MixedSample, layout: SkeletonLayout) -> str:
+    """What the result has of the partner, in a sentence."""
+    if sample.mask is None:
+        return f"All joints are blended, {sample.blend:.0%} partner."
+    joints: np.ndarray = np.any(sample.mask, axis=0)
+    frames = np.flatnonzero(sample.mask.any(axis=1))
+    if not len(frames):
+        return "The partner gave nothing."
+    when = "" if len(frames) == len(sample.mask) else f" in frames {frames[0] + 1} to {frames[-1] + 1}"
+    parts = [name.replace("_", " ") for name, own in layout.parts.items() if joints[list(own)].all()]
+    what = "whole body" if joints.all() else ", ".join(parts) or f"{joints.sum()} joints"
+    return f"The partner gave its {what}{when}."
 
 
 def _whose(sample: MixedSample, everything: list[int]) -> tuple[Groups, Spans]:
     """Joints that are the own sample's and the partner's, and when they are, where not always."""
     if sample.mask is None:
-        return {"own": everything, "partner": []}, {}
+        return {"own": [], "partner": [], "blended": everything}, {}
     joints = sample.mask.any(axis=0)
     groups = {"own": np.flatnonzero(~joints).tolist(), "partner": np.flatnonzero(joints).tolist()}
     frames = np.flatnonzero(sample.mask.any(axis=1))

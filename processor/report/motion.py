@@ -38,6 +38,7 @@ def motion(
     groups: Mapping[str, Sequence[int]] | None = None,
     spans: Mapping[str, tuple[int, int]] | None = None,
     playing: bool = True,
+    start: float = 0.0,
 ) -> dict[str, Any]:
     """What the player needs of one sequence, as JSON can hold it; :func:`in_script` writes it into a page.
 
@@ -59,6 +60,7 @@ def motion(
         spans: group -> (first frame, frame after the last) in which it has its own colour; at other times its joints
             have the colour of the first group. Groups that are not named always have their own.
         playing: does it begin to play by itself?
+        start: the place at which it begins, 0 .. 1 of the sequence.
 
     Raises:
         DataError: frames that do not fit the layout, no frame, values or groups that do not fit.
@@ -77,6 +79,7 @@ def motion(
         "missing": base64.b64encode(np.packbits(missing).tobytes()).decode() if missing.any() else "",
         "bones": [list(edge) for edge in layout.edges], "joints": list(layout.joint_names),
         "groups": _groups(groups, values, spans or {}, every), "playing": playing and len(joints) > 1,
+        "start": int(start * (len(joints) - 1)),
         "values": None if values is None else {"label": values_label, "range": _range(values, value_range)},
     }  # fmt: skip
 

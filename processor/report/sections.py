@@ -35,11 +35,20 @@ def summary(run: RunData) -> Section:
             Figure("overall (top-1)", percent(metrics["top1"]), tested),
             Figure("mean class", percent(metrics["mean_class_accuracy"]), f"{len(run.class_names)} classes"),
         ]
+        limits = run.settings["groups"]
+        words = {
+            "many": f"more than {limits['many']}",
+            "medium": f"{limits['few']} to {limits['many']}",
+            "few": f"fewer than {limits['few']}",
+        }
         for group, name in NAMES.items():
             if metrics.get(group) is not None:
-                figures.append(Figure(name, percent(metrics[group]), f"{groups.count(group)} classes"))
+                note = f"{groups.count(group)} classes, {words[group]} training sequences"
+                figures.append(Figure(name, percent(metrics[group]), note))
     facts = [(name, str(run.settings[key])) for key, name in SETTINGS.items() if run.settings.get(key) is not None]
-    facts += [("folder", run.place), ("last change", trained_on(run))]
+    arguments = {**run.settings["feeder_args"], **run.settings["test_feeder_args"]}
+    facts[1:1] = [(name, str(arguments[name])) for name in ("data_path", "stream", "split") if name in arguments]
+    facts += [("figures of", "the last epoch"), ("folder", run.place), ("last change", trained_on(run))]
     if run.counts:
         facts.append(("training sequences", f"{sum(run.counts)}, {min(run.counts)} to {max(run.counts)} in a class"))
     environment = run.environment
@@ -58,7 +67,9 @@ def training(run: RunData) -> Section:
     """The curves."""
     if not run.lines:
         return Section("training", "Training", absent="No epoch is written yet: metrics.jsonl is empty or missing.")
-    return Section("training", "Training", charts=curves(run))
+    guided = "Guidance: how far from uniform mixing selects body parts; 0 uniform, 1 always the same ones."
+    text = [guided] if any("guidance" in line for line in run.lines) else []
+    return Section("training", "Training", text, charts=curves(run))
 
 
 def classes(run: RunData) -> Section:

@@ -8,7 +8,7 @@
     const axis = (old) => Object.assign({ gridcolor: css("--grid"), zerolinecolor: css("--grid"), linecolor: css("--line") }, old);
     const look = Object.assign({}, layout, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), size: 13 },
-      margin: { l: 60, r: 20, t: layout.title ? (window.innerWidth < 600 ? 124 : 84) : 44, b: 52 }, autosize: true,
+      margin: { l: 60, r: 20, t: layout.title ? (window.innerWidth < 600 ? 124 : 84) : 44, b: 60 }, autosize: true,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     });
     if (look.title) look.title = Object.assign({ x: 0.02, xanchor: "left", y: 0.97, yanchor: "top" }, look.title);

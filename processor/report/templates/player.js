@@ -358,7 +358,7 @@ const Player = (() => {
 
   // Shows a sequence (what motion() returns) in an element, instead of what it showed before.
   function show(element, data) {
-    const player = { element, data, place: 0, speed: 1, turn: [0, 0], numbers: false, visible: true };
+    const player = { element, data, place: data.start || 0, speed: 1, turn: [0, 0], numbers: false, visible: true };
     player.points = decoded(data);
     player.absent = missing(data);
     player.extent = bounds(player.points, data.dims);

@@ -41,7 +41,7 @@ def report(tmp_path_factory):
 def draw_all(page):
     """Draws the charts that are not in view too, as before printing."""
     page.run("window.dispatchEvent(new Event('beforeprint'))")
-    page.wait(DRAWN, 30)
+    page.wait(DRAWN, 120)
 
 
 def test_a_chart_is_drawn_when_it_comes_into_view(report, browser):  # noqa: F811
