@@ -45,7 +45,8 @@ def ucla(tmp_path_factory) -> str:
         pytest.skip(f"no NW-UCLA data in {folder} nor {packed}; set SHAPMIX_UCLA to the folder all_sqe")
     target = tmp_path_factory.mktemp("nw_ucla")
     with tarfile.open(packed) as archive:
-        archive.extractall(target, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and newer
+        archive.extractall(target)
     return str(target / "all_sqe")
 
 
