@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from feeders.files import write_atomically
 
 from ..run_folder import RunFolder
@@ -54,11 +56,14 @@ def write_report(folder: RunFolder, live: Live | None, samples: int | None = Non
 
 
 def _explained(folder: RunFolder, live: Live, samples: int | None) -> tuple[Explanation | None, str]:
-    """What was explained before of these weights, else what is explained now; or the reason why nothing is."""
-    with suppress(ValueError):
-        return load(folder.explanation, folder.last), ""
+    """What was explained before of these weights, if it is as much, else what is explained now; or why nothing is."""
     if samples is None:
         samples = affordable(live)
+    there = max(live.data.loaders["test"].class_counts)
+    with suppress(ValueError):
+        before = load(folder.explanation, folder.last)
+        if np.bincount(before.labels).max() >= min(samples, there):
+            return before, ""
     if samples < 1:
         return None, f"so short a run has no time for it; python -m tools.report {folder.path.name} makes it"
     found = explain_run(live.config, live.data, live.network, live.mixer, folder.last, samples)

@@ -112,6 +112,13 @@ def test_it_can_be_made_again(run):
     assert again(run).text == before
 
 
+def test_more_samples_are_explained_where_they_are_asked_for(run):
+    for samples, wanted in ((1, 12), (2, 24), (1, 24), (9, 24)):  # there are two test samples of each of 12 classes
+        assert main([str(run), "--device", "cpu", "--samples", str(samples)]) == 0
+        with np.load(run / "explanation.npz") as file:
+            assert len(file["ids"]) == wanted
+
+
 def test_without_data(run, capfd):
     shutil.rmtree(run.parent / "cache", ignore_errors=True)
     config = (run / "config.yaml").read_text().replace("feeders.synthetic.Feeder", "feeders.feeder_ucla.Feeder")
