@@ -60,12 +60,12 @@ def _line(lines: Sequence[Mapping[str, Any]], key: str, name: str, colour: str, 
 def curves(run: RunData) -> list[Chart]:
     """Losses, accuracy by group, learning rate, speed and guidance over the epochs."""
     lines = run.lines
-    wanted: list[tuple[str, str, str, list[Any], str]] = [
+    wanted: list[tuple[str, str, str, list[Any]]] = [
         (
             "losses", "Loss", "loss", [
                 _line(lines, "train_loss", "training", BLUE), _line(lines, "train_mix_loss", "training, mixed", SKY),
                 _line(lines, "test_loss", "test", ORANGE),
-            ], "",
+            ],
         ),
         (
             "accuracies", "Accuracy", "accuracy (%)", [
@@ -73,22 +73,22 @@ def curves(run: RunData) -> list[Chart]:
                 _line(lines, "mean_class_accuracy", "mean class", PINK, 100),
                 *(_line(lines, group, f"{group} shot", colour, 100) for group, colour in GROUPS.items()),
                 _line(lines, "val_top1", "validation", GREY, 100, dash="dot"),
-            ], "%",
+            ],
         ),
-        ("rate", "Learning rate", "learning rate", [_line(lines, "lr", "learning rate", BLUE)], ""),
+        ("rate", "Learning rate", "learning rate", [_line(lines, "lr", "learning rate", BLUE)]),
         (
             "speed", "Speed", "samples a second",
-            [_line(lines, "samples_per_s", "training samples a second", GREEN)], "",
+            [_line(lines, "samples_per_s", "training samples a second", GREEN)],
         ),
         (
             "guidance", "Guidance of mixing", "guidance (0 to 1)", [
                 _line(lines, "guidance", "all", GREY),
                 *(_line(lines, f"guidance_{group}", f"{group} shot", colour) for group, colour in GROUPS.items()),
-            ], "",
+            ],
         ),
     ]  # fmt: skip
     found = []
-    for key, title, unit, traces, _ in wanted:
+    for key, title, unit, traces in wanted:
         traces = [trace for trace in traces if trace is not None]
         if traces:
             ends = "; ".join(f"{trace.name} ends at {trace.y[-1]:.4g}" for trace in traces)

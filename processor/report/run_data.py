@@ -19,7 +19,6 @@ from feeders.files import parse_json
 from ..config import Config
 from ..config_files import read_yaml
 from ..errors import ConfigError
-from ..metrics import best_test_epoch
 from ..run_folder import RunFolder
 from ..scores import ScoreFile, read_scores
 
@@ -183,11 +182,6 @@ def trained_on(run: RunData) -> str:
     if not run.folder.metrics.is_file():
         return ""
     return datetime.fromtimestamp(run.folder.metrics.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-
-
-def best_epoch_words(run: RunData) -> str:
-    """How the best epoch is called, see processor.metrics.best_test_epoch."""
-    return best_test_epoch(run.settings["eval_interval"] == 1)
 
 
 def _first(names: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +14,7 @@ from processor.scores import ScoreFile
 from tools.report import main
 
 from ...browser import NARROW, browser  # noqa: F401  (a fixture)
-from .test_report import _written, tiny_config
+from .test_report import _written, tiny_config, with_many_classes
 
 DRAWN = "return document.querySelectorAll('[data-chart]').length === document.querySelectorAll('[data-drawn]').length"
 
@@ -131,14 +130,7 @@ def test_every_picture_has_an_alternative(report, browser):  # noqa: F811
 
 
 def test_400_classes(report, browser, tmp_path):  # noqa: F811
-    run = shutil.copytree(report.parent, tmp_path / "run")
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 400, 50_000)
-    scores = rng.normal(size=(50_000, 400)).astype(np.float32)
-    scores[np.arange(50_000), labels] += 2
-    names, counts = [f"class {k}" for k in range(400)], rng.integers(1, 500, 400).tolist()
-    ScoreFile("x", [str(k) for k in range(50_000)], scores, labels, names, counts).write(run / "scores_test.npz")
-    (run / "last.pt").unlink()
+    run = with_many_classes(report.parent, tmp_path)
     assert main([str(run)]) == 0
     browser.open(run / "report.html")
     browser.wait("return document.documentElement.dataset.ready", 10)
