@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, read with ``weights_only=True``."""
+"""Checkpoints: written beside and renamed, read with ``weights_only=True``. Of a safetensors file: weights and card."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from feeders.files import kind_of, write_atomically
 
 from .errors import CheckpointError
+from .safetensors_file import SUFFIX, read_safetensors
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -33,16 +34,18 @@ def file_checksum(path: Path) -> str:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a file of tensors and plain values.
+    """Reads a file of tensors and plain values, or a safetensors file.
 
     Raises:
         CheckpointError: it is missing, a folder, cut off, damaged, or holds other things than tensors and plain values.
     """
     if not path.is_file():
-        inside = ", ".join(str(file) for file in sorted(path.glob("[!.]*.pt"))[:5])
+        inside = ", ".join(str(file) for file in sorted([*path.glob("[!.]*.pt"), *path.glob(f"[!.]*{SUFFIX}")])[:5])
         hint = f"; give a file of it: {inside}" if inside else ""
         raise CheckpointError(f"checkpoint {path} {kind_of(path)}{hint}")
     try:
+        if path.suffix == SUFFIX:
+            return read_safetensors(path)
         _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file torch may raise anything
