@@ -41,7 +41,17 @@ class Choice:
     @property
     def reserved(self) -> set[str]:
         """Arguments that ``<key>_args`` cannot give: they come from the data, the word, or keys of their own."""
-        return {"network", "layout", "class_counts", "baseline", "seed", "tail_over_head", *self.reads, *self.sets}
+        return {
+            "network",
+            "layout",
+            "class_counts",
+            "baseline",
+            "seed",
+            "tail_over_head",
+            "input_format",
+            *self.reads,
+            *self.sets,
+        }
 
 
 MIXERS = {

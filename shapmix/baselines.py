@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .checks import require
 from .draws import derive_seed, uniform_int
+from .formats import DEFAULT
 from .mixer import Mixer
 from .mixing import blend, soft_target, target_dtype
 
@@ -34,7 +35,7 @@ class Mixup(Mixer):
         class_counts: training samples of each class (K,).
         alpha: > 0; 1 makes lam uniform.
         with_clean: train on the clean batch too; published: on the mixed one alone.
-        enabled, seed: see :class:`Mixer`.
+        enabled, seed, input_format: see :class:`Mixer`.
 
     Raises:
         ValueError: an argument out of range.
@@ -47,8 +48,9 @@ class Mixup(Mixer):
         with_clean: bool = False,
         enabled: bool = True,
         seed: int = 0,
+        input_format: str = DEFAULT,
     ) -> None:
-        super().__init__(class_counts, with_clean, enabled, seed)
+        super().__init__(class_counts, with_clean, enabled, seed, input_format)
         require(alpha > 0, f"alpha must be above 0, got {alpha}")
         self.alpha = alpha
 
@@ -105,7 +107,7 @@ class Remix(Mixup):
         alpha: > 0, see :class:`Mixup`.
         kappa: ratio of counts from which on a pair is unequal, >= 1.
         threshold: share of the more common sample below which it is left out of the target, 0 .. 1 (the paper's tau).
-        with_clean, enabled, seed: see :class:`Mixup`.
+        with_clean, enabled, seed, input_format: see :class:`Mixup`.
 
     Raises:
         ValueError: an argument out of range.
@@ -120,8 +122,9 @@ class Remix(Mixup):
         with_clean: bool = False,
         enabled: bool = True,
         seed: int = 0,
+        input_format: str = DEFAULT,
     ) -> None:
-        super().__init__(class_counts, alpha, with_clean, enabled, seed)
+        super().__init__(class_counts, alpha, with_clean, enabled, seed, input_format)
         require(kappa >= 1 and 0 <= threshold <= 1, f"need kappa >= 1, threshold in 0..1, got {kappa}, {threshold}")
         self.kappa = kappa
         self.threshold = threshold

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from .checks import as_classes, as_counts, require
 from .distributed import gather_batch, own_slice, world
 from .draws import generator
+from .formats import DEFAULT, InputFormat
 from .mixing import target_dtype
+from .skeleton import SkeletonLayout
 
 FORGOTTEN = 100  # batches without start_step, after which a mixer that waits for a later epoch says so
 
@@ -34,13 +36,23 @@ class Mixer(nn.Module):
         with_clean: for the training loop to read: is the clean batch trained on too, or the mixed one alone?
         enabled: False makes the call return the batch unmixed.
         seed: of all draws, together with epoch and step.
+        input_format: order of the dimensions of x, of the result, of a baseline (without N) and of what the network
+            takes, see :class:`shapmix.formats.InputFormat`. :meth:`draw` and :meth:`apply_draws` always get
+            (N, C, T, V, M).
 
     Raises:
-        ValueError: class_counts are not (K,) counts >= 0.
+        ValueError: class_counts are not (K,) counts >= 0, or input_format is no order of dimensions.
     """
 
+    layout: SkeletonLayout | None = None  # that x must have, where a mixer knows one
+
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, with_clean: bool = False, enabled: bool = True, seed: int = 0
+        self,
+        class_counts: Sequence[int] | Tensor,
+        with_clean: bool = False,
+        enabled: bool = True,
+        seed: int = 0,
+        input_format: str = DEFAULT,
     ) -> None:
         super().__init__()
         self.counts: Tensor
@@ -49,6 +61,7 @@ class Mixer(nn.Module):
         self.with_clean = with_clean
         self.enabled = enabled
         self.seed = seed
+        self.input_format = InputFormat(input_format)
         self.start_step(0, 0)
         self._started, self._batches = False, 0
 
@@ -81,24 +94,27 @@ class Mixer(nn.Module):
 
         Without partners it is mixed with itself. With ``x_partner`` and ``y_partner``, of the same shapes, sample i is
         mixed with partner i. A batch of one (over all ranks) stays unmixed, as does every batch where the mixer is not
-        enabled.
+        enabled. x, its partners and x_mix are in the order of ``input_format``.
 
         Raises:
-            ValueError: y are not (N,) classes 0 .. K-1; on a GPU their values are checked in the first step only, since
-                the host waits for that.
+            ValueError: x has other dimensions than ``input_format``, or other joints than the layout; y are not (N,)
+                classes 0 .. K-1; on a GPU their values are checked in the first step only, since the host waits for
+                that.
         """
         y = self.classes(x, y)
         self._remind()
         _, processes = world()
         if not self.enabled or len(x) * processes < 2:
             return x.clone(), F.one_hot(y, self.num_class).to(target_dtype(x))
+        x = self.input_format.inward(x, self.layout)
         draws = self.draw(len(x) * processes, x)
         if x_partner is None or y_partner is None:
             x_partner, y_partner = (own_slice(gather_batch(rows).roll(-draws.shift, 0)) for rows in (x, y))
         else:
-            y_partner = self.classes(x_partner, y_partner)
+            y_partner, x_partner = self.classes(x_partner, y_partner), self.input_format.inward(x_partner, self.layout)
             require(x.shape == x_partner.shape, f"x {tuple(x.shape)} and x_partner {tuple(x_partner.shape)} differ")
-        return self.apply_draws(x, y, x_partner, y_partner, draws)
+        x_mix, y_mix = self.apply_draws(x, y, x_partner, y_partner, draws)
+        return self.input_format.outward(x_mix), y_mix
 
     def classes(self, x: Tensor, y: Tensor) -> Tensor:
         """The classes y (N,) of a batch x as int64. Raises as :meth:`forward`."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .checks import as_classes, require
 from .draws import uniform_int, uniform_subset
+from .formats import DEFAULT, InputFormat
 from .skeleton import SkeletonLayout
 
 Coalition = tuple[int, ...]
@@ -58,6 +59,7 @@ def contributions(
     layout: SkeletonLayout,
     terms: Sequence[Terms],
     max_batch: int | None = None,
+    input_format: str = DEFAULT,
 ) -> Tensor:
     """Weighted sums of values, unclipped: column j is the sum of ``weight * v(parts)`` over ``terms[j]``.
 
@@ -73,6 +75,7 @@ def contributions(
         layout: which joints belong to which part.
         terms: they name E different sets of parts.
         max_batch: at most this many samples in one forward call; by default all E * N in one.
+        input_format: order of the dimensions of x, baseline and model input, see :class:`shapmix.formats.InputFormat`.
 
     Returns:
         (N, len(terms)). Cost: E * N samples forward.
@@ -81,18 +84,20 @@ def contributions(
         ValueError: x, target, baseline and layout do not fit together, the model does not return logits, or a target is
             no class of theirs.
     """
-    fits = x.ndim == 5 and x.shape[3] == layout.num_joints and baseline.shape in (x.shape, x.shape[1:])
+    form = InputFormat(input_format)
+    fits = x.ndim == len(form.order) and x.shape[form.order.index("V")] == layout.num_joints
     require(
-        fits and target.shape == x.shape[:1],
-        f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {layout.num_joints} joints of layout {layout.name!r}, "
-        f"baseline {tuple(baseline.shape)} its (C, T, V, M), target {tuple(target.shape)} its (N,)",
+        fits and baseline.shape in (x.shape, x.shape[1:]) and target.shape == x.shape[:1],
+        f"x {tuple(x.shape)} must be {form} with V = {layout.num_joints} joints of layout {layout.name!r}, "
+        f"baseline {tuple(baseline.shape)} its {form.sequence}, target {tuple(target.shape)} its (N,)",
     )
+    x, baseline = form.inward(x), form.baseline_inward(baseline)
     present = sorted({parts for term in terms for parts in term}, key=lambda parts: (len(parts), parts))
     mask = layout.joints_of(present).to(x.device, non_blocking=True)[:, None, None, None, :, None]
     # no inference_mode: tensors that a network makes in its first forward call and keeps could not be trained with
     with _evaluating(model), torch.no_grad():
         masked = torch.where(mask, x, baseline.to(x, non_blocking=True)).flatten(0, 1)  # (E * N, C, T, V, M)
-        outputs = [model(chunk) for chunk in masked.split(max_batch or len(masked))]
+        outputs = [model(form.outward(chunk)) for chunk in masked.split(max_batch or len(masked))]
     require(
         all(isinstance(output, Tensor) and output.ndim == 2 for output in outputs),
         f"the model must return logits (N, K), got {type(outputs[0]).__name__}; pass a function that returns them",
@@ -116,9 +121,11 @@ def sampled_contribution(
     layout: SkeletonLayout,
     coalition: Coalition,
     context: Coalition,
+    input_format: str = DEFAULT,
 ) -> Tensor:
     """(N,) estimates ``v(Q ∪ R) - v(R)`` in -1 .. 1, unclipped. Cost: 2 N samples in one forward call."""
-    return contributions(model, x, target, baseline, layout, [sampled_terms(coalition, context)])[:, 0]
+    terms = [sampled_terms(coalition, context)]
+    return contributions(model, x, target, baseline, layout, terms, input_format=input_format)[:, 0]
 
 
 def exact_contributions(
@@ -129,18 +136,25 @@ def exact_contributions(
     layout: SkeletonLayout,
     coalitions: Sequence[Coalition],
     max_batch: int | None = None,
+    input_format: str = DEFAULT,
 ) -> Tensor:
     """(N, S) exact contributions in -1 .. 1, unclipped. Cost: at most ``2**P * N`` samples forward, whatever S is."""
     terms = [exact_terms(layout.num_parts, coalition) for coalition in coalitions]
-    return contributions(model, x, target, baseline, layout, terms, max_batch)
+    return contributions(model, x, target, baseline, layout, terms, max_batch, input_format)
 
 
 def shapley_values(
-    model: Network, x: Tensor, target: Tensor, baseline: Tensor, layout: SkeletonLayout, max_batch: int | None = None
+    model: Network,
+    x: Tensor,
+    target: Tensor,
+    baseline: Tensor,
+    layout: SkeletonLayout,
+    max_batch: int | None = None,
+    input_format: str = DEFAULT,
 ) -> Tensor:
     """(N, P) exact Shapley values of the single parts; a row sums to v(all) - v(none). Cost: ``2**P * N`` samples."""
     single = [(part,) for part in range(layout.num_parts)]
-    return exact_contributions(model, x, target, baseline, layout, single, max_batch)
+    return exact_contributions(model, x, target, baseline, layout, single, max_batch, input_format)
 
 
 def set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:

@@ -26,6 +26,7 @@ from .bodies import Paste, present
 from .checks import choice, require, within
 from .distributed import own_slice, sum_over_ranks, world
 from .draws import generator, uniform_int
+from .formats import DEFAULT
 from .mixer import Mixer
 from .saliency import SaliencyTable
 from .shapley import draw_context, exact_contributions, sampled_contribution
@@ -70,13 +71,14 @@ class ShapMix(Mixer):
         update, reduction: see :class:`SaliencyTable`; ``sequential`` and ``table`` are as published.
         decay_start: ``guidance``: decay is on from epoch naive_estimate_epoch. ``later``: one epoch later, as
             published.
-        with_clean, enabled, seed: see :class:`Mixer`. Where it is not enabled, ``observe`` does nothing.
+        with_clean, enabled, seed, input_format: see :class:`Mixer`. Where it is not enabled, ``observe`` does nothing.
 
     Raises:
         ValueError: an argument out of range.
     """
 
-    baseline: Tensor | None  # (C, T, V, M)
+    layout: SkeletonLayout
+    baseline: Tensor | None  # (C, T, V, M), in the order of input_format
     abundance: Tensor  # (K,) how common each class is
     coalition_joints: Tensor  # (S, V) bool
     part_joints: Tensor  # (P, V) bool
@@ -115,8 +117,9 @@ class ShapMix(Mixer):
         with_clean: bool = True,
         enabled: bool = True,
         seed: int = 0,
+        input_format: str = DEFAULT,
     ) -> None:
-        super().__init__(class_counts, with_clean, enabled, seed)
+        super().__init__(class_counts, with_clean, enabled, seed, input_format)
         within(0, 1, paste_probability=paste_probability, ema=ema)
         within(1, inf, guide_from=guide_from, refresh_interval=refresh_interval, estimate_interval=estimate_interval)
         require(0 < estimate_fraction <= 1, f"estimate_fraction must lie above 0 and up to 1, got {estimate_fraction}")
@@ -172,13 +175,14 @@ class ShapMix(Mixer):
         if self.epoch < self.naive_estimate_epoch:
             context = ()
         places = self._estimated_places(len(x))
+        what = self.layout, coalition, context, self.input_format.order
         if len(places) == len(x):
-            values = sampled_contribution(model, x, y, self._absent(x), self.layout, coalition, context)
+            values = sampled_contribution(model, x, y, self._absent(x), *what)
         else:
             values = torch.full_like(y, torch.nan, dtype=mixing.target_dtype(x))  # which the table leaves out
             rows = torch.tensor(places or [0]).to(x.device, non_blocking=True)
             some = x[rows]
-            found = sampled_contribution(model, some, y[rows], self._absent(some), self.layout, coalition, context)
+            found = sampled_contribution(model, some, y[rows], self._absent(some), *what)
             if places:
                 values[rows] = found.to(values)
         ema = self.ema if self.epoch >= self.decay_epoch else 0.0
@@ -186,7 +190,10 @@ class ShapMix(Mixer):
         return values
 
     def _absent(self, x: Tensor) -> Tensor:
-        """What replaces absent parts: the baseline (C, T, V, M); with ``people: present`` one for each sample."""
+        """What replaces absent parts: the baseline (C, T, V, M); with ``people: present`` one for each sample.
+
+        In the order of ``input_format``, as x is.
+        """
         if self.baseline is None:
             raise ValueError(
                 "ShapMix needs a baseline (C, T, V, M) to estimate contributions: the mean of the training sequences; "
@@ -194,7 +201,8 @@ class ShapMix(Mixer):
             )
         if self.paste.people == "all":
             return self.baseline
-        return self.baseline.to(x) * present(x).any(1)[:, None, None, None, :]
+        there = present(self.input_format.inward(x)).any(1)[:, None, None, None, :]  # (N, 1, 1, 1, M)
+        return self.baseline.to(x) * self.input_format.outward(there)
 
     def refresh_due(self, epoch: int) -> bool:
         """Does :meth:`refresh` come before this epoch?"""
@@ -221,7 +229,9 @@ class ShapMix(Mixer):
         sums = torch.zeros(size[0], size[1] + 1, dtype=torch.float64, device=self.counts.device)
         for x, y in batches:
             y, absent = self.classes(x, y), self._absent(x)
-            values = exact_contributions(model, x, y, absent, self.layout, self.saliency.coalitions, max_batch)
+            values = exact_contributions(
+                model, x, y, absent, self.layout, self.saliency.coalitions, max_batch, self.input_format.order
+            )
             evidence = torch.cat([values.clamp(min=0), torch.ones_like(values[:, :1])], 1)  # and a count
             sums.index_add_(0, y.to(sums.device), evidence.to(sums))
         sum_over_ranks(sums)
@@ -243,13 +253,9 @@ class ShapMix(Mixer):
         """The random decisions for a global batch of ``size`` whose slice is x.
 
         Raises:
-            ValueError: x has other joints than the layout, or fewer than 4 frames, or the window does not fit it.
+            ValueError: x has fewer than 4 frames, or the window does not fit it.
         """
-        num_parts, sizes, num_joints = self.layout.num_parts, self.coalition_sizes, self.layout.num_joints
-        require(
-            x.ndim == 5 and x.shape[3] == num_joints,
-            f"x {tuple(x.shape)} must be (N, C, T, V, M) with V = {num_joints} joints of layout {self.layout.name!r}",
-        )
+        num_parts, sizes = self.layout.num_parts, self.coalition_sizes
         return mixing.draw_mix(size, x.shape[2], num_parts, sizes, self.mix_rng, self.paste_probability, self.window)
 
     def apply_draws(

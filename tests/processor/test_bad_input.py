@@ -72,6 +72,7 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"model_args": {"num_class": 10}}, ["model_args.num_class is 10, but the data has 12"]),
         ({"model_args": {"layout": "coco17"}}, ["model_args.layout is coco17"]),
         ({"mixing_args": {"seed": 3}}, ["unknown key mixing_args.seed"]),
+        ({"mixing_args": {"input_format": "NMTVC"}}, ["unknown key mixing_args.input_format"]),
         ({"mixing_args": {"temperature": 0.0}}, ["mixing_args", "temperature must be above 0"]),
         ({"mixing_args": {"window": [1, 99]}}, ["window", "does not fit 16 frames"]),
         ({"feeder_args": {"stream": "bones"}}, ["stream must be one of joint, bone"]),
