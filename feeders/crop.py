@@ -50,6 +50,8 @@ class CropFeeder(StoreFeeder[CropDraws]):
         DataError: shares outside 0 .. 1, and as StoreFeeder.
     """
 
+    VIEW = (*StoreFeeder.VIEW, "test_share")
+
     def __init__(
         self,
         *arguments: Any,

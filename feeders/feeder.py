@@ -9,7 +9,7 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
     """
 
     skips_held_out = False  # whether on_bad_sample: skip shrinks validation and test sets too
+    # The attributes that make a view which is not augmented, besides layout and classes; numbers, words and None.
+    VIEW: ClassVar[tuple[str, ...]] = ("stream", "window_size", "num_person", "num_joints", "in_channels")
 
     def __init__(
         self,
@@ -87,7 +89,6 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
                 "window_size must be at least 4, repeat at least 1, on_bad_sample error or skip; "
                 f"got {window_size}, {repeat}, {on_bad_sample!r}"
             )
-        self.store = store
         self.layout = layout
         self.class_names = class_names
         self.split = split
@@ -96,13 +97,56 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         self.window_size = window_size
         self.repeat = repeat
         self.sampler = sampler
-        self.members = self._usable(members, on_bad_sample, bad_value_limit)
-        self.labels = store.labels[self.members]
-        self.ids = [store.ids[member] for member in self.members]
-        self.resident: ResidentFrames | None = None
         self.num_person, self.num_joints, self.in_channels = store.frames.shape[1:]
+        self.over(store, self._usable(store, members, on_bad_sample, bad_value_limit))
         if self.num_joints != layout.num_joints:
             raise DataError(f"{store.path} has {self.num_joints} joints, layout {layout.name!r} {layout.num_joints}")
+
+    def over(self, store: SkeletonStore, members: np.ndarray) -> None:
+        """Makes these sequences of a store the ones that are shown."""
+        self.store, self.members = store, members
+        self.labels = store.labels[members]
+        self.ids = [store.ids[member] for member in members]
+        self.resident: ResidentFrames | None = None
+
+    def view_state(self) -> dict[str, Any]:
+        """What :meth:`from_view` makes a feeder of: numbers, words, lists and dicts, without the data."""
+        return {
+            "layout": self.layout.plain(),
+            "coordinates": self.coordinates,
+            **{name: getattr(self, name) for name in self.VIEW},
+        }
+
+    @classmethod
+    def from_view(cls, state: Mapping[str, Any], store: SkeletonStore, limit: float = BAD_VALUE_LIMIT) -> Self:
+        """A feeder over another store, that shows all its sequences as the one with this state shows its test set.
+
+        It has the views without augmentation, and no classes.
+
+        Args:
+            state: of :meth:`view_state`, perhaps of the same class in another process.
+            store: frames (F, M, V, C) as that of the other feeder, see :meth:`as_stored`.
+            limit: see ``bad_value_limit``.
+
+        Raises:
+            DataError: frames of another shape, or sequences that cannot be used.
+        """
+        feeder = cls.__new__(cls)  # a constructor opens a data set
+        vars(feeder).update({name: state[name] for name in feeder.VIEW})
+        feeder.layout, feeder.class_names = SkeletonLayout.get(state["layout"]), []
+        feeder.split, feeder.training, feeder.repeat, feeder.sampler = "given", False, 1, "instance"
+        members = feeder._usable(store, np.arange(len(store)), "error", limit)
+        shape = feeder.num_person, feeder.num_joints, feeder.in_channels
+        if store.frames.shape[1:] != shape:
+            raise DataError(f"frames have (people, joints, channels) {store.frames.shape[1:]}, wanted {shape}")
+        feeder.over(store, members)
+        if feeder.coordinates != state["coordinates"]:
+            raise DataError(f"frames have {feeder.coordinates} coordinates, wanted {state['coordinates']}")
+        return feeder
+
+    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+        """What the preparation of this data set makes of somebody's frames (L, M, V, C). Here it is nothing."""
+        return frames
 
     @property
     def coordinates(self) -> int:
@@ -181,9 +225,9 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         x = self.read(members, np.where(inside, place, 0), torch.device("cpu"))
         return x.float() * torch.from_numpy(inside)[:, None, :, None, None]
 
-    def _usable(self, members: np.ndarray, on_bad_sample: str, limit: float) -> np.ndarray:
+    def _usable(self, store: SkeletonStore, members: np.ndarray, on_bad_sample: str, limit: float) -> np.ndarray:
         """The members without those that the store says cannot be used."""
-        store, problems = self.store, dict(self.store.problems)
+        problems = dict(store.problems)
         for member in members[store.largest[members] > limit]:
             problems[store.ids[member]] = (
                 f"has values up to {store.largest[member]:.3g}, above bad_value_limit {limit:g}"
@@ -202,7 +246,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
             log.warning("left out %d of %d %s samples: %s", len(bad), len(members), kind, named)
         members = members[~np.isin(members, bad)]
         if not len(members):
-            raise DataError(f"{self.store.path}: no sample in split {self.split!r}")
+            raise DataError(f"{store.path}: no sample in split {self.split!r}")
         return members
 
 

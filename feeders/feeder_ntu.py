@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .convert.ntu_raw import translate
 from .crop import CropDraws, CropFeeder
 from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder
 from .ntu_data import NTUData
@@ -64,6 +65,7 @@ class Feeder(CropFeeder):
     """
 
     needs_list = False
+    VIEW = (*CropFeeder.VIEW, "normalization", "copies_actor")
     samplers: tuple[Sampler, Sampler] = ("instance", "instance")  # without and with class_balance
 
     def __init__(
@@ -117,7 +119,7 @@ class Feeder(CropFeeder):
             self.samplers[class_balance], on_bad_sample, bad_value_limit, p_interval=p_interval, random_rot=random_rot,
         )  # fmt: skip
         self.random_choose, self.random_shift, self.random_move = random_choose, random_shift, random_move
-        self.single = data.copied_actor
+        self.copies_actor, self.single = data.copied_actor is not None, data.copied_actor
         self.normalization = normalization
         self.statistics: tuple[Tensor, Tensor] | None = None
         if normalization and self.training:
@@ -130,6 +132,29 @@ class Feeder(CropFeeder):
         if not isinstance(train, Feeder) or train.normalization != self.normalization:
             raise DataError("normalization differs between the splits; set it in feeder_args, for all of them")
         self.statistics = train.statistics
+
+    def view_state(self) -> dict[str, Any]:
+        """See StoreFeeder; and mean and deviation, as lists."""
+        statistics = None if self.statistics is None else [value.flatten().tolist() for value in self.statistics]
+        return super().view_state() | {"statistics": statistics}
+
+    @classmethod
+    def from_view(cls, state: Mapping[str, Any], store: SkeletonStore, limit: float = BAD_VALUE_LIMIT) -> Self:
+        """See StoreFeeder."""
+        feeder = super().from_view(state, store, limit)
+        feeder.statistics = None
+        if state["statistics"] is not None:
+            shape = 1, feeder.in_channels, 1, feeder.num_joints, 1
+            mean, deviation = (torch.tensor(values).view(shape) for values in state["statistics"])
+            feeder.statistics = mean, deviation
+        feeder.single = None
+        if feeder.copies_actor:
+            feeder.single = np.array([not store.sequence(row)[:, 1].any() for row in range(len(store))])
+        return feeder
+
+    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+        """See StoreFeeder; two actors, the first one's spine_mid at the origin when it is first there."""
+        return translate(frames)
 
     def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
         """As CropFeeder; with ``random_choose`` ``window_size`` consecutive frames."""

@@ -20,6 +20,7 @@ from shapmix.skeleton import SkeletonLayout
 
 from .convert.pickles import PICKLES
 from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
+from .convert.pyskl_3d import prepare_skeleton
 from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
 from .files import kind_of
 from .lists import listed_rows
@@ -63,6 +64,7 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
     """
 
     skips_held_out = True  # a video in which the detector saw nobody
+    VIEW = (*StoreFeeder.VIEW, "num_clips")
 
     def __init__(
         self,
@@ -84,9 +86,16 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
             self.layout.mirrored()  # raises where a layout has no sides
         self.num_clips = 1 if self.training else num_clips
         self.flip, self.random_scale, self.random_rot = flip, random_scale, random_rot
+
+    def over(self, store: SkeletonStore, members: np.ndarray) -> None:
+        """See StoreFeeder; and the sizes of the images."""
+        super().over(store, members)
         self.half_size: np.ndarray | None = None
-        if "width" in store.columns:
+        if store.dims == 2:
             self.half_size = np.stack([store.columns["width"], store.columns["height"]], axis=1) / 2
+            unknown = members[(self.half_size[members] <= 0).any(axis=1)]
+            if len(unknown):
+                raise DataError(f"sample {store.ids[unknown[0]]}: the size of its image (height, width) is not known")
 
     @property
     def coordinates(self) -> int:
@@ -217,6 +226,10 @@ class Feeder(PoseFeeder):
             bad_value_limit=bad_value_limit, num_clips=num_clips, flip=flip, random_scale=random_scale,
             random_rot=random_rot,
         )  # fmt: skip
+
+    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+        """See StoreFeeder; 3D skeletons are centred and turned as those of PYSKL's annotations."""
+        return frames if self.half_size is not None else prepare_skeleton(frames.swapaxes(0, 1), self.num_person)
 
 
 def choose_split(store: SkeletonStore, split: str | None) -> str:

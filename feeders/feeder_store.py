@@ -23,7 +23,7 @@ from .files import kind_of
 from .lists import listed_rows
 from .longtail import cut_long_tail
 from .own_splits import held_out, list_path, split_names, split_rows
-from .placement import MIN_SCORE, InImage, InSpace, Scale
+from .placement import AXES, MIN_SCORE, InImage, InSpace, Scale
 from .store import DataError, SkeletonStore
 from .transforms import mirror, rotate, rotation_matrices, to_device
 
@@ -60,6 +60,8 @@ class Feeder(CropFeeder):
         DataError: data or lists that are missing or damaged, options out of range or that contradict each other.
     """
 
+    VIEW = (*CropFeeder.VIEW, "facing", "scale", "up")
+
     def __init__(
         self,
         data_path: str,
@@ -84,6 +86,8 @@ class Feeder(CropFeeder):
         bad_value_limit: float = BAD_VALUE_LIMIT,
     ) -> None:
         _check(scale, up, rotate_about, random_rot, flip)
+        self.facing, self.scale = facing, scale
+        self.up: str | None = up
         store = open_store(Path(data_path))
         skeleton = SkeletonLayout.get(layout or store.meta["layout"])
         if split_path is not None and long_tail is not None:
@@ -101,15 +105,21 @@ class Feeder(CropFeeder):
             on_bad_sample=on_bad_sample, bad_value_limit=bad_value_limit, p_interval=p_interval,
             random_rot=bool(random_rot), min_crop=window_size // 2 if min_crop is None else min_crop,
         )  # fmt: skip
-        self.flat = store.dims == 2
         if self.flat and (facing or scale or rotate_about == "up"):
             raise DataError(f"{store.path} holds 2D poses; facing, scale and rotate_about: up are for 3D skeletons")
-        self.placement = InImage(store) if self.flat else InSpace(store, skeleton, facing, scale, up)
         self.flip, self.across = flip, 0
         if flip:
             skeleton.mirrored()  # raises where a layout has no sides
             self.across = int(isinstance(self.placement, InSpace) and self.placement.vertical == 0)
         self.angles = self._angles(ROTATION if random_rot is True else random_rot, rotate_about)
+
+    def over(self, store: SkeletonStore, members: np.ndarray) -> None:
+        """See StoreFeeder; and where its sequences stand."""
+        super().over(store, members)
+        self.flat = store.dims == 2
+        self.placement = InImage(store) if self.flat else InSpace(store, self.layout, self.facing, self.scale, self.up)
+        if isinstance(self.placement, InSpace) and self.facing:
+            self.up = AXES[self.placement.vertical]
 
     def _angles(self, largest: float, about: str) -> Tensor:
         """(3,) the largest angles about x, y and z, in radians."""

@@ -30,7 +30,7 @@ import numpy as np
 
 from .files import parse_json, writing
 from .locks import is_abandoned, use
-from .store_writer import FORMAT, MAX_CLASSES, SMALL, DataError, Sample, StoreWriter
+from .store_writer import FORMAT, MAX_CLASSES, SMALL, DataError, Sample, StoreWriter, problem_of
 
 __all__ = ["DataError", "Sample", "SkeletonStore", "StoreWriter", "cache_folders", "fingerprint_files"]
 log = logging.getLogger(__name__)
@@ -191,6 +191,22 @@ class SkeletonStore:
         store.ids = ids
         new = dict(zip(self.ids, ids, strict=True))
         store.problems = {new[old]: problem for old, problem in self.problems.items()}
+        return store
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> SkeletonStore:
+        """A store in memory: sequences with different ids, frames of one shape (M, V, C) and the same columns."""
+        store = cls.__new__(cls)
+        store.path, store.meta, store.checksum = Path("memory"), {}, ""
+        store.problems = {sample.id: problem for sample in samples if (problem := problem_of(sample))}
+        frames = [sample.frames[: 0 if sample.id in store.problems else None] for sample in samples]
+        store.frames = np.concatenate([one for one in frames if len(one)] or [np.zeros((0, 0, 0, 0), np.float32)])
+        store.offsets = np.cumsum([0, *map(len, frames)], dtype=np.int64)
+        store.ids, store.labels = [sample.id for sample in samples], np.array([sample.label for sample in samples])
+        names = samples[0].columns if samples else {}
+        store.columns = {name: np.array([sample.columns[name] for sample in samples]) for name in names}
+        store.largest = np.array([np.abs(one).max(initial=0) for one in frames], np.float32)
+        store._crc32, store._checked = None, np.ones(len(samples), bool)
         return store
 
     @classmethod

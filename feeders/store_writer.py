@@ -48,6 +48,13 @@ class Sample:
     columns: Mapping[str, int] = field(default_factory=dict)
 
 
+def problem_of(sample: Sample) -> str:
+    """Why a sequence cannot be used, or ``""``."""
+    if sample.problem or len(sample.frames) == 0:
+        return sample.problem or "has 0 frames"
+    return "" if np.isfinite(sample.frames).all() else "has NaN or infinite coordinates"
+
+
 class StoreWriter:
     """Appends sequences to an unfinished store; one that a killed process left is continued.
 
@@ -123,9 +130,7 @@ class StoreWriter:
             raise DataError(
                 f"{sample.id} has label {sample.label}; labels count the classes from 0, below {MAX_CLASSES}"
             )
-        problem = sample.problem or ("has 0 frames" if len(sample.frames) == 0 else "")
-        if not problem and not np.isfinite(sample.frames).all():
-            problem = "has NaN or infinite coordinates"
+        problem = problem_of(sample)
         half = self.dtype == np.float16 if self.shape else sample.frames.dtype == np.float16
         dtype = np.dtype(np.float16 if half else np.float32)
         with np.errstate(over="ignore"):  # what is too large becomes infinite

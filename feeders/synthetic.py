@@ -107,8 +107,7 @@ class Feeder(CropFeeder):
             raise DataError(f"distraction must lie in 0..1, got {distraction}")
 
         def perform(action: int, rng: np.random.Generator) -> np.ndarray:
-            frames = synthesize(action, rng, distraction)
-            return frames - frames[:1, :, CENTRE : CENTRE + 1]
+            return self.as_stored(synthesize(action, rng, distraction))
 
         name = f"synthetic_{split}_" + "-".join(map(str, [*counts, seed, *[distraction] * (distraction > 0)]))
         store = made_up_store(name, split, counts, seed, cache_dir, perform)
@@ -116,3 +115,7 @@ class Feeder(CropFeeder):
             store, np.arange(len(store)), LAYOUT, [action.name for action in ACTIONS], split, split == "train", stream,
             window_size, repeat, min_crop=min_crop,
         )  # fmt: skip
+
+    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+        """See StoreFeeder; spine_mid of the first frame at the origin."""
+        return frames - frames[:1, :, CENTRE : CENTRE + 1]

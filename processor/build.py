@@ -260,14 +260,15 @@ def build_mixer(
 
 
 @torch.no_grad()
-def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> Tensor:
+def mean_sequence(loader: Loader, batch_size: int, published: bool = False, rows: Tensor | None = None) -> Tensor:
     """The baseline (C, T, V, M): mean of the training set as seen at test time, over all processes.
 
     Args:
+        rows: of these samples; by default of all.
         published: instead the mean of raw, zero-padded joint sequences, whatever the stream (docs/method.md,
             "Differences from the official code").
     """
-    batches = loader.padded(batch_size) if published else (batch.x for batch in loader.in_order(batch_size))
+    batches = loader.padded(batch_size) if published else (batch.x for batch in loader.in_order(batch_size, rows))
     total: Tensor | None = None
     for x in tqdm(batches, desc="baseline", leave=False, disable=no_bar()):
         part = x.cpu().double().sum(0)
@@ -275,7 +276,7 @@ def mean_sequence(loader: Loader, batch_size: int, published: bool = False) -> T
     if total is None:
         raise ValueError(f"fewer training samples ({len(loader.ids)}) than processes")
     total = sum_over_ranks(total.to(loader.device)) if loader.device.type != "mps" else total
-    return (total / len(loader.ids)).to(loader.dtype).to(loader.device)
+    return (total / len(loader.ids if rows is None else rows)).to(loader.dtype).to(loader.device)
 
 
 def _second_stage(config: Config, network: nn.Module) -> list[nn.Module]:

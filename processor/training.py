@@ -5,10 +5,10 @@ Between two steps of an epoch: log, save, stop.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from signal import SIGTERM
@@ -22,6 +22,7 @@ from shapmix.distributed import world
 
 from .averaging import WeightAverage
 from .build import Data, Parts, Split
+from .card import KEY, card_of, make_card
 from .checkpoint import file_checksum, save_checkpoint
 from .config import Config
 from .config_files import keys_without_effect
@@ -68,6 +69,8 @@ class Training:
         self.tested: nn.Module = parts.network  # whose scores are the result: the network, or its average
         self.monitor: Monitor | None = None
         self.weights_checksum: str | None = None  # of the file that the run began with
+        self.temperature = 1.0  # by which the last scores were divided
+        self.card = make_card(config, data, parts.mixer, state)
         if state is not None:
             self._restore(state)
         elif config.weights is not None:
@@ -233,7 +236,7 @@ class Training:
         if config.fit_temperature:
             temperature = fitted_temperature(scores["val"].logits, data.loaders["val"].labels)
             scores = {split: found.divided(temperature, data.loaders[split].labels) for split, found in scores.items()}
-            metrics["temperature"] = temperature
+            metrics["temperature"] = self.temperature = temperature
         metrics |= {"test_loss": scores["test"].loss, **split_metrics(config, data, "test", scores["test"])}
         if "val" in scores:
             found = split_metrics(config, data, "val", scores["val"])
@@ -252,13 +255,14 @@ class Training:
                     "optimizer": self.parts.optimizer.state_dict(),
                     "mixer": {} if mixer is None else mixer.state_dict(),
                     "epoch": self.epoch,
-                    "meter": dataclasses.asdict(meter),
+                    "meter": asdict(meter),
                     "best": self.best,
                     "average": {} if self.trainer.average is None else self.trainer.average.state_dict(),
                     "data": self.data.checksum,
                     "weights": self.weights_checksum,
                     "threads": torch.get_num_threads(),
                     "config": self.config.identity(),
+                    KEY: replace(self.card, temperature=self.temperature).plain(),
                 },
             )
 
@@ -278,6 +282,8 @@ class Training:
         optimizer.load_state_dict(state["optimizer"])
         if self.trainer.average is not None:
             self.trainer.average.load_state_dict(state["average"])
+        if KEY in state:
+            self.temperature = card_of(state, self.folder.last).temperature
         self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)

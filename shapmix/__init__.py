@@ -8,6 +8,7 @@ from .shapley import exact_contributions, sampled_contribution, shapley_values
 from .shapmix import ShapMix
 from .skeleton import LAYOUTS, SkeletonLayout
 
+__version__ = "0.1.0"
 __all__ = [
     "LAYOUTS",
     "FocalLoss",

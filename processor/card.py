@@ -1,0 +1,115 @@
+"""What a checkpoint says of its network besides the weights: all that is needed to use it where its data is not.
+
+Shapes: C coordinates, T frames, V joints, M people, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feeders.feeder import StoreFeeder
+from feeders.loader import Loader, StoreLoader
+from feeders.longtail import shot_groups
+from shapmix import Mixer, SkeletonLayout, __version__
+
+from .build import Data, mean_sequence
+from .config import Config
+from .errors import CheckpointError
+from .network import Shape, layout_of
+
+KEY = "card"  # of a checkpoint
+BASELINE_SAMPLES = 2048  # training samples whose mean explains networks that are trained without Shap-Mix
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """What is known of a trained network. Plain values, but for the baseline.
+
+    Attributes:
+        config: the keys of its config that say what was computed.
+        sample_shape: (C, T, V, M) of what the network takes.
+        dims: how many of the C channels are coordinates, 2 or 3; a score follows where C is larger.
+        class_names, class_counts: K names, and training samples.
+        layout: of the joints, for :meth:`SkeletonLayout.get`; None where it is not known.
+        view: how a sequence becomes what the network takes, for :meth:`StoreFeeder.from_view`; None where it was
+            trained on the user's own Dataset, which alone makes its samples.
+        baseline: (C, T, V, M) mean of the training set as the network sees it, or None.
+        temperature: by which logits are divided, as fitted on the validation split.
+        version: of this program.
+    """
+
+    config: Mapping[str, Any]
+    sample_shape: Shape
+    dims: int
+    class_names: list[str]
+    class_counts: list[int]
+    layout: str | Mapping[str, Any] | None = None
+    view: Mapping[str, Any] | None = None
+    baseline: Tensor | None = None
+    temperature: float = 1.0
+    version: str = ""
+
+    @property
+    def skeleton(self) -> SkeletonLayout | None:
+        """The layout."""
+        return None if self.layout is None else SkeletonLayout.get(self.layout)
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """The classes of each shot group."""
+        limits = self.config["groups"]
+        return shot_groups(self.class_counts, limits["many"], limits["few"])
+
+    def plain(self) -> dict[str, Any]:
+        """For a checkpoint, which has the config already; see :func:`card_of`."""
+        values = asdict(replace(self, config={}, baseline=None)) | {"baseline": self.baseline}
+        return {name: value for name, value in values.items() if name != "config"}
+
+
+def make_card(config: Config, data: Data, mixer: Mixer | None, state: Mapping[str, Any] | None = None) -> Card:
+    """The card of a run.
+
+    Args:
+        state: the checkpoint of a run that continues, which may have the baseline.
+    """
+    baseline = getattr(mixer, "baseline", None)
+    if baseline is None:
+        known = None if state is None or KEY not in state else card_of(state, config.work_dir)
+        baseline = _mean(config, data.loaders["train"]) if known is None else known.baseline
+    test, shape = data.feeders["test"], data.loaders["train"].sample_shape
+    layout = layout_of(config, test)
+    view, dims = None, min(shape[0], 3)
+    if isinstance(test, StoreFeeder):
+        view, dims = test.view_state(), 2 if test.coordinates == 2 else 3
+    return Card(
+        config.identity(), shape, dims, list(data.class_names), list(data.class_counts),
+        None if layout is None else layout.plain(), view, None if baseline is None else baseline.cpu(),
+        version=__version__,
+    )  # fmt: skip
+
+
+def _mean(config: Config, loader: Loader) -> Tensor | None:
+    """The mean of some training samples, evenly chosen; None for a user's Dataset, which is not read for this."""
+    if not isinstance(loader, StoreLoader):
+        return None
+    rows = torch.linspace(0, len(loader.ids) - 1, min(len(loader.ids), BASELINE_SAMPLES)).long()
+    return mean_sequence(loader, config.test_batch_size, rows=rows)
+
+
+def card_of(state: Mapping[str, Any], where: object) -> Card:
+    """The card of a checkpoint; CheckpointError where it has none, or one of another version."""
+    if KEY not in state:
+        raise CheckpointError(
+            f"{where} says nothing of its data and classes: it is of an older version, or weights alone. "
+            "Train on for one epoch (--resume FILE --num_epoch N), or use it with --phase test and its config"
+        )
+    try:
+        card = Card(config=state["config"], **state[KEY])
+        return replace(card, sample_shape=(*map(int, card.sample_shape),))  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where} has a card of another version of this program ({error})") from error
