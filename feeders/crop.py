@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feeder import Draws, Stage, StoreFeeder
+from .feeder import Draws, Stage, StoreFeeder, Whole
 from .store import DataError
 from .transforms import centre_crop, neighbouring_frames, random_crop, rotate, rotation_matrices, to_device
 
@@ -87,6 +87,21 @@ class CropFeeder(StoreFeeder[CropDraws]):
         """x (N, C, T, V, M) of stored sequences: crop, resize, rotation, stream."""
         x = self.joint_view(members, device, draws, turned=stage != "frames")
         return self.take_stream(x) if stage == "input" else x
+
+    def shown(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """See StoreFeeder: the frames on both sides of each shown one."""
+        left, right, weight = self.neighbours(lengths, None)
+        return np.concatenate([left, right], axis=1), weight
+
+    def whole_view(self, whole: Whole) -> Tensor:
+        """See StoreFeeder."""
+        return self.take_stream(self.whole_joints(whole))
+
+    def whole_joints(self, whole: Whole) -> Tensor:
+        """As :meth:`joint_view`, (N, C, T, V, M) of whole sequences."""
+        assert whole.weight is not None
+        near, far = whole.read(whole.frames).chunk(2, dim=2)
+        return torch.lerp(near, far, whole.weight[:, None, :, None, None])
 
     def turn(self, x: Tensor, draws: CropDraws | None) -> Tensor:
         """See StoreFeeder: the rotation."""

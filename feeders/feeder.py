@@ -9,6 +9,7 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
@@ -38,6 +39,34 @@ class Draws:
 
 
 AnyDraws = TypeVar("AnyDraws", bound=Draws)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Whole sequences as tensors, and which of their frames are shown: what an exported network is given.
+
+    Attributes:
+        sequence: (N, L, M, V, C) float32, as in a store; after its own frames padded with anything finite.
+        length: (N,) int64, frames of each sequence.
+        frames: (N, F) int64, see StoreFeeder.shown.
+        weight: (N, T) float32, or None.
+        size: (N, 2) float32, height and width of the images in pixels; None in three dimensions.
+    """
+
+    sequence: Tensor
+    length: Tensor
+    frames: Tensor
+    weight: Tensor | None = None
+    size: Tensor | None = None
+
+    def inside(self) -> Tensor:
+        """(N, L) bool: not the padding."""
+        return torch.arange(self.sequence.shape[1], device=self.length.device) < self.length[:, None]
+
+    def read(self, frames: Tensor) -> Tensor:
+        """Frames (N, F) of the sequences as (N, C, F, V, M)."""
+        index = frames[:, :, None, None, None].expand(-1, -1, *self.sequence.shape[2:])
+        return self.sequence.gather(1, index).permute(0, 4, 1, 3, 2)
 
 
 class StoreFeeder(ABC, Generic[AnyDraws]):
@@ -189,6 +218,20 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         if stage == "input":
             return x
         return self.take_stream(self.turn(x, draws) if stage == "frames" else x)
+
+    def shown(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Which frames of sequences of these lengths (n,) the test shows.
+
+        Returns:
+            (n, F) frames, counted from the first, and weights (n, T) or None. With weights F is 2T: a shown frame lies
+            between one of the first half and one of the second half, whose weight it is. Without, F is T. Of several
+            clips of a sequence, each is a row: (n * Q, F).
+        """
+        raise NotImplementedError
+
+    def whole_view(self, whole: Whole) -> Tensor:
+        """x (N, C, T, V, M) of whole sequences as the test shows them, in torch alone, so that it can be exported."""
+        raise NotImplementedError
 
     def batch(
         self,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .convert.ntu_raw import translate
 from .crop import CropDraws, CropFeeder
-from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder, Whole
 from .ntu_data import NTUData
 from .ntu_protocols import LAYOUT, PROTOCOLS
 from .store import DataError, SkeletonStore
@@ -184,11 +184,21 @@ class Feeder(CropFeeder):
         self, members: np.ndarray, device: torch.device, draws: CropDraws | None, turned: bool = True
     ) -> Tensor:
         """Crop, resize, rotation, the second actor, and the options."""
-        x = self._with_second_actor(super().joint_view(members, device, draws, turned), members)
+        x = super().joint_view(members, device, draws, turned)
+        if self.single is not None:
+            x = copy_actor(x, to_device(self.single[members], device))
         if draws is not None and self.random_shift:
             inside = to_device(self._placed(self.store.lengths[members], draws)[1], device)
             x = x * inside[:, None, :, None, None]
         return self._moved(x, draws) if turned else x
+
+    def whole_joints(self, whole: Whole) -> Tensor:
+        """See CropFeeder. A sequence without a second actor has zeros in its place."""
+        x = super().whole_joints(whole)
+        if self.single is not None:
+            second = (whole.sequence[:, :, 1] != 0).flatten(2).any(2) & whole.inside()
+            x = copy_actor(x, ~second.any(1))
+        return self._moved(x, None)
 
     def turn(self, x: Tensor, draws: CropDraws | None) -> Tensor:
         """See StoreFeeder: rotation, ``random_move``, ``normalization``."""
@@ -206,14 +216,8 @@ class Feeder(CropFeeder):
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
         """As StoreFeeder, with the second actor."""
-        return self._with_second_actor(super().padded_joints(rows), self.members[rows])
-
-    def _with_second_actor(self, x: Tensor, members: np.ndarray) -> Tensor:
-        """Where a sequence has one actor, NTU 120's second one is a copy of the first."""
-        if self.single is not None:
-            alone = to_device(self.single[members], x.device)
-            x[..., 1] = torch.where(alone[:, None, None, None], x[..., 0], x[..., 1])
-        return x
+        x = super().padded_joints(rows)
+        return x if self.single is None else copy_actor(x, to_device(self.single[self.members[rows]], x.device))
 
 
 class Feeder_LT_nosample(Feeder):
@@ -232,6 +236,12 @@ class Feeder_LT_ros(Feeder):
 
     needs_list = True
     samplers = ("over_sampling", "class_balanced")
+
+
+def copy_actor(x: Tensor, alone: Tensor) -> Tensor:
+    """x (N, C, T, V, M = 2), changed: where ``alone`` (N,), the second actor is a copy of the first, as of NTU 120."""
+    x[..., 1] = torch.where(alone[:, None, None, None], x[..., 0], x[..., 1])
+    return x
 
 
 def _statistics(store: SkeletonStore, rows: np.ndarray, single: np.ndarray | None) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from shapmix.skeleton import SkeletonLayout
 from .convert.pickles import PICKLES
 from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
 from .convert.pyskl_3d import prepare_skeleton
-from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder, Whole
 from .files import kind_of
 from .lists import listed_rows
 from .placement import MIN_SCORE
@@ -113,8 +113,7 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         """x (N, C, T, V, M) of stored sequences; without draws (N * Q, C, T, V, M), the Q clips of each in turn."""
         lengths = self.store.lengths[members]
         if draws is None:
-            clips = [test_clips(int(length), self.window_size, self.num_clips) for length in lengths]
-            frames, members = np.concatenate(clips), members.repeat(self.num_clips)
+            frames, members = self.shown(lengths)[0], members.repeat(self.num_clips)
         else:
             frames = training_clips(lengths, self.window_size, draws.frames.double().numpy())
         if stage != "input":
@@ -125,10 +124,28 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
             )
         last = self.store.lengths[members][:, None] - 1
         both = np.concatenate([frames, np.minimum(frames + 1, last)], axis=1)
-        now, following = self.poses(members, both, device, draws).chunk(2, dim=2)
-        moving = to_device(frames < last, device)
+        return self._motion(self.poses(members, both, device, draws), to_device(frames < last, device))
+
+    def _motion(self, x: Tensor, moving: Tensor) -> Tensor:
+        """Motion from x (N, C, 2T, V, M), shown and following frames; 0 where there is none, not ``moving`` (N, T)."""
+        now, following = x.chunk(2, dim=2)
         x = pose_stream(now, following, self.layout, self.stream, self.coordinates)
         return x * moving[:, None, :, None, None]
+
+    def shown(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """See StoreFeeder: the clips of each sequence in turn."""
+        return np.concatenate([test_clips(int(n), self.window_size, self.num_clips) for n in lengths]), None
+
+    def whole_view(self, whole: Whole) -> Tensor:
+        """See StoreFeeder."""
+        motion, last = self.stream.endswith("motion"), whole.length[:, None] - 1
+        both = [whole.frames, torch.minimum(whole.frames + 1, last)]
+        x = whole.read(torch.cat(both, 1) if motion else whole.frames)
+        if whole.size is not None:
+            x = in_image(x.contiguous(), whole.size.flip(1) / 2)
+        if motion:
+            return self._motion(x, whole.frames < last)
+        return pose_stream(x, None, self.layout, self.stream, self.coordinates)
 
     def poses(
         self,
@@ -141,8 +158,7 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         """Joints (N, C, T', V, M) of frames (N, T') of stored sequences: 2D in -1 .. 1 over the image, augmented."""
         x = self.read(members, frames, device).contiguous().float()
         if self.half_size is not None:
-            half = to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device)[:, :, None, None, None]
-            x[:, :2].div_(half).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
+            x = in_image(x, to_device(torch.from_numpy(self.half_size[members]).to(x.dtype), device))
         return self.turn(x, draws) if turned else x
 
     def turn(self, x: Tensor, draws: PoseDraws | None) -> Tensor:
@@ -230,6 +246,12 @@ class Feeder(PoseFeeder):
     def as_stored(self, frames: np.ndarray) -> np.ndarray:
         """See StoreFeeder; 3D skeletons are centred and turned as those of PYSKL's annotations."""
         return frames if self.half_size is not None else prepare_skeleton(frames.swapaxes(0, 1), self.num_person)
+
+
+def in_image(x: Tensor, half: Tensor) -> Tensor:
+    """x (N, 3, T, V, M), changed: pixels to -1 .. 1 over images of half width and height (N, 2); 0 where not seen."""
+    x[:, :2].div_(half[:, :, None, None, None]).sub_(1).mul_(x[:, 2:] > MIN_SCORE)
+    return x
 
 
 def choose_split(store: SkeletonStore, split: str | None) -> str:

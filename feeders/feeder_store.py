@@ -18,7 +18,7 @@ from shapmix.skeleton import SkeletonLayout
 
 from .convert.pyskl import is_training
 from .crop import ROTATION, CropDraws, CropFeeder
-from .feeder import BAD_VALUE_LIMIT
+from .feeder import BAD_VALUE_LIMIT, Whole
 from .files import kind_of
 from .lists import listed_rows
 from .longtail import cut_long_tail
@@ -166,21 +166,35 @@ class Feeder(CropFeeder):
         """
         near, far = near.float(), far.float()
         if isinstance(self.placement, InImage):
-            mixed = (near[:, 2:] > MIN_SCORE) != (far[:, 2:] > MIN_SCORE)
-            torch.lerp(near, far, torch.where(mixed, weight.round(), weight), out=out[:, :3])
-            out[:, 3:] = out[:, 2:3] > MIN_SCORE
-            out[:, :2].mul_(out[:, 3:])
+            joints_between(near, far, weight, out)
             return
         there = self.placement.present(members, frames)
         before, after = (there, there) if there.shape[1] == 1 else np.split(there, 2, axis=1)
         shape = len(members), self.window_size, self.num_person
-        shown = _over_joints(np.broadcast_to(before, shape).astype(np.float32), out.device)
+        shown = _over_joints(to_device(np.broadcast_to(before, shape).astype(np.float32), out.device))
         if (before != after).any():
-            mixed = _over_joints(before != after, out.device)
-            weight = torch.where(mixed, weight.round(), weight)
-            shown = torch.where(mixed & (weight == 1), 1 - shown, shown)
+            weight, shown = nearer(weight, shown, _over_joints(to_device(before != after, out.device)))
         torch.lerp(near, far, weight, out=out[:, :3])
         out[:, 3:] = shown
+
+    def whole_joints(self, whole: Whole) -> Tensor:
+        """See CropFeeder."""
+        assert whole.weight is not None
+        near, far = whole.read(whole.frames).chunk(2, dim=2)
+        weight, sequence, inside = whole.weight[:, None, :, None, None], whole.sequence, whole.inside()[:, :, None]
+        out = near.new_empty(near.shape[0], 4, *near.shape[2:])
+        if isinstance(self.placement, InImage):
+            assert whole.size is not None
+            joints_between(near, far, weight, out)
+            matrices = self.placement.matrix(sequence, (sequence[..., 2] > MIN_SCORE) & inside[..., None], whole.size)
+        else:
+            there = (sequence != 0).flatten(3).any(3) & inside
+            both = there.gather(1, whole.frames[:, :, None].expand(-1, -1, there.shape[2]))
+            before, after = map(_over_joints, both.chunk(2, dim=1))
+            weight, out[:, 3:] = nearer(weight, before.float(), before != after)
+            torch.lerp(near, far, weight, out=out[:, :3])
+            matrices = self.placement.matrix(sequence, there)
+        return rotate(out, matrices)
 
     def padded_joints(self, rows: np.ndarray) -> Tensor:
         """See StoreFeeder; in their place, as all views."""
@@ -245,6 +259,26 @@ def _check(scale: object, up: object, rotate_about: object, random_rot: float, f
         raise DataError(f"flip must be a share in 0 .. 1, random_rot an angle in 0 .. pi; got {flip}, {random_rot}")
 
 
-def _over_joints(people: np.ndarray, device: torch.device) -> Tensor:
-    """(N, T, M) as (N, 1, T, 1, M) on the device."""
-    return to_device(people, device)[:, None, :, None, :]
+def nearer(weight: Tensor, shown: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights, and who is shown (1 or 0), so that of frames between which somebody comes or goes the nearer is shown.
+
+    Args:
+        weight: (N, 1, T, 1, 1), of the far frames.
+        shown: (N, 1, T, 1, M), who is in the near frames.
+        mixed: the same shape, bool: who is in only one of the two.
+    """
+    weight = torch.where(mixed, weight.round(), weight)
+    return weight, torch.where(mixed & (weight == 1), 1 - shown, shown)
+
+
+def joints_between(near: Tensor, far: Tensor, weight: Tensor, out: Tensor) -> None:
+    """Writes what lies between 2D poses (N, 3, T, V, M) to ``out`` (N, 4, T, V, M), see :meth:`Feeder.interpolate`."""
+    mixed = (near[:, 2:] > MIN_SCORE) != (far[:, 2:] > MIN_SCORE)
+    torch.lerp(near, far, torch.where(mixed, weight.round(), weight), out=out[:, :3])
+    out[:, 3:] = out[:, 2:3] > MIN_SCORE
+    out[:, :2].mul_(out[:, 3:])
+
+
+def _over_joints(people: Tensor) -> Tensor:
+    """(N, T, M) as (N, 1, T, 1, M)."""
+    return people[:, None, :, None, :]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from shapmix.skeleton import SkeletonLayout
 
-from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder
+from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder, Whole
 from .files import is_from_macos, kind_of, parse_json
 from .longtail import cut_long_tail, held_out_subjects
 from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
@@ -108,18 +108,29 @@ class Feeder(StoreFeeder[ViewDraws]):
         place = np.arange(lengths.max())[None]
         valid = to_device(place < lengths[:, None], device)
         x = self.read(members, np.minimum(place, lengths[:, None] - 1), device)
+        if draws is None:
+            frames = torch.from_numpy(self.shown(lengths)[0])
+        else:
+            frames = (draws.frames.double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
+        x = self._chosen(x, valid, to_device(frames, device), draws, stage)
+        return self.take_stream(x) if stage == "input" else x
+
+    def _chosen(self, x: Tensor, valid: Tensor, frames: Tensor, draws: ViewDraws | None, stage: Stage) -> Tensor:
+        """Whole sequences x (N, C, L, V, M), valid (N, L), as frames (N, T) of them."""
         x = x - x[:, :, :1, CENTRE : CENTRE + 1]
         if stage != "frames":
             x = scale_to_unit(self._rotated(x, draws), valid)
-        if draws is None:
-            # each by itself: linspace rounds otherwise where one of several has a single frame
-            spaced = [np.linspace(0, length - 1, self.window_size).astype(np.int64) for length in lengths]
-            frames = torch.from_numpy(np.stack(spaced))
-        else:
-            frames = (draws.frames.double() * torch.from_numpy(lengths)[:, None]).floor().long().sort(1).values
-        index = to_device(frames, device)[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:])
-        x = x.gather(2, index)
-        return self.take_stream(x) if stage == "input" else x
+        return x.gather(2, frames[:, None, :, None, None].expand(-1, x.shape[1], -1, *x.shape[3:]))
+
+    def shown(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """See StoreFeeder: evenly spaced frames."""
+        # each by itself: linspace rounds otherwise where one of several has a single frame
+        return np.stack([np.linspace(0, length - 1, self.window_size).astype(np.int64) for length in lengths]), None
+
+    def whole_view(self, whole: Whole) -> Tensor:
+        """See StoreFeeder."""
+        x = whole.sequence.permute(0, 4, 1, 3, 2)
+        return self.take_stream(self._chosen(x, whole.inside(), whole.frames, None, "input"))
 
     def turn(self, x: Tensor, draws: ViewDraws | None) -> Tensor:
         """See StoreFeeder: turn, and scale over the chosen frames, which are all that is left of the sequence."""

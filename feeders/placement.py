@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from shapmix.bodies import sides
 from shapmix.skeleton import SkeletonLayout
@@ -40,14 +42,13 @@ class Placement(ABC):
     def find(self, members: np.ndarray) -> None:
         """Reads sequences that were not read before."""
         for member in np.unique(members[~self._known[members]]).tolist():
-            frames = self.store.sequence(member)
-            centre, matrix = self._place(member, frames.astype(np.float32, copy=False))
-            self._matrices[member] = np.concatenate([matrix, -matrix @ centre[:, None]], axis=1)
+            frames = torch.from_numpy(self.store.sequence(member).astype(np.float32))[None]
+            self._matrices[member] = self._place(member, frames)[0].numpy()
             self._known[member] = True
 
     @abstractmethod
-    def _place(self, member: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centre (3,) and matrix (3, 3) of one sequence (L, M, V, 3)."""
+    def _place(self, member: int, frames: Tensor) -> Tensor:
+        """Matrix (1, 3, 4) of one sequence (1, L, M, V, 3)."""
 
 
 class InImage(Placement):
@@ -57,14 +58,29 @@ class InImage(Placement):
     its longer side.
     """
 
-    def _place(self, member: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        half = np.array([self.store.columns[side][member] / 2 for side in ("width", "height")])
-        centre = half
-        if not half.all():
-            seen = frames[frames[..., 2] > MIN_SCORE][:, :2]
-            low, high = (seen.min(0), seen.max(0)) if len(seen) else (np.zeros(2), np.zeros(2))
-            centre, half = (low + high) / 2, np.full(2, (high - low).max() / 2 or 1.0)
-        return np.array([*centre, 0]), np.diag([*(1 / half), 1])
+    def _place(self, member: int, frames: Tensor) -> Tensor:
+        size = torch.tensor([[float(self.store.columns[side][member]) for side in ("height", "width")]])
+        return self.matrix(frames, frames[..., 2] > MIN_SCORE, size)
+
+    def matrix(self, frames: Tensor, seen: Tensor, size: Tensor) -> Tensor:
+        """(N, 3, 4) of whole sequences.
+
+        Args:
+            frames: (N, L, M, V, 3), where padded with anything.
+            seen: (N, L, M, V) bool.
+            size: (N, 2) height and width of the image in pixels; 0 where they are not known.
+        """
+        pixels, seen = frames[..., :2], seen[..., None]
+        low = pixels.masked_fill(~seen, torch.inf).amin((1, 2, 3))
+        high = pixels.masked_fill(~seen, -torch.inf).amax((1, 2, 3))
+        nobody = ~seen.flatten(1).any(1, keepdim=True)
+        low, high = low.masked_fill(nobody, 0), high.masked_fill(nobody, 0)
+        longer = (high - low).amax(1, keepdim=True) / 2
+        box = torch.where(longer > 0, longer, 1).expand_as(low)
+        known, image = (size > 0).all(1, keepdim=True), size.flip(1) / 2
+        half, centre = (torch.where(known, image, value).double() for value in (box, (low + high) / 2))
+        one = torch.ones_like(half[:, :1])
+        return _moved(torch.diag_embed(torch.cat([1 / half, one], 1)), torch.cat([centre, 0 * one], 1))
 
 
 class InSpace(Placement):
@@ -126,38 +142,62 @@ class InSpace(Placement):
         found: np.ndarray = self._present[self.store.offsets[members][:, None] + frames]
         return found
 
-    def _place(self, member: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _place(self, member: int, frames: Tensor) -> Tensor:
         there = self._present[slice(*self.store.offsets[member : member + 2])]
-        there[:] = frames.any((2, 3))
+        there[:] = (frames[0] != 0).flatten(2).any(2).numpy()
         self._steady[member] = (there == there[0]).all()
-        person = int(there.any(0).argmax())
-        own = frames[there[:, person], person] if there.any() else frames[:1, 0]  # (L', V, 3)
-        matrix = np.eye(3)
+        return self.matrix(frames, torch.from_numpy(there)[None])
+
+    def matrix(self, frames: Tensor, there: Tensor) -> Tensor:
+        """(N, 3, 4) of whole sequences.
+
+        Args:
+            frames: (N, L, M, V, 3).
+            there: (N, L, M) bool: which people are there.
+        """
+        size = frames.shape[0]  # a trace takes len(frames) for a constant
+        rows = torch.arange(size)
+        person = there.any(1).int().argmax(1)  # the first one who is
+        own, there = frames[rows, :, person], there[rows, :, person]  # (N, L, V, 3), (N, L)
+        first = own[rows, there.int().argmax(1)]
+        matrix = torch.eye(3, dtype=torch.float64).expand(size, -1, -1)
         if self.sides is not None:
             left, right = self.sides
-            matrix = self._turned(own[0, left] - own[0, right])
+            matrix = self._turned(first[:, left] - first[:, right])
         if self.scale is not None:
-            length = float(np.median(self._size(own)))
-            matrix = matrix / (length if length > 0 else 1)
-        return own[0, self.layout.center], matrix
+            length = _median(self._size(own), there).double()
+            matrix = matrix / torch.where(length > 0, length, 1)[:, None, None]
+        return _moved(matrix, first[:, self.layout.center].double())
 
-    def _turned(self, line: np.ndarray) -> np.ndarray:
-        """The matrix that turns ``line`` (3,) about the vertical until it points along the first horizontal axis."""
+    def _turned(self, lines: Tensor) -> Tensor:
+        """Matrices (N, 3, 3) that turn ``lines`` (N, 3) about the vertical, along the first horizontal axis."""
         first, second = (axis for axis in range(3) if axis != self.vertical)
-        angle = np.arctan2(line[second], line[first])
-        matrix = np.eye(3)
-        matrix[first, first] = matrix[second, second] = np.cos(angle)
-        matrix[first, second], matrix[second, first] = np.sin(angle), -np.sin(angle)
-        return matrix
+        angle = torch.atan2(lines[:, second], lines[:, first]).double()
+        rows = [[torch.full_like(angle, row == column) for column in range(3)] for row in range(3)]
+        rows[first][first] = rows[second][second] = angle.cos()
+        rows[first][second], rows[second][first] = angle.sin(), -angle.sin()
+        return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
-    def _size(self, joints: np.ndarray) -> np.ndarray:
-        """(L,) length of the torso, or mean length of the bones, of joints (L, V, 3)."""
+    def _size(self, joints: Tensor) -> Tensor:
+        """(N, L) length of the torso, or mean length of the bones, of joints (N, L, V, 3)."""
         if self.torso is None:
-            bones = joints - joints[:, self.layout.parents()]  # 0 at the centre, which has none
-            size: np.ndarray = np.linalg.norm(bones, axis=-1).sum(1) / len(self.layout.bones)
-            return size
-        hips, shoulders = (joints[:, pair].mean(1) for pair in self.torso)
-        return np.asarray(np.linalg.norm(shoulders - hips, axis=-1))
+            bones = joints - joints[:, :, self.layout.parents()]  # 0 at the centre, which has none
+            return bones.norm(dim=-1).sum(2) / len(self.layout.bones)
+        hips, shoulders = (joints[:, :, pair].mean(2) for pair in self.torso)
+        return (shoulders - hips).norm(dim=-1)
+
+
+def _moved(matrix: Tensor, centre: Tensor) -> Tensor:
+    """(N, 3, 4) float32: ``matrix`` (N, 3, 3) times what is left of a place when ``centre`` (N, 3) is subtracted."""
+    return torch.cat([matrix, -(matrix @ centre[:, :, None])], dim=2).float()
+
+
+def _median(values: Tensor, chosen: Tensor) -> Tensor:
+    """(N,) median of the ``chosen`` ones of each row of values (N, L), as numpy has it; 0 where none is chosen."""
+    ordered = values.masked_fill(~chosen, torch.inf).sort(dim=1).values
+    number = chosen.sum(1, keepdim=True)
+    both = torch.cat([(number - 1).clamp(min=0) // 2, number // 2], dim=1)
+    return ordered.gather(1, both).mean(1).masked_fill(number[:, 0] == 0, 0)
 
 
 def _torso_joints(layout: SkeletonLayout) -> tuple[list[int], list[int]]:

@@ -1,0 +1,19 @@
+"""What is exported of each feeder, the view of whole sequences as tensors, is the view of its batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from feeders.transforms import STREAMS
+from tests.feeders.whole import KINDS, feeder_of, whole_of
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_sequences_are_shown_as_batches_are(kind, tmp_path):
+    """Whatever the sequences are padded with."""
+    clips = {"num_clips": 3} if kind.startswith("poses") else {}
+    for stream in STREAMS:
+        feeder = feeder_of(kind, tmp_path / stream, stream=stream, window_size=16, **clips)
+        assert torch.equal(feeder.whole_view(whole_of(feeder)), feeder.batch(np.arange(len(feeder))))
