@@ -1,9 +1,9 @@
-"""Weights and card of a network in one safetensors file, which any reader of that format opens.
+"""Weights of a network, its card and its config in one safetensors file, which any reader of that format opens.
 
 A file has 8 bytes with the length of a JSON header, the header (of every tensor: dtype, shape and place; and
 ``__metadata__``, text by name), then the values, as https://github.com/huggingface/safetensors says. The tensors are
-those of the state dict. The metadata has the card as JSON, in which a tensor is a dict of dtype, shape and base64, and
-the checksum of the values.
+those of the state dict. The metadata has card and config as JSON, in which a tensor is a dict of dtype, shape and
+base64, and the checksum of the values.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ DTYPES = {
     "BF16": torch.bfloat16, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-MARK = "safetensors"  # key of a tensor within a card
+MARK = "safetensors"  # key of a tensor within the JSON of the metadata
+FACTS = ("card", "config")  # what a file may have besides the weights
 LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
-def save_safetensors(path: Path, weights: Mapping[str, Tensor], card: Mapping[str, Any] | None = None) -> None:
-    """Writes a state dict, and the card where there is one: plain values and tensors, nested.
+def save_safetensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes of a checkpoint ``model``, the weights, and those of FACTS that it has: plain values and tensors, nested.
 
     Raises:
         ValueError: a dtype that the format does not have.
@@ -39,6 +40,7 @@ def save_safetensors(path: Path, weights: Mapping[str, Tensor], card: Mapping[st
     header: dict[str, Any] = {}
     pieces: list[bytes] = []
     place = 0
+    weights: Mapping[str, Tensor] = state["model"]
     for name in sorted(weights, key=lambda key: (-weights[key].element_size(), key)):  # so every tensor is aligned
         described, content = _packed(weights[name])
         header[name] = {**described, "data_offsets": [place, place + len(content)]}
@@ -46,15 +48,14 @@ def save_safetensors(path: Path, weights: Mapping[str, Tensor], card: Mapping[st
         place += len(content)
     values = b"".join(pieces)
     metadata = {"format": "pt", "checksum": _checksum(values)}
-    if card is not None:
-        metadata["card"] = json.dumps(card, default=_as_json)
+    metadata |= {fact: json.dumps(state[fact], default=_as_json) for fact in FACTS if fact in state}
     start = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
     start += b" " * (-len(start) % 8)
     write_atomically(path, len(start).to_bytes(8, "little") + start + values)
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """What :func:`save_safetensors` wrote, as a checkpoint has it: ``model``, the weights, and ``card``, if any.
+    """What :func:`save_safetensors` wrote, as a checkpoint has it.
 
     Raises:
         ValueError: the file is cut off, damaged, or not of this format.
@@ -68,12 +69,12 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         metadata = header.pop("__metadata__", {})
         weights = {name: _unpacked(entry, values[slice(*entry["data_offsets"])]) for name, entry in header.items()}
         held = sum(tensor.nbytes for tensor in weights.values())
-        card = json.loads(metadata["card"], object_hook=_from_json) if "card" in metadata else None
+        facts = {fact: json.loads(metadata[fact], object_hook=_from_json) for fact in FACTS if fact in metadata}
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"its header is damaged: {type(error).__name__} {error}") from error
     if held != len(values) or metadata.get("checksum", _checksum(values)) != _checksum(values):
         raise ValueError("its values are not those that were written")
-    return {"model": weights} if card is None else {"model": weights, "card": card}
+    return {"model": weights, **facts}
 
 
 def _checksum(values: bytes | memoryview) -> str:
@@ -96,7 +97,7 @@ def _unpacked(entry: Mapping[str, Any], content: bytes | memoryview) -> Tensor:
 
 
 def _as_json(value: Any) -> Any:
-    """A tensor within a card; a mapping or a sequence that is not a dict or a list."""
+    """A tensor within a card, as JSON; a mapping or a sequence that is not a dict or a list."""
     if isinstance(value, Tensor):
         described, content = _packed(value)
         return {MARK: b64encode(content).decode(), **described}
