@@ -8,7 +8,8 @@ from .shapley import exact_contributions, sampled_contribution, shapley_values
 from .shapmix import ShapMix
 from .skeleton import LAYOUTS, SkeletonLayout
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # semantic: https://semver.org
+
 __all__ = [
     "LAYOUTS",
     "FocalLoss",
