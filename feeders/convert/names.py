@@ -94,6 +94,11 @@ def draft_layout(name: str, joint_names: Sequence[str], bones: Sequence[tuple[in
         raise DataError(str(error)) from error
 
 
+def joint_key(name: str) -> Key:
+    """The side and the words of a joint's name: ``LeftHip``, ``hip.L`` and ``left_hip`` have the same."""
+    return _key(_words(name))
+
+
 def layout_text(layout: SkeletonLayout, comment: str = "") -> str:
     """A layout as YAML that ``--layout`` reads, with a number beside each joint."""
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
@@ -142,7 +147,7 @@ def _key(words: Sequence[str]) -> Key:
 
 
 def _order(keys: Sequence[Key], layout: SkeletonLayout) -> list[int] | None:
-    wanted = [_key(_words(joint)) for joint in layout.joint_names]
+    wanted = [joint_key(joint) for joint in layout.joint_names]
     known = set(wanted)
     places: dict[Key, list[int]] = {}
     for place, (side, word) in enumerate(keys):
