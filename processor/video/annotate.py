@@ -1,0 +1,265 @@
+"""A video or a camera: what each person does, window by window, and a video that shows it.
+
+Pictures are read one after the other and forgotten, except for those that wait to be drawn: at most a window, a stride
+and the frames after which a person is lost.
+
+Shapes: n windows, L frames of each, W joints, K classes, P parts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from feeders.anatomy import upright_axis
+from feeders.store import DataError
+from processor.host import StopSignals
+from shapmix.skeleton import SkeletonLayout
+
+from .drawing import Drawn, draw_people
+from .joints import JointMap
+from .poses import SEEN, PoseBackend
+from .reading import Frame, Source
+from .tracking import LOST, Person, Tracker
+from .windows import Windows
+from .writing import Writer, check_output, small, writing_video
+
+STEADY = 0.9  # share of the old place of a person's text that stays from frame to frame
+
+
+class Recognises(Protocol):
+    """What is needed of a recogniser; processor/recognizer.py has one."""
+
+    layout: SkeletonLayout
+    class_names: Sequence[str]
+    dims: int
+
+    def probabilities(self, sequences: Sequence[np.ndarray], sizes: Any = None) -> Any:
+        """(n, K) of sequences (L, W, 3), NaN where a joint is not seen; 2D: with (height, width) of each."""
+        ...
+
+    def shapley(self, sequences: Sequence[np.ndarray], classes: Any, sizes: Any = None) -> Any:
+        """(n, P) contributions of the body parts to the probability of a class of each."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a person did in a window.
+
+    Attributes:
+        person: 1, 2, ...
+        first, last: frames of the video.
+        start, end: in seconds.
+        probabilities: (K,), over the last windows of the person where they are smoothed.
+        parts: (P,) Shapley values for the class with the largest probability; None where nothing is explained.
+    """
+
+    person: int
+    first: int
+    last: int
+    start: float
+    end: float
+    probabilities: np.ndarray
+    parts: np.ndarray | None
+
+
+@dataclass(eq=False)
+class _Life:
+    """One person's windows, and what was found in them."""
+
+    person: Person
+    windows: Windows
+    over: bool = False
+    recent: deque[np.ndarray] = field(default_factory=deque)  # probabilities, for smoothing
+    seen: deque[Seen] = field(default_factory=deque)  # those that are still to be drawn
+    head: np.ndarray | None = None  # where the text stands, see Drawn; it follows the person slowly
+
+    def shown(self, frame: int) -> Seen | None:
+        """The window whose middle is nearest to a frame; older ones are forgotten, so frames must not go back."""
+        while len(self.seen) > 1 and abs(_middle(self.seen[1]) - frame) <= abs(_middle(self.seen[0]) - frame):
+            self.seen.popleft()
+        return self.seen[0] if self.seen else None
+
+    def text_place(self, joints: np.ndarray) -> tuple[float, float]:
+        """Where the text of the person with these joints (W, 3) stands, without the trembling of the joints."""
+        seen = joints[joints[:, 2] >= SEEN, :2]
+        if len(seen):
+            now = np.array([(seen[:, 0].min() + seen[:, 0].max()) / 2, seen[:, 1].min()])
+            self.head = now if self.head is None else STEADY * self.head + (1 - STEADY) * now
+        x, y = (0.0, 0.0) if self.head is None else self.head
+        return float(x), float(y)
+
+    def decided(self, frame: int) -> bool:
+        """Can no later window be nearer to this frame?"""
+        return self.over or bool(self.seen and _middle(self.seen[-1]) >= frame)
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A picture that waits to be drawn."""
+
+    seconds: float
+    number: int
+    picture: Any
+    people: Sequence[tuple[_Life, np.ndarray]]
+
+
+class Annotator:
+    """Follows people through pictures and recognises what they do.
+
+    Args:
+        recognizer: see Recognises.
+        backend: finds poses.
+        window, stride: L and the frames between the beginnings of two windows.
+        smooth: over how many windows of a person probabilities are averaged.
+        explain: whether the windows have Shapley values; they cost ``2**P`` forward passes each.
+        up: of the recogniser's 3D data, see JointMap.
+
+    Raises:
+        DataError: numbers out of range, or the poses do not fit the recogniser.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognises,
+        backend: PoseBackend,
+        window: int = 64,
+        stride: int = 16,
+        smooth: int = 1,
+        explain: bool = False,
+        up: tuple[int, int] = (1, 1),
+    ) -> None:
+        if min(window - 1, stride, smooth) < 1:
+            raise DataError(f"window must be at least 2, stride and smooth 1; got {window}, {stride}, {smooth}")
+        self.recognizer, self.backend = recognizer, backend
+        self.window, self.stride, self.smooth, self.explain = window, stride, smooth, explain
+        self.joints = JointMap(backend, recognizer.layout, recognizer.dims, up)
+        self.tracker = Tracker()
+        self.lives: dict[Person, _Life] = {}
+        self.times: deque[float] = deque(maxlen=window + LOST + 2)  # of the last frames
+        self.last, self.size = -1, (0, 0)
+
+    def look(self, frame: Frame) -> tuple[list[Seen], list[tuple[_Life, np.ndarray]]]:
+        """The next picture.
+
+        Returns:
+            the windows that end with it, and the people in it with their joints (W, 3) in pixels.
+        """
+        self.last, self.size = frame.number, (frame.picture.shape[0], frame.picture.shape[1])
+        self.times.append(frame.seconds)
+        lost = [self.lives.pop(person) for person in self.tracker.lose(self.last)]
+        poses = self.backend(frame.picture, frame.seconds)
+        people = []
+        for person, pose in zip(self.tracker.follow(self.last, [pose.joints for pose in poses]), poses, strict=True):
+            if person not in self.lives:
+                self.lives[person] = _Life(person, Windows(self.window, self.stride, self.last))
+            self.lives[person].windows.add(self.last, self.joints.values(pose))
+            people.append((self.lives[person], self.joints.drawn(pose)))
+        due = [(life, span) for life in self.lives.values() if (span := life.windows.due(self.last))]
+        return self._recognise([*_rests(lost), *due]), people
+
+    def end(self) -> list[Seen]:
+        """The windows of all people that are left when there are no more pictures."""
+        lives, self.lives = list(self.lives.values()), {}
+        return self._recognise(_rests(lives))
+
+    def _recognise(self, due: Sequence[tuple[_Life, tuple[int, int]]]) -> list[Seen]:
+        """All windows at once; people of whom it is not sure that they are there have none."""
+        due = [(life, span) for life, span in due if life.person.number]
+        if not due:
+            return []
+        sequences = [life.windows.sequence(*span) for life, span in due]
+        sizes = [self.size] * len(due) if self.recognizer.dims == 2 else None
+        smoothed = []
+        found = np.asarray(self.recognizer.probabilities(sequences, sizes=sizes))
+        for (life, _), probabilities in zip(due, found, strict=True):
+            life.recent = deque([*life.recent, probabilities], maxlen=self.smooth)
+            smoothed.append(np.mean(life.recent, axis=0))
+        parts: Sequence[np.ndarray | None] = [None] * len(due)
+        if self.explain:
+            classes = [int(probabilities.argmax()) for probabilities in smoothed]
+            parts = list(np.asarray(self.recognizer.shapley(sequences, classes, sizes=sizes)))
+        seen = []
+        for (life, span), probabilities, values in zip(due, smoothed, parts, strict=True):
+            start, end = (self.times[frame - self.last - 1] for frame in span)
+            seen.append(Seen(life.person.number, *span, start, end, probabilities, values))
+            life.seen.append(seen[-1])
+        return seen
+
+
+def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> Iterator[Seen]:
+    """Watches a video to its end, or a camera until Ctrl-C, and gives what people do as soon as it is known.
+
+    Args:
+        out: where to write the annotated video; the annotator must explain, or its parts have no colours.
+
+    Raises:
+        DataError: the video cannot be read, or nobody was found in it; then ``out`` is as it was.
+    """
+    if out is not None:
+        check_output(out)
+    waiting: deque[_Waiting] = deque()
+    with writing_video(out) as writer, closing(annotator.backend), _stopping(source) as stop:
+        for frame in source.frames():
+            seen, people = annotator.look(frame)
+            yield from seen
+            if writer is not None:
+                waiting.append(_Waiting(frame.seconds, frame.number, small(frame.picture), people))
+                _draw_ready(waiting, writer, annotator)
+            if stop.received is not None:
+                break
+        yield from annotator.end()
+        if not annotator.tracker.counted and not source.live:
+            raise DataError(f"{source.name}: nobody was found in its {annotator.last + 1} frames")
+        if writer is not None:
+            _draw_ready(waiting, writer, annotator, everything=True)
+
+
+def up_of(mean: np.ndarray, layout: SkeletonLayout) -> tuple[int, int]:
+    """The axis and the sign of what is up in 3D skeletons, by their mean sequence (T, M, V, 3); else y."""
+    found = upright_axis([mean], layout)
+    return (1, 1) if found is None else found[:2]
+
+
+def _draw_ready(waiting: deque[_Waiting], writer: Writer, annotator: Annotator, everything: bool = False) -> None:
+    """Draws the first pictures whose labels are decided."""
+    while waiting and (everything or all(life.decided(waiting[0].number) for life, _ in waiting[0].people)):
+        one = waiting.popleft()
+        share = one.picture.height / annotator.size[0], one.picture.width / annotator.size[1]
+        people = []
+        for life, joints in one.people:
+            if not life.person.number:
+                continue
+            seen = life.shown(one.number)
+            scaled = joints * np.array([share[1], share[0], 1], np.float32)
+            person = Drawn(scaled, life.text_place(scaled), life.person.number)
+            if seen is not None:
+                best = int(seen.probabilities.argmax())
+                label, probability = annotator.recognizer.class_names[best], float(seen.probabilities[best])
+                person = replace(person, label=label, probability=probability, parts=seen.parts)
+            people.append(person)
+        picture = one.picture.to_ndarray(format="rgb24")
+        writer.write(draw_people(picture, people, annotator.recognizer.layout), one.seconds)
+
+
+def _rests(lives: Sequence[_Life]) -> list[tuple[_Life, tuple[int, int]]]:
+    """What is left of people who are gone."""
+    for life in lives:
+        life.over = True
+    return [(life, span) for life in lives if (span := life.windows.rest())]
+
+
+def _middle(seen: Seen) -> float:
+    return (seen.first + seen.last) / 2
+
+
+def _stopping(source: Source) -> AbstractContextManager[StopSignals]:
+    """A live source ends with the first Ctrl-C, and what was seen is kept."""
+    return StopSignals() if source.live else nullcontext(StopSignals())
