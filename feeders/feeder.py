@@ -173,8 +173,9 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
             raise DataError(f"frames have {feeder.coordinates} coordinates, wanted {state['coordinates']}")
         return feeder
 
-    def as_stored(self, frames: np.ndarray) -> np.ndarray:
-        """What the preparation of this data set makes of somebody's frames (L, M, V, C). Here it is nothing."""
+    @classmethod
+    def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:
+        """What the preparation of this data set makes of frames (L, M, V, C) with 2 or 3 coordinates. Here: nothing."""
         return frames
 
     @property

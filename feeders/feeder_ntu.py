@@ -152,7 +152,8 @@ class Feeder(CropFeeder):
             feeder.single = np.array([not store.sequence(row)[:, 1].any() for row in range(len(store))])
         return feeder
 
-    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+    @classmethod
+    def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:
         """See StoreFeeder; two actors, the first one's spine_mid at the origin when it is first there."""
         return translate(frames)
 

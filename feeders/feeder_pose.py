@@ -243,9 +243,10 @@ class Feeder(PoseFeeder):
             random_rot=random_rot,
         )  # fmt: skip
 
-    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+    @classmethod
+    def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:
         """See StoreFeeder; 3D skeletons are centred and turned as those of PYSKL's annotations."""
-        return frames if self.half_size is not None else prepare_skeleton(frames.swapaxes(0, 1), self.num_person)
+        return frames if dims == 2 else prepare_skeleton(frames.swapaxes(0, 1), frames.shape[1])
 
 
 def in_image(x: Tensor, half: Tensor) -> Tensor:

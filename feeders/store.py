@@ -195,7 +195,7 @@ class SkeletonStore:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> SkeletonStore:
-        """A store in memory: sequences with different ids, frames of one shape (M, V, C) and the same columns."""
+        """A store in memory: one sequence or more, different ids, frames of one shape (M, V, C), the same columns."""
         store = cls.__new__(cls)
         store.path, store.meta, store.checksum = Path("memory"), {}, ""
         store.problems = {sample.id: problem for sample in samples if (problem := problem_of(sample))}
@@ -203,8 +203,7 @@ class SkeletonStore:
         store.frames = np.concatenate([one for one in frames if len(one)] or [np.zeros((0, 0, 0, 0), np.float32)])
         store.offsets = np.cumsum([0, *map(len, frames)], dtype=np.int64)
         store.ids, store.labels = [sample.id for sample in samples], np.array([sample.label for sample in samples])
-        names = samples[0].columns if samples else {}
-        store.columns = {name: np.array([sample.columns[name] for sample in samples]) for name in names}
+        store.columns = {name: np.array([sample.columns[name] for sample in samples]) for name in samples[0].columns}
         store.largest = np.array([np.abs(one).max(initial=0) for one in frames], np.float32)
         store._crc32, store._checked = None, np.ones(len(samples), bool)
         return store

@@ -107,7 +107,7 @@ class Feeder(CropFeeder):
             raise DataError(f"distraction must lie in 0..1, got {distraction}")
 
         def perform(action: int, rng: np.random.Generator) -> np.ndarray:
-            return self.as_stored(synthesize(action, rng, distraction))
+            return self.as_stored(synthesize(action, rng, distraction), 3)
 
         name = f"synthetic_{split}_" + "-".join(map(str, [*counts, seed, *[distraction] * (distraction > 0)]))
         store = made_up_store(name, split, counts, seed, cache_dir, perform)
@@ -116,6 +116,7 @@ class Feeder(CropFeeder):
             window_size, repeat, min_crop=min_crop,
         )  # fmt: skip
 
-    def as_stored(self, frames: np.ndarray) -> np.ndarray:
+    @classmethod
+    def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:
         """See StoreFeeder; spine_mid of the first frame at the origin."""
         return frames - frames[:1, :, CENTRE : CENTRE + 1]

@@ -15,7 +15,7 @@ from .config_files import load_config, nearest
 from .distributed import leave
 from .errors import BUSY, BusyError, ConfigError
 from .host import say, take_any_console
-from .logs import open_log
+from .logs import Stream, open_log
 from .official import OFFICIAL_KEYS
 from .processor import Processor
 from .user_code import explained
@@ -28,14 +28,16 @@ NEXT_ASSIGNMENT = re.compile(r",(?=\s*[\w.]+=)")
 Work = Callable[[argparse.Namespace], int | None]
 
 
-def run_command(work: Work, options: argparse.ArgumentParser, words: Sequence[str] | None = None) -> int:
+def run_command(
+    work: Work, options: argparse.ArgumentParser, words: Sequence[str] | None = None, log_to: Stream = "stdout"
+) -> int:
     """Parses a command line, does the work and returns the exit code.
 
     0 or what ``work`` returns; 2 for errors that the user can fix, also in code of the user's own, printed in one line;
     75 where another process trains in the work_dir; 130 for Ctrl-C. Only the main process of several prints the log.
     """
     take_any_console()
-    open_log(None, console=os.environ.get("RANK", "0") == "0")
+    open_log(None, os.environ.get("RANK", "0") == "0", log_to)
     arguments = parse(options, words)
     if getattr(arguments, "plugin", None) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # packages that --plugin names may lie in the current folder

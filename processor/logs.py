@@ -7,12 +7,14 @@ import logging
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from .host import plain
 
 log = logging.getLogger(__name__)
+Stream = Literal["stdout", "stderr"]
 
 
 class _Plain(logging.Formatter):
@@ -25,9 +27,13 @@ class _Plain(logging.Formatter):
 class _Console(logging.Handler):
     """Prints above a progress bar, where there is one. A console that is gone ends no run."""
 
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(logging.INFO)
+        self.stream = stream
+
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):
-            tqdm.write(self.format(record), file=sys.stdout)
+            tqdm.write(self.format(record), file=getattr(sys, self.stream))
 
 
 class _File(logging.FileHandler):
@@ -46,10 +52,13 @@ class _File(logging.FileHandler):
             super().close()
 
 
-def open_log(path: Path | None, console: bool) -> None:
+def open_log(path: Path | None, console: bool, stream: Stream = "stdout") -> None:
     """Sends the project's log to the console and, given its path, to a run's log.txt (appended).
 
     Until there is a path, lines are kept, so that log.txt begins with what was said about the config.
+
+    Args:
+        stream: of the console: stderr for commands whose output other programs read.
     """
     root = logging.getLogger()
     early = [line for handler in root.handlers if isinstance(handler, MemoryHandler) for line in handler.buffer]
@@ -58,7 +67,7 @@ def open_log(path: Path | None, console: bool) -> None:
     logging.getLogger("processor").setLevel(logging.DEBUG)
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if console:
-        handlers.append(_Console(logging.INFO))
+        handlers.append(_Console(stream))
         handlers[-1].setFormatter(_Plain("%(message)s"))
     if path is None:
         handlers.append(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))

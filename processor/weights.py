@@ -13,10 +13,17 @@ from model.foreign import own_names
 
 from .checkpoint import load_checkpoint
 from .errors import CheckpointError
+from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 CONTAINERS = ("model", "state_dict", "model_state_dict")  # keys under which a checkpoint may hold its weights
+
+
+def find_weights(name: str | Path) -> Path:
+    """The file that ``--weights`` and other options name: a checkpoint, or the last one of a run's folder."""
+    folder = RunFolder(Path(name))
+    return folder.last if folder.last.is_file() else folder.path
 
 
 def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> list[str]:

@@ -25,7 +25,9 @@ def elsewhere(feeder: StoreFeeder, prepared: bool = True) -> StoreFeeder:
     for name, member in zip(feeder.ids, feeder.members, strict=True):
         frames = np.array(store.sequence(int(member)))
         known = {column: int(store.columns[column][member]) for column in columns}
-        samples.append(Sample(name, 0, frames if prepared else feeder.as_stored(frames), columns=known))
+        samples.append(
+            Sample(name, 0, frames if prepared else feeder.as_stored(frames, feeder.coordinates), columns=known)
+        )
     return type(feeder).from_view(state, SkeletonStore.of(samples))
 
 

@@ -1,0 +1,5 @@
+"""A trained network at work: what it says of new sequences, files and streams."""
+
+from .recognizer import Prediction, Recognizer
+
+__all__ = ["Prediction", "Recognizer"]

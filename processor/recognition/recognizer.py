@@ -1,0 +1,244 @@
+"""Recognizer: a checkpoint -> what its network says of sequences that are not in its data set.
+
+Shapes: n sequences, L frames, M people, V joints, C coordinates, K classes, P body parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from feeders.convert.recording import Hints, Recording
+from feeders.convert.sequences import Plan, sequence
+from feeders.feeder import StoreFeeder
+from feeders.store import DataError, Sample, SkeletonStore
+from shapmix import SkeletonLayout, post_hoc_adjustment
+from shapmix.shapley import shapley_values
+
+from ..card import Card, card_of
+from ..checkpoint import load_checkpoint
+from ..config import Config
+from ..config_files import import_class
+from ..distributed import set_up
+from ..engine import autocast, over_clips
+from ..errors import CheckpointError
+from ..network import check_output, make_network
+from ..weights import find_weights, load_weights
+
+BATCH_SIZE = 64  # views in a forward pass
+EXPLAINED = 256  # views in a forward pass of an explanation
+FEWEST = 2  # frames of a sequence
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of one sequence.
+
+    Attributes:
+        label, probability: of the most probable class; 0 .. 1.
+        probabilities: (K,) float64, of all classes.
+        class_names: K names.
+        parts: (P,) exact Shapley values of the body parts for ``probability``, -1 .. 1, where they were asked for.
+        part_names: P names.
+    """
+
+    probabilities: np.ndarray
+    class_names: Sequence[str]
+    parts: np.ndarray | None = None
+    part_names: Sequence[str] = ()
+
+    @property
+    def number(self) -> int:
+        """Of the most probable class, 0 .. K-1."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def label(self) -> str:
+        return self.class_names[self.number]
+
+    @property
+    def probability(self) -> float:
+        return float(self.probabilities[self.number])
+
+    def top(self, most: int) -> list[tuple[str, float]]:
+        """The most probable classes and their probabilities, the largest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:most]
+        return [(self.class_names[number], float(self.probabilities[number])) for number in order]
+
+
+class Recognizer:
+    """A trained network with all that it needs to label sequences: ``Recognizer.from_checkpoint(path)(sequence)``.
+
+    Args:
+        card: of its checkpoint.
+        network: with its weights.
+        device: that it computes on.
+        precision: fp32, or bf16 by autocast.
+        plugins: packages besides our own that the card's classes may lie in.
+
+    Raises:
+        CheckpointError: the network was trained on a Dataset of the user's own, which alone makes its samples.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        network: nn.Module,
+        device: torch.device,
+        precision: Precision = "fp32",
+        plugins: Sequence[str] = (),
+    ) -> None:
+        self.card, self.network, self.device = card, network.to(device).eval(), device
+        self.class_names, self.dims = card.class_names, card.dims
+        self._dtype = torch.bfloat16 if precision == "bf16" else None
+        if card.view is None or card.skeleton is None:
+            raise CheckpointError(
+                f"the network was trained on {card.config['feeder']}, which alone makes its samples of shape (C, T, V, "
+                f"M) {card.sample_shape}; use --phase test, or load its weights with processor.weights.load_weights"
+            )
+        self.layout: SkeletonLayout = card.skeleton
+        self._feeder: type[StoreFeeder] = import_class(card.config["feeder"], plugins)
+        tau = card.config.get("post_hoc_tau") or 0.0
+        self._adjustment = post_hoc_adjustment(card.class_counts, tau).to(device) if tau else None
+
+    @classmethod
+    def from_checkpoint(
+        cls, weights: str | Path, device: str = "auto", precision: Precision = "fp32", plugins: Sequence[str] = ()
+    ) -> Self:
+        """The recogniser of a checkpoint.
+
+        Args:
+            weights: a checkpoint, or the folder of a run, whose last one is taken: that of the reported result.
+            device: auto, cpu, cuda, mps.
+            precision, plugins: see the class.
+
+        Raises:
+            CheckpointError: no such file, weights alone, or those of another network than their config says.
+            ConfigError: its network needs a package that ``plugins`` do not name.
+        """
+        path = find_weights(weights)
+        state = load_checkpoint(path)
+        card = card_of(state, path)
+        try:
+            config = Config(**{**card.config, "config": str(path), "plugins": list(plugins)})
+        except ValidationError as error:
+            raise CheckpointError(f"{path} has a config of another version of this program: {error}") from error
+        network = make_network(config, card.sample_shape, len(card.class_names), card.skeleton)
+        check_output(config, network, torch.zeros(2, *card.sample_shape), len(card.class_names))
+        load_weights(network, path)
+        return cls(card, network, set_up(device), precision, plugins)
+
+    @property
+    def people(self) -> int:
+        """M, how many people a sequence may have."""
+        return self.card.sample_shape[3]
+
+    def __call__(
+        self, frames: np.ndarray, size: tuple[int, int] | None = None, explain: bool = False, name: str = "the sequence"
+    ) -> Prediction:
+        """What the network says of one sequence.
+
+        Args:
+            frames: (L, M, V, C) or (L, V, C), L >= 2: joints in the layout's order; x, y, z in the units and axes of
+                the training data, or x, y in pixels and perhaps a score 0 .. 1. NaN where a joint was not seen; a
+                person of zeros is absent.
+            size: (height, width) of the image of 2D poses, in pixels.
+            explain: also computes the Shapley values of the body parts. Cost: ``2**P`` forward passes more.
+            name: of the sequence, in messages.
+
+        Raises:
+            DataError: frames of another shape, fewer than 2, nobody in them, or not enough joints seen.
+        """
+        sample = self.sample(frames, size, name)
+        probabilities = self.probabilities([sample])[0]
+        parts = self.shapley([sample], [int(probabilities.argmax())])[0] if explain else None
+        return Prediction(probabilities, self.class_names, parts, list(self.layout.parts))
+
+    def sample(self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "the sequence") -> Sample:
+        """A sequence as the data set stores it, for :meth:`probabilities` and :meth:`shapley`; see :meth:`__call__`."""
+        frames = np.asarray(frames, np.float32)
+        frames = frames[:, None] if frames.ndim == 3 else frames
+        scored = self.dims == 2 and frames.shape[-1:] == (3,)
+        if frames.ndim != 4 or frames.shape[3] != self.dims + scored:
+            wanted = "x, y and perhaps a score" if self.dims == 2 else "x, y, z"
+            raise DataError(f"{name} has shape {frames.shape}, wanted (frames, people, joints, {self.dims}): {wanted}")
+        recording = Recording(frames[..., : self.dims], frames[..., 2] if scored else None, size=size)
+        return self.as_stored(recording, name)[0]
+
+    def as_stored(self, recording: Recording, name: str) -> tuple[Sample, np.ndarray]:
+        """A take of a file as the data set stores it, and which of its frames (L',) are left: those with people.
+
+        Raises:
+            DataError: see :meth:`__call__`; the message begins with ``name``.
+        """
+        plan = Plan(self.layout, self.dims, self.people, Hints(), ())
+        try:
+            frames, columns, kept = sequence(recording, plan)
+            if len(frames) < FEWEST:
+                raise DataError(f"too short: {len(frames)} frame with people; a movement needs at least {FEWEST}")
+            return Sample(name, 0, self._feeder.as_stored(frames, self.dims), columns=columns), kept
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+
+    def probabilities(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(n, K) float64 of sequences with different ids, as :meth:`sample` makes them. Cost: n views forward.
+
+        Raises:
+            DataError: one cannot be used, or the network's scores of it are not finite.
+        """
+        found = [np.zeros((0, len(self.class_names)))]
+        clips = self.card.view.get("num_clips", 1) if self.card.view else 1
+        with torch.inference_mode():
+            for x, few in self._views(samples, max(1, BATCH_SIZE // clips)):
+                with autocast(self.device, self._dtype):
+                    logits = self.network(x)
+                logits = over_clips(logits.float(), len(x) // len(few))
+                if self._adjustment is not None:
+                    logits = logits - self._adjustment
+                if not logits.isfinite().all():
+                    row = int((~logits.isfinite().all(1)).nonzero()[0])
+                    raise DataError(f"{few[row].id}: the network's scores are not finite; look at its coordinates")
+                found.append((logits.double() / self.card.temperature).softmax(1).cpu().numpy())
+        return np.concatenate(found)
+
+    def shapley(self, samples: Sequence[Sample], classes: Sequence[int]) -> np.ndarray:
+        """(n, P) exact Shapley values of the body parts for the probability of a class of each sample, -1 .. 1.
+
+        The probability is that of the network before post-hoc adjustments. Cost: ``2**P`` forward passes a view.
+
+        Raises:
+            CheckpointError: the checkpoint has no baseline, which stands for an absent part.
+        """
+        if self.card.baseline is None:
+            raise CheckpointError(
+                "an explanation needs the mean of the training samples, which this checkpoint does not have"
+            )
+        baseline, found, place = self.card.baseline.to(self.device), [np.zeros((0, self.layout.num_parts))], 0
+        for x, few in self._views(samples, EXPLAINED):
+            clips = len(x) // len(few)
+            own = torch.tensor(classes[place : place + len(few)], device=self.device)
+            with autocast(self.device, self._dtype):
+                values = shapley_values(
+                    self.network, x, own.repeat_interleave(clips), baseline, self.layout, max_batch=EXPLAINED
+                )
+            found.append(values.double().view(len(few), clips, -1).mean(1).cpu().numpy())
+            place += len(few)
+        return np.concatenate(found)
+
+    def _views(self, samples: Sequence[Sample], at_once: int) -> Iterator[tuple[Tensor, Sequence[Sample]]]:
+        """What the network takes, x (clips * N, C, T, V, M), and the N samples that it is of."""
+        for first in range(0, len(samples), at_once):
+            few = samples[first : first + at_once]
+            yield self._view(few).batch(np.arange(len(few)), self.device), few
+
+    def _view(self, samples: Sequence[Sample]) -> StoreFeeder:
+        """The view of the test split over these samples."""
+        return self._feeder.from_view(self.card.view or {}, SkeletonStore.of(samples))
