@@ -49,7 +49,8 @@ FOREIGN = set(
         ntu60_3danno ntu120_3danno epoch1_test_score best_pred
         nturgbd_skeletons_s001_to_s017 nturgbd_skeletons_s018_to_s032 NTU_RGBD120_samples_with_missing_skeletons
         NTU60_XSub NAME_saliency mypackage mine feeder_mine joint_mix JointMix xsub_train xsub_val _lt a
-        x_nose noseX nose_visibility a03_s12_t1""",
+        x_nose noseX nose_visibility a03_s12_t1
+        accelerate compute_loss RepeatDataset iteration steps_per_epoch drop_last n_k NCTV Logits""",
     )
 )
 COMMAND = re.compile(r"(\w+=\S+ )*(python3? |torchrun |shapmix-train |pip |\.ci/run)")
