@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CLASSIFIER = "fc"  # what networks call it
+
 
 class CosineClassifier(nn.Linear):
     """``scale * cos(feature, weight of the class)``: features (N, D) -> logits (N, K) in -scale .. scale.
@@ -26,7 +28,7 @@ class CosineClassifier(nn.Linear):
         return self.scale * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1))
 
 
-def classifier_of(network: nn.Module, name: str = "fc") -> nn.Linear:
+def classifier_of(network: nn.Module, name: str = CLASSIFIER) -> nn.Linear:
     """The network's classifier, by name.
 
     Raises:
@@ -40,11 +42,11 @@ def classifier_of(network: nn.Module, name: str = "fc") -> nn.Linear:
     return found
 
 
-def retrain_classifier(network: nn.Module, classifier: str = "fc") -> list[nn.Module]:
-    """Classifier re-training (cRT): initialises the classifier again and freezes everything else.
+def freeze_backbone(network: nn.Module, classifier: str = CLASSIFIER) -> list[nn.Module]:
+    """Leaves the classifier alone to be trained.
 
     Args:
-        classifier: name of the linear layer that gives the logits. Its weights are drawn from torch's global generator.
+        classifier: name of the linear layer that gives the logits.
 
     Returns:
         all other modules: keep them in evaluation mode, so that running statistics do not change either.
@@ -55,12 +57,21 @@ def retrain_classifier(network: nn.Module, classifier: str = "fc") -> list[nn.Mo
     trained = classifier_of(network, classifier)
     network.requires_grad_(False)
     trained.requires_grad_(True)
-    trained.reset_parameters()
     return [module for module in network.modules() if module is not trained]
 
 
+def retrain_classifier(network: nn.Module, classifier: str = CLASSIFIER) -> list[nn.Module]:
+    """Classifier re-training (cRT): initialises the classifier again and freezes everything else.
+
+    Its weights are drawn from torch's global generator. Arguments, result and errors as in :func:`freeze_backbone`.
+    """
+    frozen = freeze_backbone(network, classifier)
+    classifier_of(network, classifier).reset_parameters()
+    return frozen
+
+
 @torch.no_grad()
-def normalise_classifier(network: nn.Module, tau: float = 1.0, classifier: str = "fc") -> list[nn.Module]:
+def normalise_classifier(network: nn.Module, tau: float = 1.0, classifier: str = CLASSIFIER) -> list[nn.Module]:
     """tau-normalisation: ``w_k / |w_k|^tau`` for the weight of every class; its bias becomes 0, as published.
 
     Args:

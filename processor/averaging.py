@@ -24,10 +24,13 @@ class WeightAverage:
         kind: ``ema`` or ``swa``.
         decay: of ``ema``, 0 .. 1: share of the old average that stays in a step, at most (1 + steps) / (10 + steps).
         num_epoch: of the run; ``swa`` begins after three quarters of them.
+        frozen: do batch norms keep the statistics that they have?
     """
 
-    def __init__(self, network: nn.Module, kind: Literal["ema", "swa"], decay: float, num_epoch: int) -> None:
-        self.network, self.kind, self.decay = network, kind, decay
+    def __init__(
+        self, network: nn.Module, kind: Literal["ema", "swa"], decay: float, num_epoch: int, frozen: bool = False
+    ) -> None:
+        self.network, self.kind, self.decay, self.frozen = network, kind, decay, frozen
         self.entered = -1  # the last epoch whose weights are in the mean (swa)
         self.first_epoch = 0 if kind == "ema" else int(SWA_FROM * num_epoch)
         average = self._moving if kind == "ema" else None  # None: torch's plain mean
@@ -62,9 +65,10 @@ class WeightAverage:
 
         Args:
             inputs: training batches x (N, C, T, V, M), without augmentation, the same on every process. For ``swa``
-                batch-norm statistics are computed from them: one forward pass over the training set.
+                batch-norm statistics are computed from them, where batch norms are trained: one forward pass over the
+                training set.
         """
-        if self.kind == "swa":
+        if self.kind == "swa" and not self.frozen:
             update_bn(inputs, self.model)
         return self.model.module
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from feeders.feeder import Stage, StoreFeeder, make_resident
 from feeders.loader import Loader, Partner, StoreLoader
 from feeders.longtail import shot_groups
-from model.classifier import CosineClassifier
+from model.classifier import CLASSIFIER, CosineClassifier, classifier_of, freeze_backbone
 from shapmix import LDAMLoss, Mixer
 from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
@@ -189,6 +190,9 @@ def build(config: Config, data: Data, device: torch.device, state: Mapping[str, 
     elif several:
         log.info("batch norm uses each process's own samples (SyncBatchNorm needs CUDA)")
     frozen = _second_stage(config, network)
+    if config.freeze == "backbone":
+        name = config.second_stage_args.get("classifier", CLASSIFIER)
+        frozen = _checked(config, "freeze", freeze_backbone, network, name)
     model = _shared(network, device) if several else network
     criterion = build_criterion(config, data.class_counts, network).to(device, DTYPES[config.precision])
     mixer = build_mixer(config, data, device, None if state is None else state["mixer"])
@@ -217,7 +221,10 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
         network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too
         log.info("the network is compiled at its first step and first evaluation: minutes; --phase info tells")
     if weights is not None:
-        load_weights(network, Path(weights), config.ignore_weights)
+        new = config.new_classifier and config.phase != "test"  # what is tested has been trained
+        if new:
+            _checked(config, "new_classifier", classifier_of, network)
+        load_weights(network, Path(weights), config.ignore_weights, CLASSIFIER if new else None)
     return network
 
 
@@ -284,10 +291,16 @@ def _second_stage(config: Config, network: nn.Module) -> list[nn.Module]:
     if config.second_stage not in SECOND_STAGES:
         return []
     torch.manual_seed(derive_seed(config.seed, "classifier"))
+    make = partial(SECOND_STAGES[config.second_stage].make, **config.second_stage_args)
+    return _checked(config, "second_stage_args", make, network)
+
+
+def _checked(config: Config, key: str, take: Callable[..., Any], *args: Any) -> Any:
+    """What ``take`` returns; its ValueError becomes one that names the key."""
     try:
-        return SECOND_STAGES[config.second_stage].make(network, **config.second_stage_args)
+        return take(*args)
     except ValueError as error:
-        raise ConfigError(f"{config.config}: second_stage_args: {error}") from error
+        raise ConfigError(f"{config.config}: {key}: {error}") from error
 
 
 def build_criterion(config: Config, class_counts: Sequence[int], network: nn.Module) -> LongTailedLoss:

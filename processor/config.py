@@ -63,6 +63,13 @@ class Config(BaseModel):
     overwrite: bool = Field(False, description="replace the run that work_dir holds")
     weights: str | None = Field(None, description="checkpoint or bare state dict to start from or to test")
     ignore_weights: list[str] = Field([], description="do not load weights whose names contain one of these words")
+    new_classifier: bool = Field(
+        False,
+        description="weights of other classes: all but the classifier fc is loaded; of another skeleton, what fits",
+    )
+    freeze: Literal["none", "backbone"] = Field(
+        "none", description="backbone: train the classifier fc alone, on weights; batch norms stay as they are"
+    )
     plugins: list[str] = Field([], description="packages besides our own that class paths may name (command line only)")
 
     feeder: str = Field(description="class path of the feeder, or of your own Dataset")

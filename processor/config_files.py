@@ -84,8 +84,9 @@ def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
         for name in chosen.ignores if chosen else ():
             if name in getattr(config, f"{key}_args"):
                 yield f"{key}_args.{name}", f"{key} is {word}"
-    if changed("dist_weights") and config.weights is None:
-        yield "dist_weights", "weights is not set"
+    for key in ("dist_weights", "new_classifier"):
+        if changed(key) and config.weights is None:
+            yield key, "weights is not set"
     for key in ("mix_stage", "partner"):
         if changed(key) and config.mixing not in CHOICES["mixing"]:
             yield key, f"mixing is {config.mixing}"
@@ -225,6 +226,12 @@ def _check_arguments(config: Config) -> Config:
         raise ConfigError(f"{config.config}: second_stage {config.second_stage} needs weights: a first stage's last.pt")
     if config.num_epoch == 0 and config.phase == "train" and not config.weights:
         raise ConfigError(f"{config.config}: num_epoch 0 evaluates weights, but there are none; give a run's last.pt")
+    if config.freeze != "none" and config.phase == "train" and not config.weights:
+        raise ConfigError(f"{config.config}: freeze {config.freeze} needs weights: random ones would stay as they are")
+    if config.new_classifier and config.num_epoch == 0 and config.phase == "train":
+        raise ConfigError(
+            f"{config.config}: new_classifier with num_epoch 0 evaluates a classifier that is not trained"
+        )
     if config.second_stage == "tau_normalisation" and config.num_epoch > 0:
         raise ConfigError(f"{config.config}: second_stage tau_normalisation trains nothing; set num_epoch to 0")
     return config.model_copy(update=changed)

@@ -306,7 +306,8 @@ def make_trainer(
     intervals = read_interval(config, device), config.log_interval, config.save_steps
     average = None
     if config.average_weights != "none":
-        average = WeightAverage(parts.network, config.average_weights, config.average_decay, config.num_epoch)
+        kind, decay = config.average_weights, config.average_decay
+        average = WeightAverage(parts.network, kind, decay, config.num_epoch, bool(parts.frozen))
     return Trainer(
         model=parts.model,
         mixer=parts.mixer,

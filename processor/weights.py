@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,22 @@ def find_weights(name: str | Path) -> Path:
     return folder.last if folder.last.is_file() else folder.path
 
 
-def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> list[str]:
+def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: str | None = None) -> list[str]:
     """Fills a network from a checkpoint or a bare state dict and logs exactly what was not loaded.
 
     Names are as in the network, or one of those that model.foreign knows.
 
     Args:
         ignore: weights whose names contain one of these are left as they are.
+        new: name of a classifier that is left as it is, for other classes. Then weights of another shape, which follow
+            from another skeleton, are left as they are too.
 
     Returns:
         one line for every weight that was not loaded, with the reason.
 
     Raises:
         CheckpointError: a weight has another shape (another class count, width or layout) or is not finite, none fits,
-            or not all of another program's fit.
+            not all of another program's fit, or with ``new`` less than half of the other layers' weights.
     """
     state, own, words = load_checkpoint(path), model.state_dict(), tuple(ignore)
     try:
@@ -47,13 +50,17 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> li
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} is not of this network: {error}") from error
     weights = {key: value for key, value in named.items() if not _has(key, words)}
-    _check_shapes(path, weights, own)
-    fitting = {key: value for key, value in weights.items() if key in own}
+    kept = {key: "the new classifier" for key in (*own, *weights) if key.rpartition(".")[0] == new}
+    wrong = _of_other_shape({key: value for key, value in weights.items() if key not in kept}, own)
+    if wrong and new is None:
+        raise CheckpointError(_refusal(path, wrong))
+    kept |= wrong
+    fitting = {key: value for key, value in weights.items() if key in own and key not in kept}
     if not fitting:
         raise CheckpointError(f"checkpoint {path} has no weight of this network; its first names: {list(named)[:3]}")
     _check_finite(path, fitting)
-    unknown = [key for key in weights if key not in own]
-    missing = [key for key in own if key not in fitting]
+    unknown = [key for key in weights if key not in own and key not in kept]
+    missing = [key for key in own if key not in weights and key not in kept]
     unasked = [key for key in missing if not _has(key, words)]
     if foreign and (unknown or unasked):
         raise CheckpointError(
@@ -61,14 +68,24 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = ()) -> li
             f"{type(model).__module__}: unknown: {_first(unknown)}; missing: {_first(unasked)}. "
             'docs/running.md, "Start from weights", says which are read; ignore_weights leaves some out'
         )
-    model.load_state_dict(fitting, strict=False)
-    log.info("loaded %d of %d weights from %s", len(fitting), len(own), path)
     skipped = [f"{key}: ignored" for key in named if key not in weights]
+    skipped += [f"{key}: {reason}" for key, reason in kept.items()]
     skipped += [f"{key}: in the file, not in the network" for key in unknown]
     skipped += [f"{key}: in the network, not in the file" for key in missing]
+    if new is not None:
+        _check_share(path, fitting, {key: value for key, value in own.items() if key.rpartition(".")[0] != new}, wrong)
+    model.load_state_dict(fitting, strict=False)
+    _tell(path, fitting, own, skipped)
+    return skipped
+
+
+def _tell(path: Path, fitting: Collection[str], own: Collection[str], skipped: Sequence[str]) -> None:
+    log.info("loaded %d of %d weights from %s", len(fitting), len(own), path)
+    if skipped:
+        loaded, there = (Counter(key.partition(".")[0] for key in keys) for keys in (fitting, own))
+        log.info("by layer: %s", ", ".join(f"{layer} {loaded[layer]} of {count}" for layer, count in there.items()))
     for line in skipped:
         log.warning("not loaded: %s", line)
-    return skipped
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -80,16 +97,32 @@ def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {key: value for key, value in (*inside, state)[0].items() if isinstance(value, Tensor)}
 
 
-def _check_shapes(path: Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    wrong = [
-        f"{key}: {tuple(value.shape)} in the file, {tuple(own[key].shape)} in the network"
+def _of_other_shape(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    return {
+        key: f"{tuple(value.shape)} in the file, {tuple(own[key].shape)} in the network"
         for key, value in weights.items()
         if key in own and own[key].shape != value.shape
-    ]
-    if wrong:
+    }
+
+
+def _refusal(path: Path, wrong: Mapping[str, str]) -> str:
+    named = [f"{key}: {reason}" for key, reason in wrong.items()]
+    return (
+        f"checkpoint {path} is of another network (class count, width, layout?): {_first(named, '; ')}. Change "
+        "model_args, leave such weights out with ignore_weights, or set new_classifier: true to train other classes, "
+        "or on another skeleton, from what fits"
+    )
+
+
+def _check_share(path: Path, fitting: Collection[str], own: Mapping[str, Tensor], wrong: Mapping[str, str]) -> None:
+    """CheckpointError where less than half of the weights fit, those that are one number not counted."""
+    counted = [key for key, value in own.items() if value.dim()]
+    there = [key for key in counted if key in fitting]
+    if 2 * len(there) < len(counted):
         raise CheckpointError(
-            f"checkpoint {path} is of another network (class count, width, layout?): {_first(wrong, '; ')}. "
-            "Change model_args, or leave such weights out with ignore_weights"
+            f"checkpoint {path}: only {len(there)} of {len(counted)} weights below the classifier fit; not "
+            f"{_first([f'{key}: {reason}' for key, reason in wrong.items()], '; ')}. new_classifier is for other "
+            "classes or another skeleton; for this file change model or model_args (its width?)"
         )
 
 

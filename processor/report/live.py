@@ -90,7 +90,8 @@ def open_run(
     state = load_checkpoint(weights)
     if "mixer" not in state:
         raise ConfigError(f"{weights} is not the checkpoint of a run")
-    config = load_config(str(folder.config), {"device": device}, list(plugins))
+    whole = {"device": device, "phase": "test", "ignore_weights": []}  # the run's own weights, whatever it began with
+    config = load_config(str(folder.config), whole, list(plugins))
     place = set_up(config.device)
     data = load_data(config, place, ("train", "test"))
     network = build_network(config, data, place, str(weights))

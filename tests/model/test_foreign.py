@@ -81,6 +81,21 @@ def test_body_alone(tmp_path, name):
     assert deviation(ours, theirs) < 1e-14
 
 
+@every_network
+def test_new_classes(tmp_path, name):
+    """All but the classifier, of another skeleton what fits; a file without a classifier will do."""
+    weights = recogniser(name).state_dict()
+    whole = save(tmp_path / "w.pth", weights, "mmcv")
+    headless = {key: value for key, value in weights.items() if not key.startswith("cls_head.")}
+    for path in (whole, save(tmp_path / "headless.pth", headless, "mmcv")):
+        ours = make(name, num_class=7, num_person=PEOPLE, base_channel=WIDTH).double()
+        skipped = load_weights(ours, path, new="fc")
+        assert skipped == ["fc.weight: the new classifier", "fc.bias: the new classifier"]
+    other = make(name, "ucla20", num_class=7, num_person=PEOPLE, base_channel=WIDTH).double()
+    for line in load_weights(other, whole, new="fc"):
+        assert line.startswith(("fc.", "data_bn.")) or " in the file, " in line
+
+
 def test_other_names_are_refused(tmp_path):
     """All of a file with another program's names must fit: it names what does not."""
     weights = recogniser("stgcnpp").state_dict()
