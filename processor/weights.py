@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from model.foreign import own_names
+from shapmix import SkeletonLayout
 
 from .checkpoint import load_checkpoint
 from .errors import CheckpointError
@@ -76,6 +77,7 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
         _check_share(path, fitting, {key: value for key, value in own.items() if key.rpartition(".")[0] != new}, wrong)
     model.load_state_dict(fitting, strict=False)
     _tell(path, fitting, own, skipped)
+    _compare_joints(path, state, getattr(model, "layout", None))
     return skipped
 
 
@@ -86,6 +88,19 @@ def _tell(path: Path, fitting: Collection[str], own: Collection[str], skipped: S
         log.info("by layer: %s", ", ".join(f"{layer} {loaded[layer]} of {count}" for layer, count in there.items()))
     for line in skipped:
         log.warning("not loaded: %s", line)
+
+
+def _compare_joints(path: Path, state: Mapping[str, Any], here: Any) -> None:
+    """A warning where shapes agree, but as the checkpoint's card says, not the joints."""
+    theirs = (state.get("card") or {}).get("layout")
+    if theirs is None or not isinstance(here, SkeletonLayout):
+        return
+    there = SkeletonLayout.get(theirs)
+    if there.num_joints == here.num_joints and there.joint_names != here.joint_names:
+        log.warning(
+            "the joints of %s are others, or in another order (%s, here %s), and so are the weights that belong to "
+            'joints: docs/fine_tuning.md, "Another skeleton"', path, there.name, here.name,
+        )  # fmt: skip
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
