@@ -74,8 +74,7 @@ class Tracker:
             found: joints (V, 3) of each: x and y in pixels, score.
         """
         old = list(self.people)
-        alike = np.array([[similarity(person, frame, joints) for joints in found] for person in old])
-        alike = alike.reshape(len(old), len(found))
+        alike = similarities(old, frame, found)
         rows, columns = linear_sum_assignment(np.where(alike >= LEAST, alike, 0), maximize=True)
         known = {column: old[row] for row, column in zip(rows, columns, strict=True) if alike[row, column] >= LEAST}
         people = []
@@ -93,15 +92,22 @@ class Tracker:
         return people
 
 
-def similarity(person: Person, frame: int, joints: np.ndarray) -> float:
-    """Object keypoint similarity, 0 .. 1, with one spread for all joints; it grows with the frames since the last."""
-    both = (person.joints[:, 2] >= SEEN) & (joints[:, 2] >= SEEN)
-    if not both.any():
-        return 0.0
-    size = max(body_size(person.joints), body_size(joints))
-    distance = ((person.expected(frame)[both] - joints[both, :2]) ** 2).sum(axis=1)
-    spread = 2 * (REACH * size) ** 2 * (frame - person.last)
-    return float(np.exp(-distance / spread).mean())
+def similarities(people: Sequence[Person], frame: int, found: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, m) object keypoint similarity, 0 .. 1, of n people and m found joints (V, 3).
+
+    With one spread for all joints, that grows with the frames since a person was found last.
+    """
+    if not people or not found:
+        return np.zeros((len(people), len(found)))
+    old, new = np.stack([person.joints for person in people])[:, None], np.stack(found)[None]
+    both = (old[..., 2] >= SEEN) & (new[..., 2] >= SEEN)
+    place = np.stack([person.expected(frame) for person in people])[:, None]
+    sizes = [np.array([body_size(joints) for joints in several]) for several in (old[:, 0], new[0])]
+    size = np.maximum.outer(*sizes)
+    since = np.array([frame - person.last for person in people])[:, None]
+    spread = 2 * (REACH * size) ** 2 * since
+    alike = np.exp(-((place - new[..., :2]) ** 2).sum(axis=-1) / spread[..., None])
+    return np.asarray((alike * both).sum(axis=-1) / np.maximum(both.sum(axis=-1), 1))
 
 
 def body_size(joints: np.ndarray) -> float:

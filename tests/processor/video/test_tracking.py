@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from processor.video.tracking import LOST, SURE, Tracker, body_size, similarity
+from processor.video.tracking import LOST, SURE, Tracker, body_size, similarities
 
 from .figures import standing
 
@@ -62,8 +62,8 @@ def test_joints_that_are_not_seen_do_not_count():
     (person,) = tracker.follow(0, [joints])
     moved = joints.copy()
     moved[10] = 0, 0, 0  # a wrist that was missed
-    assert similarity(person, 1, moved) == pytest.approx(1)
+    assert similarities([person], 1, [moved])[0, 0] == pytest.approx(1)
     nothing = joints * np.array([1, 1, 0], np.float32)
-    assert similarity(person, 1, nothing) == 0
+    assert similarities([person], 1, [nothing])[0, 0] == 0
     assert body_size(nothing) == 1
     assert tracker.follow(1, []) == []
