@@ -8,6 +8,7 @@ Shapes: n windows, L frames of each, W joints, K classes, P parts.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -19,9 +20,11 @@ import numpy as np
 
 from feeders.anatomy import upright_axis
 from feeders.store import DataError
-from processor.host import StopSignals
 from shapmix.skeleton import SkeletonLayout
 
+from ..card import Card
+from ..host import StopSignals
+from ..recognition import Prediction
 from .drawing import Drawn, draw_people
 from .joints import JointMap
 from .poses import SEEN, PoseBackend
@@ -30,23 +33,22 @@ from .tracking import LOST, Person, Tracker
 from .windows import Windows
 from .writing import Writer, check_output, small, writing_video
 
+log = logging.getLogger(__name__)
 STEADY = 0.9  # share of the old place of a person's text that stays from frame to frame
 
 
 class Recognises(Protocol):
-    """What is needed of a recogniser; processor/recognizer.py has one."""
+    """What is needed of processor.recognition.Recognizer; see there."""
 
     layout: SkeletonLayout
     class_names: Sequence[str]
     dims: int
 
-    def probabilities(self, sequences: Sequence[np.ndarray], sizes: Any = None) -> Any:
-        """(n, K) of sequences (L, W, 3), NaN where a joint is not seen; 2D: with (height, width) of each."""
-        ...
+    def sample(self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "") -> Any: ...
 
-    def shapley(self, sequences: Sequence[np.ndarray], classes: Any, sizes: Any = None) -> Any:
-        """(n, P) contributions of the body parts to the probability of a class of each."""
-        ...
+    def probabilities(self, samples: Sequence[Any]) -> np.ndarray: ...
+
+    def shapley(self, samples: Sequence[Any], classes: Sequence[int]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,7 @@ class Seen:
         person: 1, 2, ...
         first, last: frames of the video.
         start, end: in seconds.
-        probabilities: (K,), over the last windows of the person where they are smoothed.
-        parts: (P,) Shapley values for the class with the largest probability; None where nothing is explained.
+        what: with the mean of the probabilities of the person's last windows, where these are smoothed.
     """
 
     person: int
@@ -66,8 +67,7 @@ class Seen:
     last: int
     start: float
     end: float
-    probabilities: np.ndarray
-    parts: np.ndarray | None
+    what: Prediction
 
 
 @dataclass(eq=False)
@@ -120,7 +120,6 @@ class Annotator:
         window, stride: L and the frames between the beginnings of two windows.
         smooth: over how many windows of a person probabilities are averaged.
         explain: whether the windows have Shapley values; they cost ``2**P`` forward passes each.
-        up: of the recogniser's 3D data, see JointMap.
 
     Raises:
         DataError: numbers out of range, or the poses do not fit the recogniser.
@@ -134,17 +133,17 @@ class Annotator:
         stride: int = 16,
         smooth: int = 1,
         explain: bool = False,
-        up: tuple[int, int] = (1, 1),
     ) -> None:
         if min(window - 1, stride, smooth) < 1:
             raise DataError(f"window must be at least 2, stride and smooth 1; got {window}, {stride}, {smooth}")
         self.recognizer, self.backend = recognizer, backend
         self.window, self.stride, self.smooth, self.explain = window, stride, smooth, explain
-        self.joints = JointMap(backend, recognizer.layout, recognizer.dims, up)
+        self.joints = JointMap(backend, recognizer.layout, recognizer.dims, up_of(recognizer))
         self.tracker = Tracker()
         self.lives: dict[Person, _Life] = {}
         self.times: deque[float] = deque(maxlen=window + LOST + 2)  # of the last frames
         self.last, self.size = -1, (0, 0)
+        self.unusable, self.reason = 0, ""  # windows that could not be recognised; why the first one could not
 
     def look(self, frame: Frame) -> tuple[list[Seen], list[tuple[_Life, np.ndarray]]]:
         """The next picture.
@@ -172,24 +171,30 @@ class Annotator:
 
     def _recognise(self, due: Sequence[tuple[_Life, tuple[int, int]]]) -> list[Seen]:
         """All windows at once; people of whom it is not sure that they are there have none."""
-        due = [(life, span) for life, span in due if life.person.number]
-        if not due:
+        samples, usable = [], []
+        size = self.size if self.recognizer.dims == 2 else None
+        for life, (first, last) in due:
+            if life.person.number:
+                name = f"person {life.person.number} in frames {first} to {last}"
+                try:
+                    samples.append(self.recognizer.sample(life.windows.sequence(first, last), size, name))
+                    usable.append((life, first, last))
+                except DataError as error:
+                    self.unusable, self.reason = self.unusable + 1, self.reason or str(error)
+        if not samples:
             return []
-        sequences = [life.windows.sequence(*span) for life, span in due]
-        sizes = [self.size] * len(due) if self.recognizer.dims == 2 else None
         smoothed = []
-        found = np.asarray(self.recognizer.probabilities(sequences, sizes=sizes))
-        for (life, _), probabilities in zip(due, found, strict=True):
+        for (life, _, _), probabilities in zip(usable, self.recognizer.probabilities(samples), strict=True):
             life.recent = deque([*life.recent, probabilities], maxlen=self.smooth)
             smoothed.append(np.mean(life.recent, axis=0))
-        parts: Sequence[np.ndarray | None] = [None] * len(due)
+        parts: Sequence[np.ndarray | None] = [None] * len(samples)
         if self.explain:
-            classes = [int(probabilities.argmax()) for probabilities in smoothed]
-            parts = list(np.asarray(self.recognizer.shapley(sequences, classes, sizes=sizes)))
-        seen = []
-        for (life, span), probabilities, values in zip(due, smoothed, parts, strict=True):
-            start, end = (self.times[frame - self.last - 1] for frame in span)
-            seen.append(Seen(life.person.number, *span, start, end, probabilities, values))
+            parts = list(self.recognizer.shapley(samples, [int(found.argmax()) for found in smoothed]))
+        seen, names = [], self.recognizer.layout.part_names
+        for (life, first, last), found, values in zip(usable, smoothed, parts, strict=True):
+            start, end = (self.times[frame - self.last - 1] for frame in (first, last))
+            what = Prediction(found, self.recognizer.class_names, values, names)
+            seen.append(Seen(life.person.number, first, last, start, end, what))
             life.seen.append(seen[-1])
         return seen
 
@@ -218,13 +223,19 @@ def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> I
         yield from annotator.end()
         if not annotator.tracker.counted and not source.live:
             raise DataError(f"{source.name}: nobody was found in its {annotator.last + 1} frames")
+        if annotator.unusable:
+            log.warning("%d windows were not recognised; the first: %s", annotator.unusable, annotator.reason)
         if writer is not None:
             _draw_ready(waiting, writer, annotator, everything=True)
 
 
-def up_of(mean: np.ndarray, layout: SkeletonLayout) -> tuple[int, int]:
-    """The axis and the sign of what is up in 3D skeletons, by their mean sequence (T, M, V, 3); else y."""
-    found = upright_axis([mean], layout)
+def up_of(recognizer: Recognises) -> tuple[int, int]:
+    """The axis and the sign of what is up in a recogniser's 3D data, by the mean of its training set; else y."""
+    card: Card | None = getattr(recognizer, "card", None)
+    joints = card is not None and card.dims == 3 and (card.view or {}).get("stream") == "joint"
+    if card is None or card.baseline is None or not joints:
+        return 1, 1
+    found = upright_axis([card.baseline[:3].permute(1, 3, 2, 0).numpy()], recognizer.layout)
     return (1, 1) if found is None else found[:2]
 
 
@@ -241,9 +252,8 @@ def _draw_ready(waiting: deque[_Waiting], writer: Writer, annotator: Annotator, 
             scaled = joints * np.array([share[1], share[0], 1], np.float32)
             person = Drawn(scaled, life.text_place(scaled), life.person.number)
             if seen is not None:
-                best = int(seen.probabilities.argmax())
-                label, probability = annotator.recognizer.class_names[best], float(seen.probabilities[best])
-                person = replace(person, label=label, probability=probability, parts=seen.parts)
+                what = seen.what
+                person = replace(person, label=what.label, probability=what.probability, parts=what.parts)
             people.append(person)
         picture = one.picture.to_ndarray(format="rgb24")
         writer.write(draw_people(picture, people, annotator.recognizer.layout), one.seconds)

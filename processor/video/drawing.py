@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from processor.study.layout_picture import PARTS_ON_DARK
-from processor.study.picture import CARD, COLOURS, HEADS, INK, QUIET
 from shapmix.skeleton import SkeletonLayout
 
+from ..study.layout_picture import PARTS_ON_DARK
+from ..study.picture import CARD, COLOURS, HEADS, INK, QUIET
 from .poses import SEEN
 
 TEXT = 1 / 26  # size of the letters as a share of the shorter side of the picture

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from feeders.body import ACTIONS
+from feeders.store import DataError
 from feeders.synthetic import synthesize
 from feeders.synthetic_pose import coco_joints, detect
 from processor.video.poses import Pose, PoseBackend
@@ -109,16 +110,21 @@ class Counter:
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
-        self.sizes: list[tuple[int, int]] = []
+        self.sizes: list[tuple[int, int] | None] = []
 
-    def probabilities(self, sequences: Sequence[np.ndarray], sizes=None) -> np.ndarray:
-        self.seen += sequences
-        self.sizes += sizes or []
-        height = [np.nanmean(one[:, [10, 9], 1], axis=0) for one in sequences]
+    def sample(self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "") -> np.ndarray:
+        if np.isfinite(frames[..., 0]).all(axis=1).sum() < 2:
+            raise DataError(f"{name}: too short")
+        self.seen.append(frames)
+        self.sizes.append(size)
+        return frames
+
+    def probabilities(self, samples: Sequence[np.ndarray]) -> np.ndarray:
+        height = [np.nanmean(one[:, [10, 9], 1], axis=0) for one in samples]
         return np.array([(0.9, 0.1) if right < left else (0.1, 0.9) for right, left in height])
 
-    def shapley(self, sequences: Sequence[np.ndarray], classes: Sequence[int], sizes=None) -> np.ndarray:
-        parts = np.zeros((len(sequences), 5))
+    def shapley(self, samples: Sequence[np.ndarray], classes: Sequence[int]) -> np.ndarray:
+        parts = np.zeros((len(samples), 5))
         for row, label in zip(parts, classes, strict=True):
             row[2 if label == 0 else 1] = 0.8
         return parts

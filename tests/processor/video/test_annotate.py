@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from feeders.store import DataError
 from processor.video.annotate import Annotator, annotate, up_of
@@ -44,7 +46,7 @@ def test_two_people_from_a_file(tmp_path):
     assert [(seen.person, seen.first, seen.last) for seen in found] == [
         (person, *span) for span in spans for person in (1, 2)
     ]
-    assert [int(seen.probabilities.argmax()) for seen in found] == [0, 1] * 3
+    assert [seen.what.number for seen in found] == [0, 1] * 3
     assert found[2].start == pytest.approx(16 / RATE)
     assert found[2].end == pytest.approx(47 / RATE)
     assert recognizer.seen[0].shape == (32, 17, 3)
@@ -83,7 +85,7 @@ def test_probabilities_are_smoothed():
     joints = np.concatenate([raising(RIGHT, 200, 20), raising(LEFT, 200, 20)])
     figures = figures_of(joints)
     found = list(annotate(Annotator(Counter(), DrawnPoses(figures), 10, 10, smooth=2), Pictures(figures)))
-    assert [seen.probabilities[0] for seen in found] == pytest.approx([0.9, 0.9, 0.5, 0.1])
+    assert [seen.what.probabilities[0] for seen in found] == pytest.approx([0.9, 0.9, 0.5, 0.1])
 
 
 def test_a_picture_shows_the_window_around_it(tmp_path, monkeypatch):
@@ -118,6 +120,20 @@ def test_few_pictures_wait(tmp_path, monkeypatch):
     monkeypatch.setattr("processor.video.annotate.draw_people", lambda picture, people, layout: picture)
     list(annotate(Annotator(Counter(), DrawnPoses(figures), 24, 8), Pictures(figures), tmp_path / "out.mp4"))
     assert 8 < most[0] <= 24 + 8 + LOST
+
+
+def test_a_window_that_cannot_be_used_is_passed_over(caplog):
+    class Picky(Counter):
+        def sample(self, frames, size=None, name=""):
+            if len(self.seen) == 1:
+                self.seen.append(frames)
+                raise DataError(f"{name}: too few joints seen")
+            return super().sample(frames, size, name)
+
+    figures = figures_of(raising(RIGHT, 200, 24))
+    found = list(annotate(Annotator(Picky(), DrawnPoses(figures), 8, 8), Pictures(figures)))
+    assert [seen.first for seen in found] == [0, 16]
+    assert "1 windows were not recognised; the first: person 1 in frames 8 to 15: too few joints" in caplog.text
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
@@ -201,10 +217,11 @@ def test_people_at_the_border_and_outside(joints):
     assert draw_people(np.zeros((48, 64, 3), np.uint8), [*people, nobody], COCO).shape == (48, 64, 3)
 
 
-def test_up_is_found_in_the_mean_sequence():
+@pytest.mark.parametrize(("stream", "up"), [("joint", (2, -1)), ("bone", (1, 1))])
+def test_up_is_found_in_the_mean_sequence(stream, up):
     layout = LAYOUTS["ntu25"]
-    mean = np.zeros((4, 1, 25, 3), np.float32)
-    mean[:, :, layout.joint("head")] = 0, 0.1, -1.5
-    mean += 0.01
-    assert up_of(mean, layout) == (2, -1)
-    assert up_of(np.zeros_like(mean), layout) == (1, 1)
+    mean = torch.full((3, 4, 25, 1), 0.01)
+    mean[:, :, layout.joint("head")] = torch.tensor([0, 0.1, -1.5]).view(3, 1, 1)
+    card = SimpleNamespace(dims=3, view={"stream": stream}, baseline=mean)
+    assert up_of(SimpleNamespace(card=card, layout=layout)) == up
+    assert up_of(Counter()) == (1, 1)
