@@ -92,6 +92,8 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         DataError: no sequence in the split, sequences that cannot be used, another number of joints than the layout.
     """
 
+    # How the data set's own raw files are read: suffix -> function of their bytes, to frames (L, M, V, C) as stored.
+    raw_readers: ClassVar[Mapping[str, Callable[[bytes], np.ndarray]]] = {}
     skips_held_out = False  # whether on_bad_sample: skip shrinks validation and test sets too
     # The attributes that make a view which is not augmented, besides layout and classes; numbers, words and None.
     VIEW: ClassVar[tuple[str, ...]] = ("stream", "window_size", "num_person", "num_joints", "in_channels")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .convert.ntu_raw import translate
+from .convert.ntu_raw import read_sequence, translate
 from .crop import CropDraws, CropFeeder
 from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder, Whole
 from .ntu_data import NTUData
@@ -66,6 +66,7 @@ class Feeder(CropFeeder):
 
     needs_list = False
     VIEW = (*CropFeeder.VIEW, "normalization", "copies_actor")
+    raw_readers = {".skeleton": lambda text: read_sequence(text)[0]}
     samplers: tuple[Sampler, Sampler] = ("instance", "instance")  # without and with class_balance
 
     def __init__(

@@ -33,6 +33,16 @@ def say(text: str, file: TextIO | None = None) -> None:
     print("\n".join(map(plain, text.split("\n"))), file=file or sys.stdout)
 
 
+def spreadsheet_text(cell: str) -> str:
+    """A cell for spreadsheets, which take a text that begins with = + - @ for a formula, unless it is a number."""
+    cell = plain(cell)
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+    return cell
+
+
 def keep_freed_memory() -> bool:
     """Tells glibc's allocator to keep what is freed, for this process.
 

@@ -69,7 +69,7 @@ class Plan:
             columns |= {"height": 0, "width": 0}
         label = self.classes.index(take.facts["label"])
         try:
-            frames, found, _ = sequence(read_take(take, self.hints), self)
+            frames, found = sequence(read_take(take, self.hints), self)
         except DataError as error:
             return Sample(take.id, label, problem=str(error), columns=columns)
         return Sample(take.id, label, frames, columns={**columns, **found})
@@ -113,8 +113,8 @@ def _place(names: tuple[str, ...], take: Take, fact: str) -> int:
     return names.index(take.facts[fact]) if fact in take.facts else -1
 
 
-def sequence(recording: Recording, plan: Plan) -> tuple[np.ndarray, Mapping[str, int], np.ndarray]:
-    """(L, M, V, C) float32, zero where a person is absent; its columns; and which frames (L,) of the recording it has.
+def sequence(recording: Recording, plan: Plan) -> tuple[np.ndarray, Mapping[str, int]]:
+    """(L, M, V, C) float32, zero where a person is absent; and its columns.
 
     Frames in which nobody is seen are removed. 2D: C is x, y and the score, 1 where the file has none and 0 where the
     joint was filled. 3D: C is x, y, z.
@@ -152,7 +152,7 @@ def sequence(recording: Recording, plan: Plan) -> tuple[np.ndarray, Mapping[str,
     if plan.dims == 2:
         out[:, : len(kept), :, 2] = np.where(seen, 1 if score is None else score, 0)
         columns["height"], columns["width"] = recording.size or plan.size or (0, 0)
-    return out, columns, np.flatnonzero(with_people)
+    return out, columns
 
 
 def _ordered(recording: Recording, plan: Plan) -> tuple[np.ndarray, np.ndarray | None]:

@@ -113,7 +113,7 @@ def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], read: C
     if plan.dims == 2:
         columns |= {"height": 0, "width": 0}
     try:
-        frames, found, _ = sequence(read(), plan)
+        frames, found = sequence(read(), plan)
     except (IndexError, OSError, TypeError, ValueError, pickle.UnpicklingError) as error:
         problem = str(error) if isinstance(error, DataError) else f"damaged: {error}"
         return Sample(name, label, problem=problem, columns=columns)

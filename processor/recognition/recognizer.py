@@ -5,7 +5,7 @@ Shapes: n sequences, L frames, M people, V joints, C coordinates, K classes, P b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -171,22 +171,29 @@ class Recognizer:
             wanted = "x, y and perhaps a score" if self.dims == 2 else "x, y, z"
             raise DataError(f"{name} has shape {frames.shape}, wanted (frames, people, joints, {self.dims}): {wanted}")
         recording = Recording(frames[..., : self.dims], frames[..., 2] if scored else None, size=size)
-        return self.as_stored(recording, name)[0]
+        return self.as_stored(recording, name)
 
-    def as_stored(self, recording: Recording, name: str) -> tuple[Sample, np.ndarray]:
-        """A take of a file as the data set stores it, and which of its frames (L',) are left: those with people.
+    def as_stored(self, given: Recording | Sample, name: str) -> Sample:
+        """A take of a file, or a sequence of a store, as the data set stores it: frames with people, gaps filled.
 
         Raises:
             DataError: see :meth:`__call__`; the message begins with ``name``.
         """
-        plan = Plan(self.layout, self.dims, self.people, Hints(), ())
         try:
-            frames, columns, kept = sequence(recording, plan)
+            if isinstance(given, Sample):
+                frames, columns = given.frames, given.columns
+            else:
+                frames, columns = sequence(given, Plan(self.layout, self.dims, self.people, Hints(), ()))
             if len(frames) < FEWEST:
                 raise DataError(f"too short: {len(frames)} frame with people; a movement needs at least {FEWEST}")
-            return Sample(name, 0, self._feeder.as_stored(frames, self.dims), columns=columns), kept
+            return Sample(name, 0, self._feeder.as_stored(frames, self.dims), columns=columns)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+
+    @property
+    def raw_readers(self) -> Mapping[str, Callable[[bytes], np.ndarray]]:
+        """How the data set itself reads raw files, by their suffix, see StoreFeeder."""
+        return self._feeder.raw_readers
 
     def probabilities(self, samples: Sequence[Sample]) -> np.ndarray:
         """(n, K) float64 of sequences with different ids, as :meth:`sample` makes them. Cost: n views forward.

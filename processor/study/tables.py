@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
-from ..host import plain
+from ..host import plain, spreadsheet_text
 from .runs import Experiment, Run
 from .statistics import Difference, Summary, class_weights, compare, holm, summarise, top1_weights
 
@@ -70,7 +70,9 @@ class Comparison:
         if style == "csv":
             content = io.StringIO()
             cells = self._class_table(as_csv=True) if by_class else self._method_csv()
-            csv.writer(content, lineterminator="\n").writerows([as_text(cell) for cell in line] for line in cells)
+            csv.writer(content, lineterminator="\n").writerows(
+                [spreadsheet_text(cell) for cell in line] for line in cells
+            )
             return content.getvalue()
         text = f"% {self.heading()}\n" if style == "latex" else f"{self.heading()}\n"
         tables = [self.cells(), self._class_table(as_csv=False)] if by_class else [self.cells()]
@@ -239,13 +241,3 @@ def _number(found: Summary | Difference | None, part: str) -> str:
     if value is None:
         return ""
     return repr(100 * value) if isinstance(value, float) and part not in ("p", "p_holm") else str(value)
-
-
-def as_text(cell: str) -> str:
-    """A cell for spreadsheets, which take a text that begins with = + - @ for a formula, unless it is a number."""
-    cell = plain(cell)
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
-    return cell

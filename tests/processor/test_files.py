@@ -15,12 +15,11 @@ import torch
 
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.errors import CheckpointError
-from processor.host import plain, say, take_any_console
+from processor.host import plain, say, spreadsheet_text, take_any_console
 from processor.logs import close_log, open_log
 from processor.metrics import table
 from processor.run_folder import MetricsLog, RunFolder
 from processor.scores import read_scores
-from processor.study.tables import as_text
 from tests.processor.test_bad_input import fails
 
 ESCAPE = "\x1b[31mred\x1b]0;title\x07"
@@ -81,7 +80,7 @@ def test_control_characters_are_written_out(capsys):
 def test_formulas_are_text(tmp_path):
     cells = ["=1+1", "+A1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "-1.5", "+2e-3", "a=b", "walk", ESCAPE, ""]
     content = io.StringIO()
-    csv.writer(content).writerow(map(as_text, cells))
+    csv.writer(content).writerow(map(spreadsheet_text, cells))
     read = next(csv.reader(io.StringIO(content.getvalue())))
     assert read[:5] == ["'=1+1", "'+A1", "'-cmd|' /C calc'!A0", "'@SUM(A1)", r"\t=1"]
     assert read[5:] == ["-1.5", "+2e-3", "a=b", "walk", plain(ESCAPE), ""]

@@ -1,0 +1,84 @@
+"""What is printed of predictions: lines, CSV or JSON.
+
+Shapes: K classes, P body parts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..host import plain, spreadsheet_text
+from .given import Problem
+from .recognizer import Prediction
+
+Style = Literal["text", "csv", "json"]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A prediction of frames ``first`` to ``last`` of a sequence, counted from 0; of one ``person``, or of all."""
+
+    id: str
+    person: int | str | None
+    first: int
+    last: int
+    prediction: Prediction
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def as_json(row: Row | Problem, top: int) -> str:
+    """One line of JSON."""
+    if isinstance(row, Problem):
+        return json.dumps({"id": row.id, "error": row.reason})
+    found = row.prediction
+    values: dict[str, Any] = {"id": row.id, "person": row.person, "first_frame": row.first, "last_frame": row.last}
+    values |= {"label": found.label, "probability": round(found.probability, 6)}
+    values["top"] = [{"label": label, "probability": round(value, 6)} for label, value in found.top(top)]
+    if found.parts is not None:
+        values["parts"] = {name: round(float(v), 6) for name, v in zip(found.part_names, found.parts, strict=True)}
+    return json.dumps({**values, **row.more})
+
+
+def lines(rows: Iterable[Row | Problem], style: Style, top: int, part_names: Sequence[str] = ()) -> Iterator[str]:
+    """The rows one after the other, with a header for CSV, which leaves out problems."""
+    if style == "csv":
+        header = ["id", "person", "first_frame", "last_frame", "label", "probability"]
+        header += [f"{what}_{place}" for place in range(2, top + 1) for what in ("label", "probability")]
+        yield _csv([*header, *(f"shapley_{name}" for name in part_names)])
+    for row in rows:
+        if style == "json":
+            yield as_json(row, top)
+        elif isinstance(row, Row):
+            yield _csv_row(row, top) if style == "csv" else _text(row, top)
+
+
+def _csv_row(row: Row, top: int) -> str:
+    best = row.prediction.top(top)
+    numbers = [word for label, value in best for word in (label, f"{value:.6f}")]
+    numbers += [""] * (2 * top - len(numbers))
+    parts = row.prediction.parts
+    values = [] if parts is None else [f"{value:.6f}" for value in parts]
+    return _csv(
+        [row.id, "" if row.person is None else f"{row.person}", f"{row.first}", f"{row.last}", *numbers, *values]
+    )
+
+
+def _csv(cells: Sequence[str]) -> str:
+    content = io.StringIO()
+    csv.writer(content, lineterminator="").writerow([spreadsheet_text(cell) for cell in cells])
+    return content.getvalue()
+
+
+def _text(row: Row, top: int) -> str:
+    who = "" if row.person is None else f"  person {row.person}"
+    best = "  ".join(f"{label} {100 * value:.1f} %" for label, value in row.prediction.top(top))
+    text = f"{row.id}{who}  frames {row.first}-{row.last}  {best}"
+    parts = row.prediction.parts
+    if parts is not None:
+        text += "  (" + ", ".join(f"{n} {v:+.2f}" for n, v in zip(row.prediction.part_names, parts, strict=True)) + ")"
+    return plain(text)

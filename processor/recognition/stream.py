@@ -1,0 +1,120 @@
+"""A stream of JSON lines -> labels as soon as they are known. A bad line is answered by a problem, and no more.
+
+A line is a whole sequence, ``{"id": "a", "frames": [...]}`` (L, V, C) or (L, M, V, C); or one frame of a live stream,
+``{"joints": [...]}`` (V, C) of one person, or ``{"people": {"anna": [...], "ben": [...]}}``. ``null`` stands for a
+number that is not known. ``size``, [height, width], is needed for 2D poses in pixels; with ``id`` several streams are
+kept apart.
+
+Shapes: L frames, M people, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from feeders.store import DataError
+
+from ..video.windows import Windows
+from .given import Given, Problem
+from .predict import predict
+from .recognizer import Prediction, Recognizer
+from .rows import Row
+from .windows import Cut
+
+WANTED = 'a line is {"frames": [...]}, {"joints": [[x, y, z], ...]} or {"people": {"name": [[x, y, z], ...]}}'
+Key = tuple[str, str | None]  # stream, person
+
+
+@dataclass(eq=False)
+class _Live:
+    """The last frames of one person, and the last probabilities."""
+
+    windows: Windows
+    recent: deque[np.ndarray] = field(default_factory=deque)
+
+
+class Stream:
+    """Labels of a stream of lines.
+
+    Args:
+        cut: windows of the live frames.
+        explain: whether rows have Shapley values. Cost: ``2**P`` forward passes for each.
+    """
+
+    def __init__(self, recognizer: Recognizer, cut: Cut, explain: bool = False) -> None:
+        self.recognizer, self.cut, self.explain = recognizer, cut, explain
+        self._live: dict[Key, _Live] = {}
+        self._frames: dict[str, int] = {}  # of each stream so far
+
+    def rows(self, lines: Iterable[str]) -> Iterator[Row | Problem]:
+        """What the lines are answered with, in order. Lines that complete no window have no answer."""
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            name = f"line {number}"
+            try:
+                yield from self._answer(line, name)
+            except (DataError, ValueError, TypeError, RecursionError) as error:
+                yield Problem(name, str(error).removeprefix(f"{name}: "))
+
+    def _answer(self, line: str, name: str) -> Iterator[Row | Problem]:
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise DataError(f"it is a {type(values).__name__}; {WANTED}")
+        stream, size = str(values.get("id", name if "frames" in values else "stream")), _size(values.get("size"))
+        if "frames" in values:
+            sample = self.recognizer.sample(_numbers(values["frames"]), size, stream)
+            yield from predict(self.recognizer, [Given(stream, stored=sample)], None, self.explain)
+            return
+        people = values.get("people", {None: values["joints"]} if "joints" in values else None)
+        if isinstance(people, list):
+            people = {str(place): joints for place, joints in enumerate(people, 1)}
+        if not isinstance(people, Mapping):
+            raise DataError(f"it has no frames, joints or people; {WANTED}")
+        frame = self._frames[stream] = self._frames.get(stream, -1) + 1
+        problems = []
+        for person, joints in people.items():
+            try:
+                yield from self._look((stream, person), frame, _numbers(joints), size)
+            except (DataError, ValueError, TypeError) as error:
+                problems.append(Problem(name, f"{error}" if person is None else f"person {person}: {error}"))
+        yield from problems
+
+    def _look(self, key: Key, frame: int, joints: np.ndarray, size: tuple[int, int] | None) -> Iterator[Row]:
+        """The next frame of a person, and the window that it completes."""
+        wanted = self.recognizer.layout.num_joints
+        if joints.ndim != 2 or len(joints) != wanted or joints.shape[1] not in (2, 3):
+            raise DataError(f"joints have shape {joints.shape}; wanted ({wanted}, {self.recognizer.dims})")
+        live = self._live.setdefault(key, _Live(Windows(self.cut.window, self.cut.stride, frame)))
+        live.windows.add(frame, joints)
+        span = live.windows.due(frame)
+        if span is None:
+            return
+        sample = self.recognizer.sample(live.windows.sequence(*span), size, key[0])
+        live.recent = deque([*live.recent, self.recognizer.probabilities([sample])[0]], maxlen=self.cut.smooth)
+        mean = np.mean(live.recent, axis=0)
+        parts = self.recognizer.shapley([sample], [int(mean.argmax())])[0] if self.explain else None
+        names = list(self.recognizer.layout.parts)
+        yield Row(key[0], key[1], *span, Prediction(mean, self.recognizer.class_names, parts, names))
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """An array of float32, NaN for ``null``; DataError where lists have different lengths or hold something else."""
+    try:
+        return np.array(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"these are not numbers in lists of one length: {error}") from error
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(one, int) and one > 0 for one in value):
+        raise DataError(f"size is {value}; it is [height, width] in pixels")
+    return value[0], value[1]

@@ -1,0 +1,100 @@
+"""Long sequences: the same network on overlapping windows, and the windows' labels merged into segments.
+
+Shapes: w windows, L frames, K classes, P body parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feeders.store import DataError
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a sequence is cut into windows.
+
+    Attributes:
+        window: frames of each, at least 2.
+        stride: frames between the beginnings of two windows, at least 1.
+        smooth: over how many neighbouring windows probabilities are averaged, at least 1.
+
+    Raises:
+        DataError: a number out of range.
+    """
+
+    window: int
+    stride: int
+    smooth: int = 1
+
+    def __post_init__(self) -> None:
+        if self.window < 2 or self.stride < 1 or self.smooth < 1:
+            raise DataError(
+                f"--window must be at least 2, --stride and --smooth at least 1; got {self.window}, {self.stride}, "
+                f"{self.smooth}"
+            )
+        if self.stride > self.window:
+            raise DataError(f"--stride {self.stride} is larger than --window {self.window}: frames would be left out")
+
+    def spans(self, length: int) -> list[tuple[int, int]]:
+        """First frame and end of each window of ``length`` frames. The last window ends with the last frame.
+
+        What is not longer than a window is one window.
+        """
+        last = max(length - self.window, 0)
+        starts = [*range(0, last, self.stride), last]
+        return [(start, min(start + self.window, length)) for start in starts]
+
+
+def smoothed(probabilities: np.ndarray, over: int) -> np.ndarray:
+    """(w, K) mean of each row and its neighbours: of ``over`` rows in all, of fewer at both ends."""
+    sums = np.cumsum(np.pad(probabilities, [(1, 0), (0, 0)]), axis=0)
+    rows = np.arange(len(probabilities))
+    first, end = np.maximum(rows - over // 2, 0), np.minimum(rows + (over - 1) // 2 + 1, len(rows))
+    means: np.ndarray = (sums[end] - sums[first]) / (end - first)[:, None]
+    return means
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Frames ``first`` to ``last`` with one label: their mean probabilities (K,), and the windows that cover them."""
+
+    first: int
+    last: int
+    probabilities: np.ndarray
+    windows: Sequence[int]
+
+    @property
+    def label(self) -> int:
+        """The most probable class of every frame."""
+        return int(self.probabilities.argmax())
+
+
+def segments(spans: Sequence[tuple[int, int]], probabilities: np.ndarray, length: int) -> list[Segment]:
+    """Windows merged: a frame has the mean probabilities of the windows that cover it, a segment one best class.
+
+    Args:
+        spans: first frame and end of each window; frames that none covers belong to no segment.
+        probabilities: (w, K) of the windows.
+        length: L.
+    """
+    edges = np.zeros((length + 1, probabilities.shape[1]))
+    covered = np.zeros(length + 1)
+    for (first, end), row in zip(spans, probabilities, strict=True):
+        edges[first] += row
+        edges[end] -= row
+        covered[first] += 1
+        covered[end] -= 1
+    number = covered.cumsum().round()[:length]
+    of_frames = edges.cumsum(axis=0)[:length] / np.maximum(number, 1)[:, None]
+    labels = np.where(number > 0, of_frames.argmax(axis=1), -1)
+    starts = np.flatnonzero(np.diff(labels, prepend=-2))
+    found = []
+    for start, end in zip(starts, [*starts[1:], length], strict=True):
+        if labels[start] >= 0:
+            inside = [place for place, (first, last) in enumerate(spans) if first < end and last > start]
+            found.append(Segment(int(start), int(end) - 1, of_frames[start:end].mean(axis=0), inside))
+    return found

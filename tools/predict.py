@@ -1,0 +1,110 @@
+"""What a trained network says of new files: ``python -m tools.predict work_dir/demo FILES...``
+
+RUN is a run's folder or a checkpoint, which has all that is needed. FILES are files, folders or archives in any form
+that tools.convert reads, or stores; - reads JSON lines from standard input, also live ones, frame by frame. With
+--window, long sequences are cut into windows, and neighbouring windows with one label are one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from feeders.files import replacing
+from feeders.store import DataError
+from processor.command_line import add_plugin, run_command
+from processor.recognition import Recognizer
+from processor.recognition.given import Given, Problem, read_given
+from processor.recognition.predict import predict
+from processor.recognition.rows import Row, Style, lines
+from processor.recognition.stream import Stream
+from processor.recognition.windows import Cut
+
+LIVE = 64  # frames of a window of a live stream, where --window does not say
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("weights", metavar="RUN", help="a run's folder or a checkpoint")
+    options.add_argument("files", nargs="+", metavar="FILES", help="files, folders, archives, stores, or -")
+    options.add_argument(
+        "--window", type=int, metavar="L", help="frames of a window; by default a file is one sequence"
+    )
+    options.add_argument("--stride", type=int, default=16, metavar="S", help="frames between two windows; default 16")
+    options.add_argument("--smooth", type=int, default=1, metavar="N", help="windows whose probabilities are averaged")
+    options.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes")
+    options.add_argument("--explain", action="store_true", help="print the Shapley value of each body part")
+    options.add_argument(
+        "--people", choices=["each", "together"], help="by default each, if the network sees one person"
+    )
+    options.add_argument("--axes", help="order of arrays, such as TVC: T frames, M people, V joints, C coordinates")
+    options.add_argument("--img_shape", type=int, nargs=2, metavar=("H", "W"), help="image size of 2D poses")
+    style = options.add_mutually_exclusive_group()
+    style.add_argument("--json", dest="style", action="store_const", const="json", help="print JSON lines")
+    style.add_argument("--csv", dest="style", action="store_const", const="csv", help="print CSV")
+    options.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead")
+    options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    options.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    add_plugin(options)
+    return options
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the predictions as they come; 2 where some files could not be used."""
+    cut = None if arguments.window is None else Cut(arguments.window, arguments.stride, arguments.smooth)
+    if arguments.top < 1:
+        raise DataError("--top must be at least 1")
+    recognizer = Recognizer.from_checkpoint(
+        arguments.weights, arguments.device, arguments.precision, arguments.plugin
+    )  # fmt: skip
+    style: Style = arguments.style or "text"
+    found: Iterator[Row | Problem]
+    if arguments.files == ["-"]:
+        cut = cut or Cut(LIVE, arguments.stride, arguments.smooth)
+        found = Stream(recognizer, cut, arguments.explain).rows(sys.stdin)
+    else:
+        found = predict(recognizer, _given(recognizer, arguments), cut, arguments.explain)
+    failed: list[Problem] = []
+    parts = list(recognizer.layout.parts) if arguments.explain else []
+    with output(arguments.out) as out:
+        for line in lines(_noted(found, failed), style, arguments.top, parts):
+            print(line, file=out, flush=True)
+    return 2 if failed else 0
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that is there when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        yield file
+
+
+def _given(recognizer: Recognizer, arguments: argparse.Namespace) -> Iterator[Given | Problem]:
+    each = arguments.people == "each" or (arguments.people is None and recognizer.people == 1)
+    size = tuple(arguments.img_shape) if arguments.img_shape else None
+    for place in map(Path, arguments.files):
+        yield from read_given(recognizer, place, each, arguments.axes, size)
+
+
+def _noted(rows: Iterator[Row | Problem], failed: list[Problem]) -> Iterator[Row | Problem]:
+    """The same rows; problems are named on standard error too, and kept."""
+    for row in rows:
+        if isinstance(row, Problem):
+            failed.append(row)
+            print(f"error: {row.id}: {row.reason}", file=sys.stderr)
+        yield row
+
+
+main = partial(run_command, run, parser(), log_to="stderr")
+
+if __name__ == "__main__":
+    sys.exit(main())
