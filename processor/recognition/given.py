@@ -101,11 +101,12 @@ def read_given(
             stored = replace(sample, columns=known)
             yield Problem(sample.id, sample.problem) if sample.problem else Given(sample.id, stored=stored)
         return
-    takes = find_takes(place, FORMS)
+    takes, single = find_takes(place, FORMS), place.is_file()
     for reasons in takes.left_out.values():
         yield from (Problem(name, reason) for name, reason in reasons.items())
     hints = Hints(recognizer.layout.num_joints, recognizer.dims, axes, recognizer.layout.joint_names)
     for take in takes.takes:
+        take = replace(take, id=str(place)) if single and len(takes.takes) == 1 else take
         try:
             yield from _of_take(recognizer, take, hints, each, size)
         except DataError as error:

@@ -1,0 +1,181 @@
+"""The command: files of several forms, people, windows, streams, bad input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+import main
+from feeders.synthetic import Feeder
+from processor.recognition import Recognizer
+from processor.scores import read_scores
+from tests.conftest import tiny_config
+from tools import predict
+
+TEST = {"num_test": 2}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on the made-up set, and its test sequences (L, 1, 25, 3) by id."""
+    import yaml
+
+    folder = tmp_path_factory.mktemp("predict")
+    (folder / "run.yaml").write_text(yaml.safe_dump(tiny_config(folder)))
+    assert main.main(["--config", str(folder / "run.yaml")]) == 0
+    feeder = Feeder("test", num_test=2, window_size=16, cache_dir=str(folder / "cache"))
+    frames = {name: np.array(feeder.store.sequence(int(m))) for name, m in zip(feeder.ids, feeder.members, strict=True)}
+    return folder / "run", frames, feeder.store.path
+
+
+def said(capsys, *words: object) -> list[dict]:
+    """What the command answers as JSON, which must succeed."""
+    capsys.readouterr()
+    assert predict.main([str(word) for word in words] + ["--json"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_files_and_stores(run, tmp_path, capsys):
+    """As recorded: from the store, and from files of one sequence each, in two forms."""
+    folder, frames, store = run
+    recorded = read_scores(folder / "scores_test.npz")
+    wanted = [recorded.names[row] for row in recorded.scores.argmax(1)]
+    rows = said(capsys, folder, store)
+    assert [row["id"] for row in rows] == recorded.ids
+    assert [row["label"] for row in rows] == wanted
+    for name, sequence in frames.items():
+        np.save(tmp_path / f"{name}.npy", sequence[:, 0])
+    assert [row["label"] for row in said(capsys, folder, tmp_path)] == [
+        wanted[recorded.ids.index(name)] for name in sorted(frames)
+    ]
+    one, name = next((tmp_path / f"{name}.npy", name) for name in frames)
+    (row,) = said(capsys, folder, one, "--top", 3, "--explain")
+    assert row["id"] == str(one)
+    assert row["label"] == wanted[recorded.ids.index(name)]
+    assert row["last_frame"] == len(frames[name]) - 1
+    assert len(row["top"]) == 3
+    assert row["parts"].keys() == {"trunk", "right_arm", "left_arm", "right_leg", "left_leg"}
+
+
+def test_windows_of_a_long_sequence(run, tmp_path, capsys):
+    """Three performances one after the other: segments cover all frames, in order, with the mean probabilities."""
+    folder, frames, _ = run
+    long = np.concatenate([sequence[:, 0] for sequence in list(frames.values())[:3]])
+    np.save(tmp_path / "long.npy", long)
+    rows = said(capsys, folder, tmp_path / "long.npy", "--window", 32, "--stride", 8, "--smooth", 3)
+    assert rows[0]["first_frame"] == 0
+    assert rows[-1]["last_frame"] == len(long) - 1
+    for one, other in zip(rows, rows[1:], strict=False):
+        assert other["first_frame"] == one["last_frame"] + 1
+        assert other["label"] != one["label"]
+    (whole,) = said(capsys, folder, tmp_path / "long.npy", "--window", 10_000)
+    assert whole["last_frame"] == len(long) - 1
+    whole_too, _ = Recognizer.from_checkpoint(folder, device="cpu")(long[:, None]), capsys.readouterr()
+    assert whole["probability"] == pytest.approx(whole_too.probability, abs=1e-6)
+
+
+def test_each_person_has_a_label(run, tmp_path, capsys):
+    folder, frames, _ = run
+    first, second = (sequence[:40] for sequence in list(frames.values())[:2])
+    both = np.concatenate([first, second + [3, 0, 0]], axis=1)
+    np.save(tmp_path / "both.npy", both)
+    rows = said(capsys, folder, tmp_path / "both.npy", "--axes", "TMVC")
+    assert [row["person"] for row in rows] == [1, 2]
+    recognizer = Recognizer.from_checkpoint(folder, device="cpu")
+    for row, alone in zip(rows, (first, second), strict=True):
+        assert row["probability"] == pytest.approx(recognizer(alone).probability, abs=1e-5)
+    assert len(said(capsys, folder, tmp_path / "both.npy", "--axes", "TMVC", "--people", "together")) == 1
+
+
+def test_csv_and_a_file(run, capsys, tmp_path):
+    folder, frames, store = run
+    out = tmp_path / "new" / "labels.csv"
+    assert predict.main([str(folder), str(store), "--csv", "--top", "2", "--explain", "--out", str(out)]) == 0
+    header, *rows = csv.reader(io.StringIO(out.read_text()))
+    assert header[:8] == [
+        "id",
+        "person",
+        "first_frame",
+        "last_frame",
+        "label",
+        "probability",
+        "label_2",
+        "probability_2",
+    ]
+    assert header[8:] == [f"shapley_{part}" for part in ("trunk", "right_arm", "left_arm", "right_leg", "left_leg")]
+    assert [row[0] for row in rows] == list(frames)
+    assert all(float(row[5]) >= float(row[7]) for row in rows)
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_goes_on(run, tmp_path, capsys):
+    folder, frames, _ = run
+    sequence = next(iter(frames.values()))[:, 0]
+    np.save(tmp_path / "a_short.npy", sequence[:1])
+    np.save(tmp_path / "b_good.npy", sequence)
+    np.save(tmp_path / "c_other.npy", sequence[:, :17])
+    np.save(tmp_path / "d_huge.npy", sequence * 1e9)
+    (tmp_path / "e.txt").write_text("nothing")
+    assert predict.main([str(folder), str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "b_good" in printed.out
+    assert len(printed.out.splitlines()) == 1
+    for name, reason in (("a_short", "too short: 1 frame"), ("c_other", "joints"), ("d_huge", "has values up to")):
+        assert any(name in line and reason in line for line in printed.err.splitlines()), printed.err
+
+
+def stream(run, capsys, monkeypatch, lines, *words):
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    capsys.readouterr()
+    code = predict.main([str(run[0]), "-", "--json", *words])
+    return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_stream(run, capsys, monkeypatch):
+    """A live person frame by frame gives what the same frames in a file give; bad lines have their own answer."""
+    folder, frames, _ = run
+    sequence = next(sequence for sequence in frames.values() if len(sequence) >= 48)[:48]
+    live = [json.dumps({"joints": frame[0].tolist()}) for frame in sequence]
+    lines = [*live[:10], "{no json", *live[10:], '{"joints": [[1, 2]]}', '["a list"]', "", '{"frames": [[["x"]]]}']
+    lines += [json.dumps({"id": "whole", "frames": sequence.tolist()}), "[" * 100_000]
+    code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32", "--stride", "16")
+    assert code == 2
+    assert [row.get("id") for row in rows] == ["line 11", "stream", "stream", "line 50", "line 51", "line 53", "whole",
+                                               "line 55"]  # fmt: skip
+    assert all(row["error"] for row in rows if "label" not in row)
+    recognizer = Recognizer.from_checkpoint(folder, device="cpu")
+    for row, first in zip([rows[1], rows[2]], (0, 16), strict=True):
+        assert (row["first_frame"], row["last_frame"]) == (first, first + 31)
+        assert row["probability"] == pytest.approx(recognizer(sequence[first : first + 32]).probability, abs=1e-5)
+    assert rows[6]["probability"] == pytest.approx(recognizer(sequence).probability, abs=1e-5)
+
+
+def test_stream_of_people(run, capsys, monkeypatch):
+    """Each has windows of their own; null is a joint that was not seen."""
+    _, frames, _ = run
+    one, two = (sequence[:40, 0].tolist() for sequence in list(frames.values())[:2])
+    one[7][4] = [None, None, None]
+    lines = [json.dumps({"id": "hall", "people": {"anna": a} | ({"ben": b} if number > 3 else {})})
+             for number, (a, b) in enumerate(zip(one, two, strict=False))]  # fmt: skip
+    code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32", "--stride", "16", "--explain")
+    assert code == 0
+    assert [(row["id"], row["person"], row["first_frame"]) for row in rows] == [("hall", "anna", 0), ("hall", "ben", 4)]
+    assert all(len(row["parts"]) == 5 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["{run}", "nowhere"], "nowhere does not exist"),
+        (["nowhere", "{store}"], "checkpoint nowhere does not exist"),
+        (["{run}", "{store}", "--window", "1"], "--window must be at least 2"),
+        (["{run}", "{store}", "--top", "0"], "--top must be at least 1"),
+    ],
+)
+def test_bad_words(words, wanted, run, capsys):
+    folder, _, store = run
+    assert predict.main([word.format(run=folder, store=store) for word in words]) == 2
+    assert wanted in capsys.readouterr().err
