@@ -10,18 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
-from feeders.files import replacing
 from feeders.store import DataError
 from processor.command_line import add_plugin, run_command
 from processor.recognition import Recognizer
 from processor.recognition.given import Given, Problem, read_given
 from processor.recognition.predict import predict
-from processor.recognition.rows import Row, Style, lines
+from processor.recognition.rows import Row, Style, write
 from processor.recognition.stream import Stream
 from processor.recognition.windows import Cut
 
@@ -70,22 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = Stream(recognizer, cut, arguments.explain).rows(sys.stdin)
     else:
         found = predict(recognizer, _given(recognizer, arguments), cut, arguments.explain)
-    failed: list[Problem] = []
     parts = list(recognizer.layout.parts) if arguments.explain else []
-    with output(arguments.out) as out:
-        for line in lines(_noted(found, failed), style, arguments.top, parts):
-            print(line, file=out, flush=True)
-    return 2 if failed else 0
-
-
-@contextmanager
-def output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that is there when it is whole."""
-    if path is None:
-        yield sys.stdout
-        return
-    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
-        yield file
+    return 2 if write(found, arguments.out, style, arguments.top, parts) else 0
 
 
 def _given(recognizer: Recognizer, arguments: argparse.Namespace) -> Iterator[Given | Problem]:
@@ -93,15 +76,6 @@ def _given(recognizer: Recognizer, arguments: argparse.Namespace) -> Iterator[Gi
     size = tuple(arguments.img_shape) if arguments.img_shape else None
     for place in map(Path, arguments.files):
         yield from read_given(recognizer, place, each, arguments.axes, size)
-
-
-def _noted(rows: Iterator[Row | Problem], failed: list[Problem]) -> Iterator[Row | Problem]:
-    """The same rows; problems are named on standard error too, and kept."""
-    for row in rows:
-        if isinstance(row, Problem):
-            failed.append(row)
-            print(f"error: {row.id}: {row.reason}", file=sys.stderr)
-        yield row
 
 
 main = partial(run_command, run, parser(), log_to="stderr")

@@ -8,11 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TextIO
 
-from ..host import plain, spreadsheet_text
+from feeders.files import replacing
+
+from ..host import plain, say, spreadsheet_text
 from .given import Problem
 from .recognizer import Prediction
 
@@ -29,6 +34,39 @@ class Row:
     last: int
     prediction: Prediction
     more: dict[str, Any] = field(default_factory=dict)
+
+
+def write(
+    rows: Iterable[Row | Problem], path: Path | None, style: Style, top: int, part_names: Sequence[str] = ()
+) -> int:
+    """Prints rows as they come, or writes a file that is there when it is whole; problems go to standard error too.
+
+    Returns:
+        the number of problems.
+    """
+    problems = 0
+
+    def noted() -> Iterator[Row | Problem]:
+        nonlocal problems
+        for row in rows:
+            if isinstance(row, Problem):
+                problems += 1
+                say(f"error: {row.id}: {row.reason}", sys.stderr)
+            yield row
+
+    with _output(path) as out:
+        for line in lines(noted(), style, top, part_names):
+            print(line, file=out, flush=True)
+    return problems
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def as_json(row: Row | Problem, top: int) -> str:

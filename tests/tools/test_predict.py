@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_windows_of_a_long_sequence(run, tmp_path, capsys):
     rows = said(capsys, folder, tmp_path / "long.npy", "--window", 32, "--stride", 8, "--smooth", 3)
     assert rows[0]["first_frame"] == 0
     assert rows[-1]["last_frame"] == len(long) - 1
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         assert other["first_frame"] == one["last_frame"] + 1
         assert other["label"] != one["label"]
     (whole,) = said(capsys, folder, tmp_path / "long.npy", "--window", 10_000)
@@ -81,7 +82,7 @@ def test_windows_of_a_long_sequence(run, tmp_path, capsys):
 def test_each_person_has_a_label(run, tmp_path, capsys):
     folder, frames, _ = run
     first, second = (sequence[:40] for sequence in list(frames.values())[:2])
-    both = np.concatenate([first, second + [3, 0, 0]], axis=1)
+    both = np.concatenate([first, second + np.array([3, 0, 0])], axis=1)
     np.save(tmp_path / "both.npy", both)
     rows = said(capsys, folder, tmp_path / "both.npy", "--axes", "TMVC")
     assert [row["person"] for row in rows] == [1, 2]
