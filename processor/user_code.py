@@ -12,7 +12,7 @@ from traceback import walk_tb
 import numpy as np
 import torch
 
-OURS = ("shapmix", "model", "feeders", "processor", "tools", "main")
+OURS = ("shapmix", "model", "feeders", "processor", "tools", "main", "shapmix_train")
 INSTALLED = ("site-packages", "dist-packages")
 
 

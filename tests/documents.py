@@ -203,7 +203,7 @@ def _command_problems(words: list[str]) -> Iterator[str]:
     if "main.py" in words or program == "shapmix-train":
         yield training_problem(words[words.index("main.py") + 1 :] if "main.py" in words else rest)
     elif program.startswith("python") and rest[:1] == ["-m"]:
-        module, rest = rest[1], rest[2:]
+        module, rest = rest[1].removeprefix("shapmix_train."), rest[2:]
         if not module.startswith("tools."):
             yield "" if module in FOREIGN else f"no command {module}"
         elif not any(ROOT.glob(f"{module.replace('.', '/')}*")):

@@ -21,7 +21,7 @@ import shapmix
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-TOP = ("shapmix", "model", "feeders", "processor", "tools")
+PROGRAM = ("model", "feeders", "processor", "tools")
 
 
 def test_the_extra_is_what_requirements_txt_lists():
@@ -44,7 +44,7 @@ def test_the_commands_exist():
 
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 USE = """
-import torch, shapmix
+import torch, shapmix, model.own
 counts, x, y = [4, 2], torch.randn(6, 2, 8, 25, 3), torch.tensor([0, 0, 0, 0, 1, 1])
 network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2 * 8 * 25 * 3, 2))
 mixer = shapmix.ShapMix("ntu25", counts, x.mean(0), input_format="NMTVC")
@@ -66,7 +66,7 @@ def built(tmp_path_factory):
     """The sdist, and the wheel that is made of it."""
     pytest.importorskip("setuptools", "77")
     folder, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in (*TOP, "README.md", "LICENSE", "pyproject.toml"):
+    for name in ("shapmix", "shapmix_train", *PROGRAM, "README.md", "LICENSE", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     run("-c", BUILD, "build_sdist", dist, folder=folder)
@@ -89,12 +89,17 @@ def test_one_version(built):
 def test_the_wheel_holds_every_file(built):
     """Also those that are no Python; and none that the folders do not have."""
     found = {name for name in zipfile.ZipFile(built.wheel).namelist() if ".dist-info/" not in name}
-    there = {path.relative_to(ROOT).as_posix() for top in TOP for path in (ROOT / top).rglob("*") if path.is_file()}
-    assert found == {name for name in there if "__pycache__" not in name}
+    there = {"shapmix_train/__init__.py"}
+    for top in ("shapmix", *PROGRAM):
+        names = {path.relative_to(ROOT).as_posix() for path in (ROOT / top).rglob("*") if path.is_file()}
+        there |= {f"shapmix_train/{name}" if top in PROGRAM else name for name in names if "__pycache__" not in name}
+    assert found == there
 
 
 def test_a_clean_environment(built, tmp_path):
-    """The wheel in a new environment, to which a path file lends torch."""
+    """The wheel in a new environment, to which a path file lends torch, beside a project with a folder ``model``."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "own.py").touch()
     builder = venv.EnvBuilder(symlinks=sys.platform != "win32")
     builder.create(tmp_path / "env")
     python = builder.ensure_directories(tmp_path / "env").env_exe
@@ -106,6 +111,9 @@ def test_a_clean_environment(built, tmp_path):
     version, file = done.stdout.split()
     assert version == shapmix.__version__
     assert packages in Path(file).parents
+    (command,) = Path(python).parent.glob("shapmix-train*")
+    done = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "--base_lr" in done.stdout) == (0, True), done.stderr
 
 
 def test_the_index_would_take_it(built):
