@@ -47,7 +47,7 @@ def run(tmp_path, monkeypatch):
 def test_the_page_has_what_it_promises():
     assert not MORE
     assert list(SCRIPTS) == ["torch", "lightning", "accelerate", "torch_geometric"]
-    assert len(PIECES) == 7
+    assert len(PIECES) == 8
 
 
 @pytest.mark.parametrize("needs", SCRIPTS)
@@ -69,19 +69,20 @@ def test_scripts(needs, run, capsys):
 def test_pieces(run):
     rng = torch.Generator().manual_seed(0)
     x, labels = torch.randn(6, 3, 16, 25, 2, generator=rng), [0, 1, 2, 3, 0, 1]
-    counts, baseline = [60, 24, 10, 5], x.mean(0)
+    y, counts, baseline = torch.tensor(labels), [60, 24, 10, 5], x.mean(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(x[0].numel(), 4))
     given = {name: getattr(shapmix, name) for name in shapmix.__all__} | {
         "torch": torch, "nn": torch.nn, "network": network, "COUNTS": counts, "baseline": baseline, "x": x,
-        "y": torch.tensor(labels), "labels": labels, "num_class": 4, "num_samples": 6, "epoch": 6, "step": 0,
-        "test_view_of_training_set": [(x[:4], None), (x[4:], None)], "logits": network(x), "counts": counts,
+        "y": y, "labels": labels, "num_class": 4, "num_samples": 6, "epoch": 5, "step": 0,
+        "test_view_of_training_set": [(x[:4], y[:4]), (x[4:], y[4:])], "logits": network(x), "counts": counts,
         "mixer": shapmix.ShapMix("ntu25", counts, baseline), "criterion": shapmix.LogitAdjustedLoss(counts),
     }  # fmt: skip
-    calls, layout, bincount, total, other_mixers, adjusted, picked = (run(code, **given) for code in PIECES)
+    calls, layout, bincount, total, other_mixers, adjusted, refreshed, picked = (run(code, **given) for code in PIECES)
     assert calls["loss"].isfinite()
-    assert layout["mixer"](x[:, :, :, :7], given["y"])[0].shape == (6, 3, 16, 7, 2)
+    assert layout["mixer"](x[:, :, :, :7], y)[0].shape == (6, 3, 16, 7, 2)
     assert bincount["counts"].tolist() == [2, 2, 1, 1]
     assert torch.allclose(total["baseline"], baseline, atol=1e-6)
     assert other_mixers["loss"].isfinite()
     assert torch.allclose(adjusted["logits"], network(x) - (torch.tensor(counts) / 99).log(), atol=1e-6)
+    assert (refreshed["mixer"].saliency.initial == 0).all(), "every row is computed"
     assert picked["Logits"](lambda x: (network(x), None))(x).shape == (6, 4)
