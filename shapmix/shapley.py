@@ -100,7 +100,7 @@ def contributions(
         outputs = [model(form.outward(chunk)) for chunk in masked.split(max_batch or len(masked))]
     require(
         all(isinstance(output, Tensor) and output.ndim == 2 for output in outputs),
-        f"the model must return logits (N, K), got {type(outputs[0]).__name__}; pass a function that returns them",
+        f"the model must return logits (N, K), got {type(outputs[0]).__name__}; wrap it in a module that picks them",
     )
     logits = torch.cat(outputs)
     target = as_classes(target, logits.shape[1], look=False)
