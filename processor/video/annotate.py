@@ -26,6 +26,7 @@ from ..card import Card
 from ..host import StopSignals
 from ..recognition import Prediction
 from .drawing import Drawn, draw_people
+from .framing import Framing
 from .joints import JointMap
 from .poses import SEEN, PoseBackend
 from .reading import Frame, Source
@@ -139,6 +140,7 @@ class Annotator:
         self.recognizer, self.backend = recognizer, backend
         self.window, self.stride, self.smooth, self.explain = window, stride, smooth, explain
         self.joints = JointMap(backend, recognizer.layout, recognizer.dims, up_of(recognizer))
+        self.framing = Framing(getattr(recognizer, "card", None))
         self.tracker = Tracker()
         self.lives: dict[Person, _Life] = {}
         self.times: deque[float] = deque(maxlen=window + LOST + 2)  # of the last frames
@@ -177,7 +179,8 @@ class Annotator:
             if life.person.number:
                 name = f"person {life.person.number} in frames {first} to {last}"
                 try:
-                    samples.append(self.recognizer.sample(life.windows.sequence(first, last), size, name))
+                    frames = self.framing(life.windows.sequence(first, last), self.size)
+                    samples.append(self.recognizer.sample(frames, size, name))
                     usable.append((life, first, last))
                 except DataError as error:
                     self.unusable, self.reason = self.unusable + 1, self.reason or str(error)
