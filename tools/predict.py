@@ -2,7 +2,8 @@
 
 RUN is a run's folder or a checkpoint, which has all that is needed. FILES are files, folders or archives in any form
 that tools.convert reads, or stores; - reads JSON lines from standard input, also live ones, frame by frame. With
---window, long sequences are cut into windows, and neighbouring windows with one label are one line.
+--window, long sequences are cut into windows, and neighbouring windows with one label are one line. --video reads a
+video or a camera, and writes what people do and by which body parts into a copy of it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from processor.recognition.predict import predict
 from processor.recognition.rows import Row, Style, write
 from processor.recognition.stream import Stream
 from processor.recognition.windows import Cut
+from processor.video import command as video
 
-LIVE = 64  # frames of a window of a live stream, where --window does not say
+LIVE = 64  # frames of a window of a live stream or a video, where --window does not say
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("weights", metavar="RUN", help="a run's folder or a checkpoint")
-    options.add_argument("files", nargs="+", metavar="FILES", help="files, folders, archives, stores, or -")
+    options.add_argument("files", nargs="*", metavar="FILES", help="files, folders, archives, stores, or -")
     options.add_argument(
         "--window", type=int, metavar="L", help="frames of a window; by default a file is one sequence"
     )
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead")
     options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     options.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    video.add_options(options)
     add_plugin(options)
     return options
 
@@ -62,13 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     style: Style = arguments.style or "text"
     found: Iterator[Row | Problem]
-    if arguments.files == ["-"]:
-        cut = cut or Cut(LIVE, arguments.stride, arguments.smooth)
-        found = Stream(recognizer, cut, arguments.explain).rows(sys.stdin)
+    live, out = cut or Cut(LIVE, arguments.stride, arguments.smooth), arguments.out
+    if arguments.video is not None:
+        found, out = video.video_rows(recognizer, arguments, live), None
+    elif arguments.files == ["-"]:
+        found = Stream(recognizer, live, arguments.explain).rows(sys.stdin)
+    elif not arguments.files:
+        raise DataError("give FILES, - for standard input, or --video")
     else:
         found = predict(recognizer, _given(recognizer, arguments), cut, arguments.explain)
     parts = list(recognizer.layout.parts) if arguments.explain else []
-    return 2 if write(found, arguments.out, style, arguments.top, parts) else 0
+    return 2 if write(found, out, style, arguments.top, parts) else 0
 
 
 def _given(recognizer: Recognizer, arguments: argparse.Namespace) -> Iterator[Given | Problem]:

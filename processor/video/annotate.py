@@ -42,8 +42,10 @@ class Recognises(Protocol):
     """What is needed of processor.recognition.Recognizer; see there."""
 
     layout: SkeletonLayout
-    class_names: Sequence[str]
     dims: int
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
     def sample(self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "") -> Any: ...
 

@@ -19,7 +19,7 @@ from ..study.layout_picture import PARTS_ON_DARK
 from ..study.picture import CARD, COLOURS, HEADS, INK, QUIET
 from .poses import SEEN
 
-TEXT = 1 / 26  # size of the letters as a share of the shorter side of the picture
+TEXT = 1 / 32  # size of the letters as a share of the shorter side of the picture
 UNKNOWN = (200, 205, 210)  # colour of a person without a label
 Box = tuple[float, float, float, float]
 

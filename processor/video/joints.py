@@ -56,7 +56,9 @@ class JointMap:
         DataError: the recogniser needs places in space and the estimator has none, or the estimator lacks joints.
     """
 
-    def __init__(self, backend: PoseBackend, layout: SkeletonLayout, dims: int, up: tuple[int, int] = (1, 1)) -> None:
+    def __init__(
+        self, backend: PoseBackend | type[PoseBackend], layout: SkeletonLayout, dims: int, up: tuple[int, int] = (1, 1)
+    ) -> None:
         if dims > backend.dims:
             raise DataError(
                 f"the recogniser was trained on {dims}D skeletons, {backend.name} finds {backend.dims}D poses; use a "

@@ -46,6 +46,8 @@ class PoseBackend(ABC):
     layout: SkeletonLayout
     dims: int = 2
 
+    def __init__(self, model: Path | None = None) -> None: ...  # noqa: B027
+
     @abstractmethod
     def __call__(self, picture: np.ndarray, seconds: float) -> list[Pose]:
         """The people in a picture (H, W, 3), uint8, red, green, blue, of a video at this time; in any order."""
@@ -54,17 +56,15 @@ class PoseBackend(ABC):
         """Frees what the estimator holds."""
 
 
-def open_backend(name: str, model: Path | None = None) -> PoseBackend:
-    """The backend with this name.
-
-    Args:
-        model: of mediapipe: its .task file.
+def find_backend(name: str) -> type[PoseBackend]:
+    """The backend with this name; it is made with a model's file, or with None for its usual one.
 
     Raises:
-        DataError: no such backend, its package is not installed, or its models are not here and cannot be downloaded.
+        DataError: no such backend. When it is made: its package is not installed, or its models are not here and cannot
+            be downloaded.
     """
     if name not in BACKENDS:
         raise DataError(f"no pose estimator {name!r}; there are {', '.join(BACKENDS)}")
     module, _, backend = BACKENDS[name].partition(".")
-    opened: PoseBackend = getattr(importlib.import_module(f"{__package__}.{module}"), backend)(model)
-    return opened
+    found: type[PoseBackend] = getattr(importlib.import_module(f"{__package__}.{module}"), backend)
+    return found

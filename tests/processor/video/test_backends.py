@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from feeders.store import DataError
-from processor.video.poses import open_backend
+from processor.video.poses import find_backend
 
 
 def fake_rtmlib(error: Exception | None = None) -> SimpleNamespace:
@@ -36,7 +36,7 @@ def fake_rtmlib(error: Exception | None = None) -> SimpleNamespace:
 
 def test_rtmlib(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rtmlib", fake_rtmlib())
-    backend = open_backend("rtmlib")
+    backend = find_backend("rtmlib")()
     (pose,) = backend(np.full((4, 4, 3), (1, 2, 3), np.uint8), 0.0)
     assert pose.joints.shape == (17, 3)
     assert pose.joints[0].tolist() == [5, 5, 1]
@@ -47,21 +47,21 @@ def test_rtmlib(monkeypatch, capsys):
 def test_rtmlib_without_a_network_names_its_models(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtmlib", fake_rtmlib(URLError("no route to host")))
     with pytest.raises(DataError, match=r"https://models/yolox\.zip, https://models/rtmpose\.zip"):
-        open_backend("rtmlib")
+        find_backend("rtmlib")()
     with pytest.raises(DataError, match="a model file is for mediapipe"):
-        open_backend("rtmlib", Path("model.task"))
+        find_backend("rtmlib")(Path("model.task"))
 
 
 @pytest.mark.parametrize("name", ["rtmlib", "mediapipe"])
 def test_a_backend_that_is_not_installed(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError, match=f"videos need {name} .*pip install"):
-        open_backend(name)
+        find_backend(name)()
 
 
 def test_a_backend_that_nobody_knows():
     with pytest.raises(DataError, match="rtmlib, mediapipe"):
-        open_backend("openpose")
+        find_backend("openpose")
 
 
 def fake_mediapipe(**more: object) -> SimpleNamespace:
@@ -72,9 +72,9 @@ def fake_mediapipe(**more: object) -> SimpleNamespace:
 def test_mediapipe_without_a_model_names_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe())
     with pytest.raises(DataError, match=r"pose_landmarker_full\.task and add --pose_model.*mediapipe==0\.10\.21"):
-        open_backend("mediapipe")
+        find_backend("mediapipe")()
     with pytest.raises(DataError, match=r"none\.task does not exist"):
-        open_backend("mediapipe", tmp_path / "none.task")
+        find_backend("mediapipe")(tmp_path / "none.task")
 
 
 def test_mediapipe_with_the_model_of_its_wheel():
@@ -86,7 +86,7 @@ def test_mediapipe_with_the_model_of_its_wheel():
     if not portrait.is_file():
         pytest.skip("matplotlib without its sample data")
     picture = np.asarray(Image.open(portrait).convert("RGB"))
-    backend = open_backend("mediapipe")
+    backend = find_backend("mediapipe")()
     seen = []
     for frame in range(3):
         shifted = np.pad(picture, ((0, 0), (40 * frame, 80 - 40 * frame), (0, 0)), mode="edge")
