@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class RtmPoses(PoseBackend):
     def __init__(self, model: Path | None = None) -> None:
         if model is not None:
             raise DataError("a model file is for mediapipe; rtmlib downloads its own")
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime reports to its makers
         body = needed("rtmlib", INSTALL).Body
         try:
             with contextlib.redirect_stdout(sys.stderr):  # it prints, and stdout is for results
@@ -36,9 +38,8 @@ class RtmPoses(PoseBackend):
         except OSError as error:  # no network: URLError
             files = ", ".join(body.MODE[MODE][kind] for kind in ("det", "pose"))
             raise DataError(
-                f"rtmlib cannot download its models ({error}). On a machine with a network, download and unpack "
-                f"{files}; copy each end2end.onnx, under the name of its archive with the ending .onnx, into "
-                "~/.cache/rtmlib/hub/checkpoints"
+                f"rtmlib cannot download its models ({error}). On a machine with a network, download {files}, and copy "
+                "both as they are into ~/.cache/rtmlib/hub/checkpoints"
             ) from error
 
     def __call__(self, picture: np.ndarray, seconds: float) -> list[Pose]:

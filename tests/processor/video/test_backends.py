@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,13 @@ from PIL import Image
 
 from feeders.store import DataError
 from processor.video.poses import find_backend
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch) -> None:
+    """As it was before a backend changed it."""
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
 
 
 def fake_rtmlib(error: Exception | None = None) -> SimpleNamespace:
@@ -42,6 +50,7 @@ def test_rtmlib(monkeypatch, capsys):
     assert pose.joints[0].tolist() == [5, 5, 1]
     assert pose.space is None
     assert "load model" not in capsys.readouterr().out
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_rtmlib_without_a_network_names_its_models(monkeypatch):
