@@ -37,9 +37,11 @@ def video_rows(recognizer: Recognizer, arguments: argparse.Namespace, cut: Cut) 
     """
     if arguments.files:
         raise DataError("give FILES or --video, not both")
+    source, kind = open_source(arguments.video), find_backend(arguments.poses)
     if arguments.out is not None:
         check_output(arguments.out)
-    source, kind = open_source(arguments.video), find_backend(arguments.poses)
+        if arguments.out.exists() and not source.live and arguments.out.samefile(source.name):
+            raise DataError(f"--out {arguments.out} is the video itself; give another name")
     JointMap(kind, recognizer.layout, recognizer.dims, up_of(recognizer))  # before models are downloaded
     explain = arguments.explain or arguments.out is not None
     annotator = Annotator(recognizer, kind(arguments.pose_model), cut.window, cut.stride, cut.smooth, explain)

@@ -67,6 +67,7 @@ def test_a_video(run, drawn, tmp_path, capsys):
         (("file.npy", "--video", "VIDEO"), "FILES or --video, not both"),
         (("--video", "none.mp4"), "none.mp4 does not exist"),
         (("--video", "VIDEO", "--out", "out.avi"), "must end with one of .mp4"),
+        (("--video", "VIDEO", "--out", "VIDEO"), "is the video itself"),
         (("--video", "VIDEO", "--window", "1"), "--window must be at least 2"),
     ],
 )
