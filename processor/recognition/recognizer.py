@@ -124,16 +124,7 @@ class Recognizer:
             CheckpointError: no such file, weights alone, or those of another network than their config says.
             ConfigError: its network needs a package that ``plugins`` do not name.
         """
-        path = find_weights(weights)
-        state = load_checkpoint(path)
-        card = card_of(state, path)
-        try:
-            config = Config(**{**card.config, "config": str(path), "plugins": list(plugins)})
-        except ValidationError as error:
-            raise CheckpointError(f"{path} has a config of another version of this program: {error}") from error
-        network = make_network(config, card.sample_shape, len(card.class_names), card.skeleton)
-        check_output(config, network, torch.zeros(2, *card.sample_shape), len(card.class_names))
-        load_weights(network, path)
+        card, network = trained_network(weights, plugins)
         return cls(card, network, set_up(device), precision, plugins)
 
     @property
@@ -249,3 +240,18 @@ class Recognizer:
     def _view(self, samples: Sequence[Sample]) -> StoreFeeder:
         """The view of the test split over these samples."""
         return self._feeder.from_view(self.card.view or {}, SkeletonStore.of(samples))
+
+
+def trained_network(weights: str | Path, plugins: Sequence[str] = ()) -> tuple[Card, nn.Module]:
+    """Card and network of a checkpoint, or of a run's folder; arguments and errors as Recognizer.from_checkpoint."""
+    path = find_weights(weights)
+    state = load_checkpoint(path)
+    card = card_of(state, path)
+    try:
+        config = Config(**{**card.config, "config": str(path), "plugins": list(plugins)})
+    except ValidationError as error:
+        raise CheckpointError(f"{path} has a config of another version of this program: {error}") from error
+    network = make_network(config, card.sample_shape, len(card.class_names), card.skeleton)
+    check_output(config, network, torch.zeros(2, *card.sample_shape), len(card.class_names))
+    load_weights(network, path)
+    return card, network
