@@ -232,6 +232,22 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         """
         raise NotImplementedError
 
+    def whole(self, rows: np.ndarray) -> Whole:
+        """The sequences ``rows`` of this split, padded with 0: a row for each of their clips."""
+        store, members = self.store, self.members[rows]
+        lengths = store.lengths[members]
+        sequence = np.zeros((len(members), lengths.max(), *store.frames.shape[1:]), np.float32)
+        for row, member in enumerate(members.tolist()):
+            sequence[row, : lengths[row]] = store.sequence(member)
+        frames, weight = self.shown(lengths)
+        clips = len(frames) // len(members)
+        values = {"sequence": sequence.repeat(clips, 0), "length": lengths.repeat(clips), "frames": frames}
+        values |= {} if weight is None else {"weight": weight}
+        if store.dims == 2:
+            sizes = np.stack([store.columns[side][members] for side in ("height", "width")], axis=1)
+            values["size"] = sizes.astype(np.float32).repeat(clips, 0)
+        return Whole(**{name: torch.from_numpy(value) for name, value in values.items()})
+
     def whole_view(self, whole: Whole) -> Tensor:
         """x (N, C, T, V, M) of whole sequences as the test shows them, in torch alone, so that it can be exported."""
         raise NotImplementedError

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from feeders import feeder_ntu, feeder_pose, feeder_store, feeder_ucla, synthetic
-from feeders.feeder import StoreFeeder, Whole
+from feeders.feeder import StoreFeeder
 from shapmix import SkeletonLayout
 from tests.conftest import annotations, ntu_names, write_ntu_store, write_pickle, write_ucla
 from tests.made_up import DESK, write_store
@@ -69,21 +68,3 @@ def feeder_of(kind: str, folder: Path, **options: Any) -> StoreFeeder[Any]:
     own = {"facing": True, "scale": "torso", "up": "y"} if kind.endswith("facing") else {}
     store = write_store(folder / "mine", {f"s{n}": people(n, 2, 13, rng) for n in LENGTHS}, [0, 1, 0, 1], DESK)
     return feeder_store.Feeder(str(store.path), "test", **own, **options)
-
-
-def whole_of(feeder: StoreFeeder[Any], padding: float = 7.0) -> Whole:
-    """All sequences of a feeder as tensors, one row for each clip."""
-    store, members = feeder.store, feeder.members
-    lengths = store.lengths[members]
-    sequences = np.full((len(members), lengths.max(), *store.frames.shape[1:]), padding, np.float32)
-    for row, member in enumerate(members):
-        sequences[row, : lengths[row]] = store.sequence(member)
-    frames, weight = feeder.shown(lengths)
-    size = None
-    if "width" in store.columns:
-        size = np.stack([store.columns[side][members] for side in ("height", "width")], 1).astype(np.float32)
-    clips = len(frames) // len(members)
-    values = {"sequence": sequences.repeat(clips, 0), "length": lengths.repeat(clips), "frames": frames}
-    values |= {} if weight is None else {"weight": weight}
-    values |= {} if size is None else {"size": size.repeat(clips, 0)}
-    return Whole(**{name: torch.from_numpy(value) for name, value in values.items()})
