@@ -173,7 +173,11 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         feeder.over(store, members)
         if feeder.coordinates != state["coordinates"]:
             raise DataError(f"frames have {feeder.coordinates} coordinates, wanted {state['coordinates']}")
+        feeder.as_trained(state)
         return feeder
+
+    def as_trained(self, state: Mapping[str, Any]) -> None:
+        """Takes over what another feeder's :meth:`view_state` has from training data. Here it is nothing."""
 
     @classmethod
     def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:

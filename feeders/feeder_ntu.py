@@ -139,15 +139,18 @@ class Feeder(CropFeeder):
         statistics = None if self.statistics is None else [value.flatten().tolist() for value in self.statistics]
         return super().view_state() | {"statistics": statistics}
 
+    def as_trained(self, state: Mapping[str, Any]) -> None:
+        """See StoreFeeder: mean and deviation."""
+        self.statistics = None
+        if state.get("statistics") is not None:
+            shape = 1, self.in_channels, 1, self.num_joints, 1
+            mean, deviation = (torch.tensor(values).view(shape) for values in state["statistics"])
+            self.statistics = mean, deviation
+
     @classmethod
     def from_view(cls, state: Mapping[str, Any], store: SkeletonStore, limit: float = BAD_VALUE_LIMIT) -> Self:
         """See StoreFeeder."""
         feeder = super().from_view(state, store, limit)
-        feeder.statistics = None
-        if state["statistics"] is not None:
-            shape = 1, feeder.in_channels, 1, feeder.num_joints, 1
-            mean, deviation = (torch.tensor(values).view(shape) for values in state["statistics"])
-            feeder.statistics = mean, deviation
         feeder.single = None
         if feeder.copies_actor:
             feeder.single = np.array([not store.sequence(row)[:, 1].any() for row in range(len(store))])

@@ -24,6 +24,7 @@ from .store import DataError
 from .transforms import to_device
 
 ROUND_ROBIN = 4  # times that an epoch of this sampler has as many samples as the split
+UNLABELLED = -1  # the label of samples whose class is not known
 Partner = Literal["batch", "class_balanced"]
 
 
@@ -98,6 +99,8 @@ class Loader:
             of its samples, both uniformly (Kang et al., arXiv 1910.09217). ``round_robin``: four times as many, the
             classes in turn, of each a sample at random: an epoch of the official Feeder_LT_ros with class_balance.
 
+        may_lack_labels: label -1 stands for an unknown one; such a split is not trained on.
+
     Raises:
         DataError: labels outside the classes 0 .. K-1.
     """
@@ -113,8 +116,10 @@ class Loader:
         device: torch.device,
         dtype: torch.dtype,
         sampler: Sampler = "instance",
+        may_lack_labels: bool = False,
     ) -> None:
-        wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+        least = UNLABELLED if may_lack_labels else 0
+        wrong = np.flatnonzero((labels < least) | (labels >= len(class_names)))
         if len(wrong):
             last = len(class_names) - 1
             raise DataError(f"sample {ids[wrong[0]]} has label {labels[wrong[0]]}, outside the classes 0..{last}")
@@ -147,7 +152,7 @@ class Loader:
     @property
     def class_counts(self) -> list[int]:
         """Samples of each class (K,), without repetition."""
-        return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        return torch.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names)).tolist()
 
     def check_batch_size(self) -> None:
         """Raises a DataError where the number of processes does not divide the global batch."""

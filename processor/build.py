@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from .config_files import import_class, parameters
 from .distributed import main_first, no_bar
 from .errors import ConfigError
 from .methods import LOSSES, MIXERS, SECOND_STAGES
-from .network import check_output, layout_of, make_network
+from .network import Shape, check_output, layout_of, make_network
 from .overlap import check_overlap
 from .own_dataset import DatasetLoader
 from .saliency_file import read_table
@@ -53,21 +53,33 @@ class Data:
     Attributes:
         feeders: split -> feeder, or the user's Dataset.
         loaders: split -> its batches.
+        class_names: K names.
         class_counts: training samples of each class (K,).
+        sample_shape: (C, T, V, M) in training.
         groups: many, medium, few -> classes.
         checksum: of the contents of all splits.
     """
 
     feeders: Mapping[str, Any]
     loaders: Mapping[str, Loader]
+    class_names: list[str]
     class_counts: list[int]
+    sample_shape: Shape
     groups: Mapping[str, list[int]]
     checksum: str
 
+
+class Trained(Protocol):
+    """What is known of training data that is not there, see processor.card."""
+
     @property
-    def class_names(self) -> list[str]:
-        """K names."""
-        return self.loaders["train"].class_names
+    def class_names(self) -> list[str]: ...
+    @property
+    def class_counts(self) -> list[int]: ...
+    @property
+    def sample_shape(self) -> Shape: ...
+    @property
+    def view(self) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True)
@@ -91,8 +103,16 @@ class Parts:
     frozen: Sequence[nn.Module]
 
 
-def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("train", "val", "test")) -> Data:
-    """Feeders and loaders of the splits, which include train and test; the main process builds caches first.
+def load_data(
+    config: Config,
+    device: torch.device,
+    splits: Sequence[Split] = ("train", "val", "test"),
+    trained: Trained | None = None,
+) -> Data:
+    """Feeders and loaders of the splits, which include test; the main process builds caches first.
+
+    Args:
+        trained: of the weights that are tested, where the splits do not include train.
 
     Raises:
         ValueError: data that is missing or damaged, or splits that do not fit together.
@@ -105,10 +125,14 @@ def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("
                 feeders[split] = _feeder(config, feeder_class, split)
     ours = {split: feeder for split, feeder in feeders.items() if isinstance(feeder, StoreFeeder)}
     for feeder in ours.values():
-        feeder.agree(ours)
+        if trained is None:
+            feeder.agree(ours)
+        elif trained.view is not None:
+            _as_trained(feeder, trained.view)
     loaders: dict[str, Loader] = {split: _loader(config, feeder, device) for split, feeder in feeders.items()}
-    _check_splits(config, feeders, loaders)
-    counts, names = loaders["train"].class_counts, loaders["train"].class_names
+    known = loaders["train"] if trained is None else trained
+    counts, names, shape = known.class_counts, known.class_names, known.sample_shape
+    _check_splits(config, feeders, loaders, names, shape)
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if absent:
         log.warning(
@@ -118,7 +142,16 @@ def load_data(config: Config, device: torch.device, splits: Sequence[Split] = ("
         make_resident(ours, device, config.device_resident)
     contents = [f"{getattr(feeder, 'checksum', 'unknown')}:{len(loaders[key].ids)}" for key, feeder in feeders.items()]
     groups = shot_groups(counts, config.groups.many, config.groups.few)
-    return Data(feeders, loaders, counts, groups, "+".join(contents))
+    return Data(feeders, loaders, names, counts, shape, groups, "+".join(contents))
+
+
+def _as_trained(feeder: StoreFeeder, view: Mapping[str, Any]) -> None:
+    """The feeder with what the view has from training data; a warning where its own options are others."""
+    feeder.as_trained(view)
+    own = feeder.view_state()
+    other = [f"{key} {view[key]}" for key in own if key in view and own[key] != view[key]]
+    if other:
+        log.warning("the weights were trained with another view of the data: %s", ", ".join(other))
 
 
 def _feeder(config: Config, feeder_class: type, split: Split) -> Any:
@@ -150,30 +183,32 @@ def _loader(config: Config, feeder: Any, device: torch.device) -> Loader:
     if num_class is None and not hasattr(feeder, "class_names"):
         raise ConfigError(f"{config.config}: model_args.num_class is missing; your own Dataset has no class_names")
     sampler, workers = config.sampler or "instance", config.num_worker
-    return DatasetLoader(feeder, num_class, config.batch_size, config.seed, device, dtype, workers, sampler)
+    may_lack = config.phase == "test"
+    return DatasetLoader(feeder, num_class, config.batch_size, config.seed, device, dtype, workers, sampler, may_lack)
 
 
-def _check_splits(config: Config, feeders: Mapping[str, Any], loaders: Mapping[str, Loader]) -> None:
-    """ConfigError where the splits do not fit together."""
+def _check_splits(
+    config: Config, feeders: Mapping[str, Any], loaders: Mapping[str, Loader], names: list[str], shape: Shape
+) -> None:
+    """ConfigError where the splits do not fit together, or not to the classes and shape of training samples."""
     streams = {getattr(feeder, "stream", None) for feeder in feeders.values()}
     if len(streams) > 1:
         raise ConfigError(f"{config.config}: the splits have different streams {streams}; set feeder_args.stream")
-    train = loaders["train"]
     for split, loader in loaders.items():
-        if loader.class_names != train.class_names:
+        if loader.class_names != names:
             raise ConfigError(f"{config.config}: training and {split} feeders have different classes")
-        shapes = [
-            (channels, joints, people) for channels, _, joints, people in (train.sample_shape, loader.sample_shape)
-        ]
+        shapes = [(channels, joints, people) for channels, _, joints, people in (shape, loader.sample_shape)]
         if shapes[0] != shapes[1]:
             raise ConfigError(
-                f"{config.config}: samples (C, T, V, M) are {train.sample_shape} in training, but "
+                f"{config.config}: samples (C, T, V, M) are {shape} in training, but "
                 f"{loader.sample_shape} in {split}; coordinates, joints and people must agree: {split}_feeder_args"
             )
-    train.check_batch_size()
+    if "train" not in loaders:
+        return
+    loaders["train"].check_batch_size()
     for split in ("val", "test"):
         if split in loaders:
-            check_overlap(config, split, (feeders["train"], train), (feeders[split], loaders[split]))
+            check_overlap(config, split, (feeders["train"], loaders["train"]), (feeders[split], loaders[split]))
 
 
 def build(config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None) -> Parts:
@@ -211,10 +246,10 @@ def _shared(network: nn.Module, device: torch.device) -> DistributedDataParallel
 
 def build_network(config: Config, data: Data, device: torch.device, weights: str | None = None) -> nn.Module:
     """The network that the config names, for this data, from ``weights`` where there are some."""
-    feeder, train = data.feeders["train"], data.loaders["train"]
-    network = make_network(config, train.sample_shape, len(data.class_names), layout_of(config, feeder))
+    layout = layout_of(config, next(iter(data.feeders.values())))
+    network = make_network(config, data.sample_shape, len(data.class_names), layout)
     network = network.to(device, DTYPES[config.precision])
-    x = torch.zeros(2, *train.sample_shape, device=train.device, dtype=train.dtype)
+    x = torch.zeros(2, *data.sample_shape, device=device, dtype=DTYPES[config.precision])
     check_output(config, network, x, len(data.class_names))
     if config.compile:
         mode = None if config.compile is True else config.compile

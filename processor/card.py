@@ -81,7 +81,7 @@ def make_card(config: Config, data: Data, mixer: Mixer | None, state: Mapping[st
     if baseline is None:
         known = None if state is None or KEY not in state else card_of(state, config.work_dir)
         baseline = _mean(config, data.loaders["train"]) if known is None else known.baseline
-    test, shape = data.feeders["test"], data.loaders["train"].sample_shape
+    test, shape = data.feeders["test"], data.sample_shape
     layout = layout_of(config, test)
     view, dims = None, min(shape[0], 3)
     if isinstance(test, StoreFeeder):

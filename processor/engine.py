@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from feeders.loader import Batch, Loader
+from feeders.loader import UNLABELLED, Batch, Loader
 from shapmix import Mixer
 from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
@@ -299,7 +299,7 @@ def evaluate(
     if bad:
         names = ", ".join(loader.ids[row] for row in bad[:5])
         raise NotFinite(f"the network's scores are not finite for {len(bad)} samples: {names}")
-    return Scores(joined, F.cross_entropy(joined, loader.labels).item())
+    return Scores(joined, F.cross_entropy(joined, loader.labels, ignore_index=UNLABELLED).item())
 
 
 def over_clips(logits: Tensor, clips: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from feeders.feeder import BAD_VALUE_LIMIT, Sampler
-from feeders.loader import Batch, Loader
+from feeders.loader import UNLABELLED, Batch, Loader
 from feeders.store import DataError
 from shapmix.distributed import own_slice
 from shapmix.draws import derive_seed
@@ -156,6 +156,7 @@ class DatasetLoader(Loader):
             ``sample_name`` (ids), ``class_names`` and ``bad_value_limit``, see StoreFeeder.
         num_class: K; None: as many as the Dataset has class names.
         num_worker: processes that load.
+        may_lack_labels: label -1 stands for an unknown one.
 
     Attributes:
         named: does the Dataset name its samples?
@@ -175,6 +176,7 @@ class DatasetLoader(Loader):
         dtype: torch.dtype = torch.float32,
         num_worker: int = 0,
         sampler: Sampler = "instance",
+        may_lack_labels: bool = False,
     ) -> None:
         self.kind = type(dataset).__name__
         for method in ("__len__", "__getitem__"):
@@ -201,9 +203,9 @@ class DatasetLoader(Loader):
             labels = np.array([self.samples.read(row, derive_seed(seed, "in order", row))[1] for row in range(size)])
         else:
             labels = np.tile(self._listed(listed), rounds)
-        self._check_range(labels, len(class_names))
+        self._check_range(labels[labels != UNLABELLED] if may_lack_labels else labels, len(class_names))
         self.samples.labels = labels
-        super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype, sampler)
+        super().__init__(labels, ids, class_names, batch_size, 1, seed, device, dtype, sampler, may_lack_labels)
         self.num_worker = num_worker
 
     def _class_names(self, dataset: Any, num_class: int | None) -> list[str]:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from .build import build, build_network, load_data
+from feeders.loader import UNLABELLED
+
+from .build import Data, build, build_network, load_data
+from .card import KEY, card_of
+from .checkpoint import load_checkpoint
 from .config import Config
 from .distributed import any_rank, barrier, is_main, set_up, tear_down
+from .engine import Scores
 from .errors import ConfigError
 from .host import StopSignals, keep_freed_memory
 from .info import describe
 from .logs import close_log, log_file, open_log
 from .metrics import table
+from .recognition.recognizer import Prediction
+from .recognition.rows import Row, write
 from .report.logger import check_logger
 from .run_folder import RunFolder
 from .training import Training, make_trainer, score_split, split_metrics, write_scores
 from .trial import with_timing, without_timing
 from .user_code import UserCodeError, place_of
+from .weights import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +110,30 @@ class Processor:
             folder.path.mkdir(parents=True, exist_ok=True)
         barrier()
         open_log(folder.log if is_main() else None, is_main() and config.print_log)
-        data = load_data(config, self.device, ("train", "test"))
+        weights = find_weights(config.weights)
+        state = load_checkpoint(weights)
+        card = card_of(state, weights) if KEY in state else None  # then the training data is not needed
+        data = load_data(config, self.device, ("train", "test") if card is None else ("test",), card)
         network = build_network(config, data, self.device, config.weights)
         scores = score_split(config, data, network, "test", StopSignals())
-        metrics = split_metrics(config, data, "test", scores)
-        log.info("test loss %.4f", scores.loss)
-        log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
-        write_scores(config, data, "test", scores, folder.scores("test", Path(config.weights)))
+        labels, written = data.loaders["test"].labels, folder.scores("test", weights)
+        if (labels != UNLABELLED).any():
+            log.info("test loss %.4f", scores.loss)
+            metrics = split_metrics(config, data, "test", scores)
+            log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
+        write_scores(config, data, "test", scores, written)
+        if (labels == UNLABELLED).any() and is_main():
+            self._write_labels(data, scores, written.with_suffix(".csv"))
         return 0
+
+    def _write_labels(self, data: Data, scores: Scores, path: Path) -> None:
+        """Predictions, where labels are not known."""
+        probabilities = scores.logits.double().softmax(1).numpy()
+        found = [Prediction(row, data.class_names) for row in probabilities]
+        rows = [Row(name, None, None, None, one) for name, one in zip(data.loaders["test"].ids, found, strict=True)]
+        write(rows, path, "csv", min(5, len(data.class_names)))
+        unknown = int((data.loaders["test"].labels == UNLABELLED).sum())
+        log.info("%d of %d samples have no label (-1); predictions of all are in %s", unknown, len(rows), path)
 
     def info(self) -> int:
         """Prints the network's size and cost, the data, and the throughput of a training step."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from feeders.loader import UNLABELLED
 from shapmix import ShapMix, effective_number_weights, post_hoc_adjustment
 from shapmix.distributed import world
 
@@ -354,16 +355,18 @@ def score_split(config: Config, data: Data, network: nn.Module, split: Split, st
 
 
 def split_metrics(config: Config, data: Data, split: Split, scores: Scores) -> dict[str, Any]:
-    """Metrics of a split."""
-    labels = data.loaders[split].labels.numpy()
-    return classification_metrics(scores.logits.numpy(), labels, data.groups, config.show_topk)
+    """Metrics of the samples of a split whose labels are known."""
+    labels, logits = data.loaders[split].labels.numpy(), scores.logits.numpy()
+    known = labels != UNLABELLED
+    return classification_metrics(logits[known], labels[known], data.groups, config.show_topk)
 
 
 def write_scores(config: Config, data: Data, split: Split, scores: Scores, path: Path) -> None:
     """The score file of a split, for tables and ensembles."""
     if is_main() and config.save_score:
         loader, groups = data.loaders[split], config.groups
+        labels = None if (loader.labels == UNLABELLED).any() else loader.labels.numpy()
         ScoreFile(
-            str(path), loader.ids, scores.logits.numpy(), loader.labels.numpy(), loader.class_names, data.class_counts,
-            groups.many, groups.few,
+            str(path), loader.ids, scores.logits.numpy(), labels, loader.class_names, data.class_counts, groups.many,
+            groups.few,
         ).write(path)  # fmt: skip

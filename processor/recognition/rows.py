@@ -26,12 +26,15 @@ Style = Literal["text", "csv", "json"]
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A prediction of frames ``first`` to ``last`` of a sequence, counted from 0; of one ``person``, or of all."""
+    """A prediction of frames ``first`` to ``last`` of a sequence, counted from 0; of one ``person``, or of all.
+
+    None stands for what is not known.
+    """
 
     id: str
     person: int | str | None
-    first: int
-    last: int
+    first: int | None
+    last: int | None
     prediction: Prediction
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -101,9 +104,8 @@ def _csv_row(row: Row, top: int) -> str:
     numbers += [""] * (2 * top - len(numbers))
     parts = row.prediction.parts
     values = [] if parts is None else [f"{value:.6f}" for value in parts]
-    return _csv(
-        [row.id, "" if row.person is None else f"{row.person}", f"{row.first}", f"{row.last}", *numbers, *values]
-    )
+    facts = ["" if value is None else str(value) for value in (row.person, row.first, row.last)]
+    return _csv([row.id, *facts, *numbers, *values])
 
 
 def _csv(cells: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import sys
 
@@ -15,6 +16,7 @@ from processor import overlap, own_dataset
 from processor.build import load_data
 from processor.config_files import load_config
 from processor.own_dataset import DatasetLoader
+from processor.scores import read_scores
 from tests.own import Feeder
 from tests.processor.test_bad_input import fails
 
@@ -287,3 +289,43 @@ def test_rows_that_are_compared(number, shorter):
     rows = overlap._spread(number, shorter)
     assert len(rows) == min(number, overlap.COMPARED)
     assert set(overlap._spread(shorter, shorter)) <= set(rows)
+
+
+# --- tested without labels, or without the training data -----------------------------------------------------------
+
+
+def test_samples_without_labels_get_predictions(own, capsys, tmp_path):
+    """Label -1 is an unknown one; the others are counted. Only in a test: nobody trains without labels."""
+    words = own(model="tests.small.Model", model_args={"num_class": 3})
+    assert main.main(words) == 0
+    tested = [*words, "--phase", "test", "--weights", str(tmp_path / "run" / "last.pt")]
+    assert main.main([*tested, "--work_dir", str(tmp_path / "known")]) == 0
+    unknown = [*tested, "--work_dir", str(tmp_path / "unknown"), "--set", "test_feeder_args.fault=negative"]
+    capsys.readouterr()
+    assert main.main(unknown) == 0
+    assert "1 of 12 samples have no label (-1)" in capsys.readouterr().out
+    header, *rows = csv.reader((tmp_path / "unknown" / "scores_test_last.csv").open())
+    assert header[4:6] == ["label", "probability"]
+    recorded, without = (read_scores(tmp_path / name / "scores_test_last.npz") for name in ("known", "unknown"))
+    assert without.labels is None
+    np.testing.assert_array_equal(without.scores, recorded.scores)
+    assert [row[4] for row in rows] == [str(label) for label in recorded.scores.argmax(1)]
+    other = own(train_feeder_args={"fault": "negative"}, model_args={"num_class": 3}, work_dir=str(tmp_path / "other"))
+    fails(capsys, other, "has label -1")
+
+
+def test_a_test_needs_no_training_data(own, tmp_path, monkeypatch):
+    words = own(model="tests.small.Model", model_args={"num_class": 3})
+    assert main.main(words) == 0
+    keep = Feeder.__init__
+
+    def only_test(self, split="train", **args):
+        assert split == "test", "the training data is not here"
+        keep(self, **args)
+
+    monkeypatch.setattr(Feeder, "__init__", only_test)
+    tested = [*words, "--phase", "test", "--weights", str(tmp_path / "run" / "last.pt")]
+    assert main.main([*tested, "--work_dir", str(tmp_path / "again")]) == 0
+    recorded, again = (read_scores(tmp_path / name) for name in ("run/scores_test.npz", "again/scores_test_last.npz"))
+    np.testing.assert_allclose(again.scores, recorded.scores, atol=1e-6)
+    assert again.class_counts == recorded.class_counts

@@ -18,10 +18,12 @@ from feeders.files import write_atomically
 from processor.command_line import parse
 from processor.host import keep_freed_memory
 
-from . import epoch, feeder, mixing, network, step
+from . import epoch, feeder, mixing, network, predict, step
 from .measure import settings, table
 
-BENCHMARKS: dict[str, Any] = {"mixing": mixing, "network": network, "step": step, "feeder": feeder, "epoch": epoch}
+BENCHMARKS: dict[str, Any] = {
+    "mixing": mixing, "network": network, "step": step, "feeder": feeder, "epoch": epoch, "predict": predict,
+}  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"choices": ["cpu", "cuda"], "help": "with several GPUs, CUDA_VISIBLE_DEVICES selects one"},
     "width": {"type": int, "help": "width of CTR-GCN's first block"},

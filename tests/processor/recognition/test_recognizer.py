@@ -9,6 +9,7 @@ from scipy.special import softmax
 
 import main
 from feeders.store import DataError
+from processor import build
 from processor.build import load_data
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
@@ -167,3 +168,27 @@ def test_bad_checkpoints(run, write_config, tmp_path):
         Recognizer.from_checkpoint(tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="does not exist"):
         Recognizer.from_checkpoint(tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize("name", ["3D", "2D"])
+def test_phase_test_without_the_training_data(name, run, write_config, tmp_path, monkeypatch, caplog):
+    """The checkpoint knows classes, counts and shapes; the scores are those that the run recorded."""
+    folder = run(write_config, name)
+    opened = []
+
+    def only_test(feeder_class, split):
+        opened.append(split)
+        assert split != "train"
+
+    keep = build._feeder
+    monkeypatch.setattr(build, "_feeder", lambda *words: only_test(*words[1:]) or keep(*words))
+    words = ["--config", str(folder.config), "--phase", "test", "--weights", str(folder.last)]
+    assert main.main([*words, "--work_dir", str(tmp_path / "again")]) == 0
+    assert opened == ["test"]
+    recorded, again = (read_scores(one.scores("test", which)) for one, which in
+                       ((folder, None), (RunFolder(tmp_path / "again"), folder.last)))  # fmt: skip
+    np.testing.assert_allclose(again.scores, recorded.scores, atol=1e-5)
+    assert again.class_counts == recorded.class_counts
+    assert "another view" not in caplog.text
+    assert main.main([*words, "--set", "feeder_args.stream=bone", "--work_dir", str(tmp_path / "bone")]) == 0
+    assert "trained with another view of the data: stream joint" in caplog.text
