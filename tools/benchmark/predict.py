@@ -6,6 +6,7 @@ Sequences are made up, in NTU's layout, 40 to 90 frames of one person. Both begi
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -25,6 +26,14 @@ DEFAULTS = {"device": "cpu", "width": (16, 64), "sequences": 128, "repeats": 3}
 WINDOW = 64  # frames that the network sees
 
 
+@cache
+def weights(num_class: int, width: int) -> dict[str, torch.Tensor]:
+    """The weights of all networks of this width."""
+    made = Model(num_class, num_person=1, base_channel=width)
+    stir(made)
+    return made.state_dict()
+
+
 def recognizer(options: argparse.Namespace, fused: bool, precision: str) -> Recognizer:
     """A network with random weights, which are the same for all."""
     with TemporaryDirectory() as folder:
@@ -32,9 +41,8 @@ def recognizer(options: argparse.Namespace, fused: bool, precision: str) -> Reco
     config = Config(feeder="feeders.synthetic.Feeder").identity()
     names = [action.name for action in ACTIONS]
     card = Card(config, (3, WINDOW, 25, 1), 3, names, [1] * len(names), "ntu25", view)
-    torch.manual_seed(0)
     network = Model(len(names), num_person=1, base_channel=options.width, fused=fused)
-    stir(network)
+    network.load_state_dict(weights(len(names), options.width))
     return Recognizer(card, network, torch.device(options.device), "bf16" if precision == "bf16" else "fp32")
 
 
