@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from model.foreign import own_names
+from model.joints import by_joint_names, shared_joints
+from model.layers import Backbone
 from shapmix import SkeletonLayout
 
 from .checkpoint import load_checkpoint
@@ -35,8 +37,9 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
 
     Args:
         ignore: weights whose names contain one of these are left as they are.
-        new: name of a classifier that is left as it is, for other classes. Then weights of another shape, which follow
-            from another skeleton, are left as they are too.
+        new: name of a classifier that is left as it is, for other classes. Then the weights may be of another skeleton:
+            what belongs to joints is found by their names, where the checkpoint has a card and the network is ours;
+            what has another shape is left as it is.
 
     Returns:
         one line for every weight that was not loaded, with the reason.
@@ -50,8 +53,10 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
         named, foreign = own_names(model, _tensors(state))
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} is not of this network: {error}") from error
-    weights = {key: value for key, value in named.items() if not _has(key, words)}
+    asked = {key: value for key, value in named.items() if not _has(key, words)}
+    weights = _of_joints(path, model, state, asked, new)
     kept = {key: "the new classifier" for key in (*own, *weights) if key.rpartition(".")[0] == new}
+    kept |= {key: "its joints are others" for key in asked if key not in weights}
     wrong = _of_other_shape({key: value for key, value in weights.items() if key not in kept}, own)
     if wrong and new is None:
         raise CheckpointError(_refusal(path, wrong))
@@ -61,7 +66,7 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
         raise CheckpointError(f"checkpoint {path} has no weight of this network; its first names: {list(named)[:3]}")
     _check_finite(path, fitting)
     unknown = [key for key in weights if key not in own and key not in kept]
-    missing = [key for key in own if key not in weights and key not in kept]
+    missing = [key for key in own if key not in asked and key not in kept]
     unasked = [key for key in missing if not _has(key, words)]
     if foreign and (unknown or unasked):
         raise CheckpointError(
@@ -69,7 +74,7 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
             f"{type(model).__module__}: unknown: {_first(unknown)}; missing: {_first(unasked)}. "
             'docs/running.md, "Start from weights", says which are read; ignore_weights leaves some out'
         )
-    skipped = [f"{key}: ignored" for key in named if key not in weights]
+    skipped = [f"{key}: ignored" for key in named if key not in asked]
     skipped += [f"{key}: {reason}" for key, reason in kept.items()]
     skipped += [f"{key}: in the file, not in the network" for key in unknown]
     skipped += [f"{key}: in the network, not in the file" for key in missing]
@@ -77,7 +82,6 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
         _check_share(path, fitting, {key: value for key, value in own.items() if key.rpartition(".")[0] != new}, wrong)
     model.load_state_dict(fitting, strict=False)
     _tell(path, fitting, own, skipped)
-    _compare_joints(path, state, getattr(model, "layout", None))
     return skipped
 
 
@@ -90,17 +94,28 @@ def _tell(path: Path, fitting: Collection[str], own: Collection[str], skipped: S
         log.warning("not loaded: %s", line)
 
 
-def _compare_joints(path: Path, state: Mapping[str, Any], here: Any) -> None:
-    """A warning where shapes agree, but as the checkpoint's card says, not the joints."""
-    theirs = (state.get("card") or {}).get("layout")
-    if theirs is None or not isinstance(here, SkeletonLayout):
-        return
-    there = SkeletonLayout.get(theirs)
-    if there.num_joints == here.num_joints and there.joint_names != here.joint_names:
+def _of_joints(
+    path: Path, model: nn.Module, state: Mapping[str, Any], weights: dict[str, Tensor], new: str | None
+) -> dict[str, Tensor]:
+    """The weights for the joints of this network, where the checkpoint's card says that its own are others."""
+    card, here = state.get("card") or {}, getattr(model, "layout", None)
+    if card.get("layout") is None or not isinstance(here, SkeletonLayout):
+        return weights
+    there = SkeletonLayout.get(card["layout"])
+    if there.joint_names == here.joint_names:
+        return weights
+    if new is not None and isinstance(model, Backbone):
+        log.info(
+            "joints that %s (in the file) and %s have in common, by name: %d of %d; what belongs to them is loaded",
+            there.name, here.name, len(shared_joints(there, here)[0]), here.num_joints,
+        )  # fmt: skip
+        return by_joint_names(model, weights, there, int(card["sample_shape"][0]))
+    if there.num_joints == here.num_joints:
         log.warning(
             "the joints of %s are others, or in another order (%s, here %s), and so are the weights that belong to "
-            'joints: docs/fine_tuning.md, "Another skeleton"', path, there.name, here.name,
+            "joints; new_classifier: true moves them to their places", path, there.name, here.name,
         )  # fmt: skip
+    return weights
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

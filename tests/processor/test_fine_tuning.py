@@ -10,6 +10,7 @@ import torch
 import yaml
 
 import main
+from model import ctrgcn
 from processor.build import build, load_data
 from processor.checkpoint import load_checkpoint
 from processor.config_files import keys_without_effect, load_config
@@ -24,8 +25,11 @@ from processor.weights import load_weights
 from tests import small
 from tests.conftest import tiny_config
 from tests.made_up import DESK, HAND, write_moving_parts
-from tests.model.test_backbones import every_network, make
+from tests.model import test_backbones
+from tests.model.test_backbones import draw, every_network, make, randomised
 
+NETWORKS = {"ctrgcn": ctrgcn, **test_backbones.NETWORKS}
+DESK_CARD = {"layout": DESK.plain(), "sample_shape": (3, 16, 13, 2)}  # what is read of a card
 CPU = torch.device("cpu")
 # The same joints in other parts, and so another number of classes.
 DESK_IN_FOUR = dataclasses.replace(
@@ -81,13 +85,69 @@ def test_as_many_classes_that_are_others(tmp_path, first):
 
 
 def test_another_skeleton(tmp_path, first, caplog):
+    """Without the card nothing is known of its joints: what has another shape is left out."""
     caplog.set_level("INFO")
-    old, new = began_with(config_of(tmp_path, HAND), first)
+    torch.save({"model": load_checkpoint(first)["model"]}, tmp_path / "bare.pt")
+    old, new = began_with(config_of(tmp_path, HAND), tmp_path / "bare.pt")
     same = {key for key in new if old[key].shape == new[key].shape and torch.equal(old[key], new[key])}
     others = {key.rpartition(".")[2] for key in new.keys() - same if not key.startswith(("data_bn", "fc"))}
     assert others == {"PA"}
     assert "data_bn 1 of 5, l1 " in caplog.text
     assert "not loaded: l3.gcn1.PA: (3, 13, 13) in the file, (3, 21, 21) in the network" in caplog.text
+
+
+REVERSED = dataclasses.replace(
+    DESK,
+    name="desk13_reversed",
+    joint_names=DESK.joint_names[::-1],
+    bones=tuple((12 - joint, 12 - nearer) for joint, nearer in DESK.bones),
+    parts={part: tuple(12 - joint for joint in joints) for part, joints in DESK.parts.items()},
+    edges=(),
+)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_joints_in_another_order(tmp_path, name, caplog):
+    """What belongs to joints finds them by name: the features of turned samples are the same (but for a convolution
+    along joints)."""
+    caplog.set_level("INFO")
+    theirs, ours = (NETWORKS[name].Model(5, layout, 2, base_channel=4) for layout in (DESK, REVERSED))
+    randomised(theirs, 4, 3, 16, 13, 2).float()
+    if name == "aagcn":
+        for module in theirs.modules():
+            if hasattr(module, "joints"):
+                torch.nn.init.zeros_(module.joints.weight)
+    torch.save({"model": theirs.state_dict(), "card": DESK_CARD}, tmp_path / "w.pt")
+    skipped = load_weights(ours, tmp_path / "w.pt", new="fc")
+    assert {line.rpartition(": ")[2] for line in skipped} <= {"the new classifier", "its joints are others"}
+    assert "by name: 13 of 13" in caplog.text
+    ours.fc.load_state_dict(theirs.fc.state_dict())
+    x = draw(2, 3, 16, 13, 2).float()
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x.flip(3)), theirs.eval()(x), rtol=1e-4, atol=1e-4)
+    load_weights(ours, tmp_path / "w.pt")  # as they are, for the same classes: a warning
+    assert "are others, or in another order (desk13, here desk13_reversed)" in caplog.text
+
+
+def test_some_joints(tmp_path):
+    """Joints and people that only this network has begin as they would without weights."""
+    theirs = randomised(ctrgcn.Model(5, DESK, 2, base_channel=4), 4, 3, 16, 13, 2).float()
+    torch.save(
+        {"model": theirs.state_dict(), "card": DESK_CARD},
+        tmp_path / "w.pt",
+    )
+    ours = ctrgcn.Model(7, "ucla20", 3, base_channel=4)
+    before = {key: value.clone() for key, value in ours.state_dict().items()}
+    load_weights(ours, tmp_path / "w.pt", new="fc")
+    there, here = DESK.joint("left_wrist"), ours.layout.joint("left_wrist")
+    neck = DESK.joint("neck"), ours.layout.joint("neck")
+    spine = ours.layout.joint("spine")
+    graph = ours.l2.gcn1.PA
+    assert torch.equal(graph[:, here, neck[1]], theirs.l2.gcn1.PA[:, there, neck[0]])
+    assert torch.equal(graph[:, here, spine], before["l2.gcn1.PA"][:, here, spine])
+    norm, other = ours.data_bn.running_mean.view(3, 20, 3), theirs.data_bn.running_mean.view(2, 13, 3)
+    assert torch.equal(norm[:2, here], other[:, there])
+    assert torch.equal(norm[2], torch.zeros(20, 3))
 
 
 @every_network
