@@ -38,6 +38,7 @@ from .own_dataset import DatasetLoader
 from .saliency_file import read_table
 from .user_code import place_of, seeded
 from .weights import load_weights
+from .zoo import weights_file
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +260,7 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
         new = config.new_classifier and config.phase != "test"  # what is tested has been trained
         if new:
             _checked(config, "new_classifier", classifier_of, network)
-        load_weights(network, Path(weights), config.ignore_weights, CLASSIFIER if new else None)
+        load_weights(network, weights_file(weights), config.ignore_weights, CLASSIFIER if new else None)
     return network
 
 

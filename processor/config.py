@@ -61,7 +61,7 @@ class Config(BaseModel):
     )
     resume: str = Field("auto", description="auto: go on where last.pt ends; none; or a checkpoint file")
     overwrite: bool = Field(False, description="replace the run that work_dir holds")
-    weights: str | None = Field(None, description="checkpoint or bare state dict to start from or to test")
+    weights: str | None = Field(None, description="checkpoint, bare state dict or zoo:NAME to start from or to test")
     ignore_weights: list[str] = Field([], description="do not load weights whose names contain one of these words")
     new_classifier: bool = Field(
         False,

@@ -11,7 +11,7 @@ import tokenize
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,13 @@ class ScoreFile:
         assert self.labels is not None
         return classification_metrics(self.scores, self.labels, self.groups)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, compressed: bool = False) -> None:
         """Writes an .npz of ids, scores, groups (many, few) and, where they are known, the other attributes."""
         facts = {"ids": self.ids, "scores": self.scores, "groups": [self.many, self.few]}
         facts |= {key: getattr(self, key) for key in ("labels", "class_names", "class_counts")}
         content = io.BytesIO()
-        np.savez(content, **{key: value for key, value in facts.items() if value is not None})  # type: ignore[arg-type]
+        save: Callable[..., None] = np.savez_compressed if compressed else np.savez
+        save(content, **{key: value for key, value in facts.items() if value is not None})
         write_atomically(path, content.getbuffer())
 
 

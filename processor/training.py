@@ -38,6 +38,7 @@ from .report.monitor import Monitor
 from .run_folder import MetricsLog, RunFolder, train_on
 from .saliency_file import write_table
 from .scores import ScoreFile
+from .zoo import weights_file
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Training:
         if state is not None:
             self._restore(state)
         elif config.weights is not None:
-            self.weights_checksum = file_checksum(Path(config.weights))
+            self.weights_checksum = file_checksum(weights_file(config.weights))
 
     def write_records(self) -> None:
         """config.yaml, environment.json and the first lines of the log."""

@@ -18,6 +18,7 @@ from shapmix import SkeletonLayout
 from .checkpoint import load_checkpoint
 from .errors import CheckpointError
 from .run_folder import RunFolder
+from .zoo import weights_file
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ CONTAINERS = ("model", "state_dict", "model_state_dict")  # keys under which a c
 
 
 def find_weights(name: str | Path) -> Path:
-    """The file that ``--weights`` and other options name: a checkpoint, or the last one of a run's folder."""
-    folder = RunFolder(Path(name))
+    """The file that ``--weights`` and other options name: a checkpoint, a run's folder (its last one), ``zoo:NAME``."""
+    folder = RunFolder(weights_file(str(name)))
     return folder.last if folder.last.is_file() else folder.path
 
 
@@ -50,7 +51,7 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
     """
     state, own, words = load_checkpoint(path), model.state_dict(), tuple(ignore)
     try:
-        named, foreign = own_names(model, _tensors(state))
+        named, foreign = own_names(model, tested_weights(state))
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} is not of this network: {error}") from error
     asked = {key: value for key, value in named.items() if not _has(key, words)}
@@ -118,8 +119,8 @@ def _of_joints(
     return weights
 
 
-def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a checkpoint, or of a bare state dict."""
+def tested_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint, those that were tested where it has averaged ones, or of a bare state dict."""
     average = state.get("average") or {}
     if average.get("n_averaged", 0) > 0:  # what was tested; torch's AveragedModel puts "module." before names
         return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}

@@ -43,9 +43,11 @@ def test_every_key_is_described():
 
 
 def test_stale_files_are_written(tmp_path, monkeypatch, capsys):
-    for folder in ("config/methods", "docs", "tools"):
+    for folder in ("config/methods", "docs", "tools", "zoo"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "docs" / "methods.md").write_text(f"before\n{generate.MARK}old\n{generate.MARK}after\n")
+    for name in ("methods", "zoo"):
+        (tmp_path / "docs" / f"{name}.md").write_text(f"before\n{generate.MARK}old\n{generate.MARK}after\n")
+    (tmp_path / "zoo" / "index.json").write_text("[]")
     monkeypatch.setattr(generate, "__file__", str(tmp_path / "tools" / "generate.py"))
     assert generate.main([]) == 0
     page = (tmp_path / "docs" / "methods.md").read_text()
