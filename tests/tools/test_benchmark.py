@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tools.benchmark import feeder, mixing, network, step
+from model import layers
+from tools.benchmark import export, feeder, mixing, network, step
 from tools.benchmark.__main__ import SMOKE, main
 from tools.benchmark.measure import Variant, compare, table
 
@@ -115,3 +116,16 @@ def test_a_variant_that_cannot_run():
     assert rows["sum"]["ratio"] == 1
     assert rows["broken"] == {"error": "RuntimeError: no compiler"}
     assert "failed: RuntimeError: no compiler" in table(rows, "variant")
+
+
+def test_export(monkeypatch):
+    """Torch and onnxruntime of every network, for one sample and for a batch; files that do not agree are an error."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(export, "NETWORKS", ("stgcn",))
+    monkeypatch.setattr(layers, "PLAN", ((1, 1), (2, 2)))
+    options = argparse.Namespace(device="cpu", width=4, batch=2, repeats=1, threads=1, streams=False)
+    tables = export.measure(options)
+    assert tables.keys() == {"batch of 1", "batch of 2"}
+    assert all(rows["stgcn torch"]["ratio"] == 1 < 100 * rows["stgcn onnxruntime"]["ratio"] for rows in tables.values())
+    with pytest.raises(ValueError, match="measured on the CPU"):
+        export.measure(argparse.Namespace(**{**vars(options), "device": "cuda"}))

@@ -18,12 +18,14 @@ from feeders.files import write_atomically
 from processor.command_line import parse
 from processor.host import keep_freed_memory
 
-from . import epoch, feeder, mixing, network, predict, step
+from . import epoch, export, feeder, mixing, network, predict, step
 from .measure import settings, table
 
 BENCHMARKS: dict[str, Any] = {
     "mixing": mixing, "network": network, "step": step, "feeder": feeder, "epoch": epoch, "predict": predict,
+    "export": export,
 }  # fmt: skip
+PARTS = [name for name in BENCHMARKS if name != "export"]  # of all: that one needs an extra, and measures the CPU
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"choices": ["cpu", "cuda"], "help": "with several GPUs, CUDA_VISIBLE_DEVICES selects one"},
     "width": {"type": int, "help": "width of CTR-GCN's first block"},
@@ -35,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "batches": {"type": int, "help": "timed batches of each feeder"},
     "workers": {"type": int, "help": "processes that load for the plain feeder"},
     "epochs": {"type": int, "help": "epochs of a run; the last one is reported"},
+    "streams": {"action": "store_true", "default": None, "help": "export every network in all four streams"},
     "folder": {"type": Path, "help": "where made-up sets lie"},
 }
 SMOKE = {"width": 16, "batch": 4, "repeats": 1, "sequences": 24, "batches": 2, "workers": 0}
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
         command.add_argument("--json", type=Path, metavar="FILE", help="write settings and durations there as well")
         if name == "all":
-            command.add_argument("--parts", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
+            command.add_argument("--parts", nargs="+", choices=list(BENCHMARKS), default=PARTS)
             command.add_argument("--smoke", action="store_true", help="everything tiny, to see whether it runs")
     return options
 
