@@ -250,7 +250,8 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
     layout = layout_of(config, next(iter(data.feeders.values())))
     network = make_network(config, data.sample_shape, len(data.class_names), layout)
     network = network.to(device, DTYPES[config.precision])
-    x = torch.zeros(2, *data.sample_shape, device=device, dtype=DTYPES[config.precision])
+    loader = data.loaders["test"]
+    x = torch.zeros(2, *data.sample_shape, device=loader.device, dtype=loader.dtype)
     check_output(config, network, x, len(data.class_names))
     if config.compile:
         mode = None if config.compile is True else config.compile
