@@ -17,6 +17,7 @@ from processor.export import OPSET, ExportError, export_onnx, export_safetensors
 from processor.host import say
 from processor.recognition import trained_network
 from processor.weights import find_weights
+from processor.zoo import PREFIX
 
 FORMATS = ("onnx", "safetensors")
 
@@ -24,9 +25,13 @@ FORMATS = ("onnx", "safetensors")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("weights", metavar="WEIGHTS", help="folder of a run, whose last.pt is taken, or a checkpoint")
+    options.add_argument(
+        "weights", metavar="WEIGHTS", help="a run's folder, whose last.pt is taken, a checkpoint, or zoo:NAME"
+    )
     options.add_argument("--format", choices=FORMATS, required=True)
-    options.add_argument("--out", type=Path, metavar="FILE", help="by default beside the weights, as network.onnx")
+    options.add_argument(
+        "--out", type=Path, metavar="FILE", help="by default network.onnx beside the weights; of zoo:NAME NAME.onnx"
+    )
     options.add_argument("--opset", type=int, help=f"version of ONNX's operators, by default {OPSET}")
     add_plugin(options)
     return options
@@ -34,9 +39,15 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes one file and prints where it is."""
-    out = arguments.out or find_weights(arguments.weights).parent / f"network.{arguments.format}"
+    source, name = find_weights(arguments.weights), f"network.{arguments.format}"
+    beside = source.with_name(name)
+    if arguments.weights.startswith(PREFIX):  # whose folder is the program's
+        beside = Path(f"{arguments.weights.removeprefix(PREFIX)}.{arguments.format}")
+    out = arguments.out or beside
     if out.is_dir():
-        raise ExportError(f"--out {out} is a folder; name a file in it, such as {out / f'network.{arguments.format}'}")
+        raise ExportError(f"--out {out} is a folder; name a file in it, such as {out / name}")
+    if out.exists() and out.samefile(source):
+        raise ExportError(f"{out} is what is exported; name another file with --out")
     if arguments.opset is not None and arguments.format != "onnx":
         raise ExportError("--opset is for --format onnx")
     card, network = trained_network(arguments.weights, arguments.plugin)

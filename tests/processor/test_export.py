@@ -219,11 +219,20 @@ def test_a_run_as_files(run, tmp_path, capsys, monkeypatch):
         (["last.pt", "--format", "safetensors"], "says nothing of its data and classes"),
         (["last.pt", "--format", "onnx", "--out", "."], "--out . is a folder"),
         (["last.pt", "--format", "safetensors", "--opset", "18"], "--opset is for --format onnx"),
+        (["last.pt", "--format", "safetensors", "--out", "last.pt"], "last.pt is what is exported; name another file"),
+        (["zoo:nothing", "--format", "onnx"], "nothing"),
     ],
 )
 def test_bad_words(words, wanted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "last.pt", {"model": Small(3).state_dict()})
-    assert load_checkpoint(tmp_path / "last.pt")
     assert command.main(words) == 2
     assert wanted in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "last.pt").keys() == {"model"}
+
+
+def test_a_network_of_the_zoo(tmp_path, monkeypatch):
+    """... is written to the current folder."""
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["zoo:demo", "--format", "safetensors"]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["demo.safetensors"]
