@@ -22,6 +22,9 @@ CALLED_BY = {
     "feeders/convert/": ["tools/convert.py"],  # the others
     "feeders/lists.py": ["tools/split.py", "tools/make_longtail.py"],
     "feeders/splitting.py": ["tools/split.py"],
+    "processor/export.py": ["tools/export.py"],
+    "processor/recognition": ["tools/predict.py"],
+    "processor/video": ["tools/predict.py", "processor/video/command.py"],
     "processor/study": TOOLS,
     "tools": TOOLS,
 }

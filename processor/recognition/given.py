@@ -145,7 +145,8 @@ def _of_store(recognizer: Recognizer, store: SkeletonStore) -> Iterator[Given | 
     if layout.joint_names != recognizer.layout.joint_names or store.dims != recognizer.dims:
         raise DataError(
             f"{store.path} has joints of {layout.name} in {store.dims} dimensions, the network was trained on "
-            f"{recognizer.layout.name} in {recognizer.dims}; convert this data with --layout {recognizer.layout.name}"
+            f"{recognizer.layout.name} in {recognizer.dims}; convert this data with python -m "
+            f"tools.convert FOLDER --layout {recognizer.layout.name} --out FOLDER"
         )
     names = [name for name in store.columns if name in ("height", "width")]
     for row, name in enumerate(store.ids):

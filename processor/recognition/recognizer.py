@@ -102,7 +102,7 @@ class Recognizer:
         if card.view is None or card.skeleton is None:
             raise CheckpointError(
                 f"the network was trained on {card.config['feeder']}, which alone makes its samples of shape (C, T, V, "
-                f"M) {card.sample_shape}; use --phase test, or load its weights with processor.weights.load_weights"
+                f"M) {card.sample_shape}; use phase: test, or load its weights with processor.weights.load_weights"
             )
         self.layout: SkeletonLayout = card.skeleton
         self._feeder: type[StoreFeeder] = import_class(card.config["feeder"], plugins)

@@ -61,7 +61,7 @@ def test_all(tmp_path, capsys, monkeypatch):
     written = json.loads(file.read_text())
     assert "disagree" in written.pop("feeder")["error"]
     found = {name: part["tables"] for name, part in written.items()}
-    assert found.keys() == {"mixing", "network", "step", "epoch"}
+    assert found.keys() == {"mixing", "network", "step", "epoch", "predict"}
     durations = [
         value
         for tables in found.values()

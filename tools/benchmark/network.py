@@ -27,13 +27,15 @@ Call = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def stir(network: nn.Module) -> None:
-    """Changes alpha, batch norms and biases from initial values at which parts of a network have no effect."""
+    """Weights that are the same each time; alpha, batch norms and biases without values that have no effect."""
     rng = generator(0, "benchmark", "weights")
     for name, values in network.state_dict().items():
         if name.endswith("running_var") or (values.ndim == 1 and name.endswith(("alpha", "weight"))):
             values.copy_(0.3 + 0.5 * torch.rand(values.shape, generator=rng))
         elif name.endswith(("running_mean", "bias")):
             values.copy_(0.1 * torch.randn(values.shape, generator=rng))
+        elif name.endswith("weight"):  # of a convolution, or the last layer
+            values.copy_(torch.randn(values.shape, generator=rng) / values[0].numel() ** 0.5)
 
 
 @cache
