@@ -23,6 +23,7 @@ CALLED_BY = {
     "feeders/lists.py": ["tools/split.py", "tools/make_longtail.py"],
     "feeders/splitting.py": ["tools/split.py"],
     "processor/export.py": ["tools/export.py"],
+    "processor/zoo": ["tools/zoo.py"],
     "processor/recognition": ["tools/predict.py"],
     "processor/video": ["tools/predict.py", "processor/video/command.py"],
     "processor/study": TOOLS,
