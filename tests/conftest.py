@@ -23,6 +23,7 @@ from processor.distributed import set_up
 from processor.engine import Trainer
 from processor.training import make_trainer
 from tests.browser import browser  # noqa: F401  (a fixture)
+from tools.faults.case import tiny_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,26 +49,6 @@ def ucla(tmp_path_factory) -> str:
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and newer
         archive.extractall(target)
     return str(target / "all_sqe")
-
-
-def tiny_config(folder: Path, **changes: object) -> dict:
-    """A run of seconds: the synthetic set at its smallest, CTR-GCN at its narrowest."""
-    return {
-        "feeder": "feeders.synthetic.Feeder",
-        "feeder_args": {"window_size": 16, "cache_dir": str(folder / "cache")},
-        "train_feeder_args": {"n_max": 8, "imbalance": 4},
-        "test_feeder_args": {"num_test": 2},
-        "model_args": {"base_channel": 4},
-        "work_dir": str(folder / "run"),
-        "device": "cpu",
-        "num_epoch": 2,
-        "batch_size": 8,
-        "warm_up_epoch": 0,
-        "naive_mix_epoch": 1,
-        "naive_estimate_epoch": 1,
-        "report": False,  # it takes a second
-        **changes,
-    }
 
 
 @pytest.fixture
