@@ -210,10 +210,9 @@ def changed(first, run) -> set[str]:
 @pytest.mark.parametrize(
     "keys",
     [
-        {"mixing": "shap_mix", "loss": "logit_adjustment"},
-        {"mixing": "remix", "reweight_from": 0},
+        {"mixing": "shap_mix", "loss": "logit_adjustment", "reweight_from": 0},
         {"second_stage": "classifier_retraining", "sampler": "class_balanced"},
-        {"average_weights": "swa", "num_epoch": 4},
+        {"average_weights": "swa"},
     ],
     ids=lambda keys: next(iter(keys)),
 )
