@@ -6,10 +6,11 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from processor.checkpoint import load_checkpoint
 from processor.errors import CheckpointError
-from processor.safetensors_file import DTYPES, save_safetensors
+from processor.safetensors_file import save_safetensors
 from processor.weights import load_weights
 from tests.small import Model
 
@@ -42,7 +43,7 @@ def test_everything_comes_back(file):
     assert same(load_checkpoint(file), {"model": {**dict.fromkeys(sorted(WEIGHTS)), **WEIGHTS}, "card": CARD})
 
 
-@pytest.mark.parametrize("dtype", DTYPES.values())
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
 def test_every_dtype(tmp_path, dtype):
     values = torch.tensor([0, 1, 1, 0]).to(dtype)
     save_safetensors(tmp_path / "w.safetensors", {"model": {"w": values}, "config": {"seed": 1}})
@@ -50,12 +51,11 @@ def test_every_dtype(tmp_path, dtype):
 
 
 def test_the_formats_own_library(file):
-    """... reads our files, and we read its."""
-    library = pytest.importorskip("safetensors.torch")
-    assert same(dict(sorted(library.load_file(file).items())), dict(sorted(WEIGHTS.items())))
+    """... reads our files alone, and we read what others write with it."""
+    assert same(dict(sorted(load_file(file).items())), dict(sorted(WEIGHTS.items())))
     other = file.with_name("other.safetensors")
     plain = {key: value.contiguous() for key, value in WEIGHTS.items()}
-    library.save_file(plain, other, {"by": "somebody"})
+    save_file(plain, other, {"by": "somebody"})
     assert same(load_checkpoint(other)["model"], WEIGHTS)
 
 
