@@ -23,6 +23,7 @@ from .errors import CheckpointError
 from .network import Shape, layout_of
 
 KEY = "card"  # of a checkpoint
+SPREAD_SAMPLES = 64  # training samples whose coordinates say how large they are
 BASELINE_SAMPLES = 2048  # training samples whose mean explains networks that are trained without Shap-Mix
 
 
@@ -39,6 +40,7 @@ class Card:
         view: how a sequence becomes what the network takes, for :meth:`StoreFeeder.from_view`; None where it was
             trained on the user's own Dataset, which alone makes its samples.
         baseline: (C, T, V, M) mean of the training set as the network sees it, or None.
+        spread: root mean square of the coordinates that the network saw of training samples; None: not known.
         temperature: by which logits are divided, as fitted on the validation split.
         version: of this program.
     """
@@ -51,6 +53,7 @@ class Card:
     layout: str | Mapping[str, Any] | None = None
     view: Mapping[str, Any] | None = None
     baseline: Tensor | None = None
+    spread: float | None = None
     temperature: float = 1.0
     version: str = ""
 
@@ -83,12 +86,13 @@ def make_card(config: Config, data: Data, mixer: Mixer | None, state: Mapping[st
         baseline = _mean(config, data.loaders["train"]) if known is None else known.baseline
     test, shape = data.feeders["test"], data.sample_shape
     layout = layout_of(config, test)
-    view, dims = None, min(shape[0], 3)
+    view, dims, spread = None, min(shape[0], 3), None
     if isinstance(test, StoreFeeder):
         view, dims = test.view_state(), 2 if test.coordinates == 2 else 3
+        spread = spread_of(data.feeders["train"].batch(_evenly(len(data.loaders["train"].ids), SPREAD_SAMPLES)), dims)
     return Card(
         config.identity(), shape, dims, list(data.class_names), list(data.class_counts),
-        None if layout is None else layout.plain(), view, None if baseline is None else baseline.cpu(),
+        None if layout is None else layout.plain(), view, None if baseline is None else baseline.cpu(), spread,
         version=__version__,
     )  # fmt: skip
 
@@ -97,8 +101,18 @@ def _mean(config: Config, loader: Loader) -> Tensor | None:
     """The mean of some training samples, evenly chosen; None for a user's Dataset, which is not read for this."""
     if not isinstance(loader, StoreLoader):
         return None
-    rows = torch.linspace(0, len(loader.ids) - 1, min(len(loader.ids), BASELINE_SAMPLES)).long()
-    return mean_sequence(loader, config.test_batch_size, rows=rows)
+    return mean_sequence(loader, config.test_batch_size, rows=_evenly(len(loader.ids), BASELINE_SAMPLES))
+
+
+def _evenly(number: int, most: int) -> Tensor:
+    """At most so many of 0 .. number - 1."""
+    return torch.linspace(0, number - 1, min(number, most)).long()
+
+
+def spread_of(x: Tensor, dims: int) -> float:
+    """The root mean square of the coordinates of x (N, C, T, V, M) that are not 0; 0 where all are."""
+    values = x[:, :dims].double()
+    return float((values.square().sum() / (values != 0).sum().clamp(min=1)).sqrt())
 
 
 def card_of(state: Mapping[str, Any], where: object) -> Card:

@@ -5,6 +5,7 @@ Shapes: n sequences, L frames, M people, V joints, C coordinates, K classes, P b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from feeders.store import DataError, Sample, SkeletonStore
 from shapmix import SkeletonLayout, post_hoc_adjustment
 from shapmix.shapley import shapley_values
 
-from ..card import Card, card_of
+from ..card import Card, card_of, spread_of
 from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..config_files import import_class
@@ -35,6 +36,8 @@ from ..weights import find_weights, load_weights
 BATCH_SIZE = 64  # views in a forward pass
 EXPLAINED = 256  # views in a forward pass of an explanation
 FEWEST = 2  # frames of a sequence
+OTHER_SIZE = 5.0  # times as large as in training, or as small: another unit
+log = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16"]
 
 
@@ -106,6 +109,7 @@ class Recognizer:
             )
         self.layout: SkeletonLayout = card.skeleton
         self._feeder: type[StoreFeeder] = import_class(card.config["feeder"], plugins)
+        self._warned = False
         tau = card.config.get("post_hoc_tau") or 0.0
         self._adjustment = post_hoc_adjustment(card.class_counts, tau).to(device) if tau else None
 
@@ -196,6 +200,7 @@ class Recognizer:
         clips = self.card.view.get("num_clips", 1) if self.card.view else 1
         with torch.inference_mode():
             for x, few in self._views(samples, max(1, BATCH_SIZE // clips)):
+                self._look_at_size(x, few)
                 with autocast(self.device, self._dtype):
                     logits = self.network(x)
                 logits = over_clips(logits.float(), len(x) // len(few))
@@ -206,6 +211,19 @@ class Recognizer:
                     raise DataError(f"{few[row].id}: the network's scores are not finite; look at its coordinates")
                 found.append((logits.double() / self.card.temperature).softmax(1).cpu().numpy())
         return np.concatenate(found)
+
+    def _look_at_size(self, x: Tensor, few: Sequence[Sample]) -> None:
+        """Warns once where what the network sees has another size than in training."""
+        trained = self.card.spread
+        if not trained or self._warned:
+            return
+        ratio = spread_of(x, self.dims) / trained
+        if not 1 / OTHER_SIZE < ratio < OTHER_SIZE:
+            self._warned = True
+            log.warning(
+                "%s and the next: the coordinates are %.3g times as large as those of the training data; give them in "
+                "the same unit", few[0].id, ratio,
+            )  # fmt: skip
 
     def shapley(self, samples: Sequence[Sample], classes: Sequence[int]) -> np.ndarray:
         """(n, P) exact Shapley values of the body parts for the probability of a class of each sample, -1 .. 1.

@@ -192,3 +192,16 @@ def test_phase_test_without_the_training_data(name, run, write_config, tmp_path,
     assert "another view" not in caplog.text
     assert main.main([*words, "--set", "feeder_args.stream=bone", "--work_dir", str(tmp_path / "bone")]) == 0
     assert "trained with another view of the data: stream joint" in caplog.text
+
+
+def test_another_unit_is_seen(run, write_config, caplog):
+    """Millimetres instead of metres: said once. The view of 2D poses does not depend on the image's size."""
+    folder = run(write_config, "3D")
+    recognizer, frames = Recognizer.from_checkpoint(folder.path, device="cpu"), test_set(folder)[0][0]
+    recognizer(frames, name="one")
+    assert "times as large" not in caplog.text
+    recognizer(1000 * frames, name="two")
+    recognizer(1000 * frames, name="three")
+    (said,) = [line for line in caplog.messages if "times as large" in line]
+    assert said.startswith("two and the next: the coordinates are")
+    assert float(said.split(" are ")[1].split()[0]) == pytest.approx(1000, rel=0.3)
