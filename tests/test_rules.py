@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("shapmix", "model", "feeders", "processor", "tools", "main", "tests", "shapmix_train")
+PACKAGES = ("shapmix", "model", "feeders", "processor", "tools", "main", "tests")
 MAY_IMPORT = {
     "shapmix": {"shapmix"},
     "model": {"model", "shapmix"},
     "feeders": {"feeders", "shapmix"},
     "processor": {"processor", "model", "feeders", "shapmix"},
     "main": {"main", "processor", "model", "feeders", "shapmix"},
-    "shapmix_train": {"shapmix_train", "processor"},
     "tools": {"tools", "processor", "model", "feeders", "shapmix"},
 }
 FILES = {
