@@ -23,7 +23,7 @@ CALLED_BY = {
     "feeders/lists.py": ["tools/split.py", "tools/make_longtail.py"],
     "feeders/splitting.py": ["tools/split.py"],
     "processor/export.py": ["tools/export.py"],
-    "processor/zoo": ["tools/zoo.py"],
+    "processor/zoo": ["tools/zoo.py", "main.py"],
     "processor/recognition": ["tools/predict.py"],
     "processor/video": ["tools/predict.py", "processor/video/command.py"],
     "processor/study": TOOLS,
@@ -53,8 +53,9 @@ def is_text(body: list[ast.stmt]) -> bool:
 
 
 def options_of(tools: list[str]) -> set[str]:
-    """Options that these commands define."""
-    return {name for tool in tools for name in re.findall(r'"--([a-z][\w-]*)"', (ROOT / tool).read_text())}
+    """Options that these commands define; those of main.py are the keys."""
+    found = {name for tool in tools for name in re.findall(r'"--([a-z][\w-]*)"', (ROOT / tool).read_text())}
+    return found | MAIN if "main.py" in tools else found
 
 
 def unknown_options(path: str, text: str) -> list[str]:
