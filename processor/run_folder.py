@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from feeders.files import append, parse_json, write_atomically, writing
@@ -25,6 +22,7 @@ from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
+from .origin import origin
 from .report.logger import LOGGER_ID, Logger, grouped
 from .yaml_text import yaml_text
 
@@ -160,24 +158,15 @@ class RunFolder:
         text = yaml_text(config.model_dump(exclude=CALL_ONLY))
         write_atomically(self.config, text.encode())
 
-    def write_environment(
-        self, data_checksum: str, weights_checksum: str | None, device: torch.device, processes: int
-    ) -> None:
+    def write_environment(self, data_checksum: str, weights_checksum: str | None, device: torch.device) -> None:
         """environment.json: versions, commit, checksums of data and starting weights, command, machine."""
         program = Path(sys.argv[0])  # runs are published; where a copy of the code lies is not
         as_module = program.name == "__main__.py" and program.parent.name == "processor"
         facts = {
             "command": ["main.py" if as_module else program.name, *sys.argv[1:]],
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "git_commit": _commit(),
+            **origin(device),
             "data_checksum": data_checksum,
             "weights_checksum": weights_checksum,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "processes": processes,
-            "threads": torch.get_num_threads(),
-            "platform": platform.platform(),
         }
         write_atomically(self.environment, json.dumps(facts, indent=1).encode())
 
@@ -267,15 +256,3 @@ def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
 def train_on(checkpoint: Path) -> str:
     """How other settings go on from a checkpoint, as a part of a message."""
     return f"--weights {checkpoint} --work_dir NEW trains on from its weights with other settings"
-
-
-def _commit() -> str | None:
-    """The commit of this copy of the code, where it is a git checkout; an installed copy may lie in another one."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    folder = Path(__file__).parents[1]
-    try:
-        (folder / ".git").stat()
-        return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        log.info("no git commit is known for this copy of the code")
-        return None

@@ -21,6 +21,7 @@ from feeders.loader import UNLABELLED
 from shapmix import ShapMix, effective_number_weights, post_hoc_adjustment
 from shapmix.distributed import world
 
+from . import origin
 from .averaging import WeightAverage
 from .build import Data, Parts, Split
 from .card import KEY, card_of, make_card
@@ -84,7 +85,7 @@ class Training:
         processes = world()[1]
         if is_main():
             self.folder.write_config(config)
-            self.folder.write_environment(data.checksum, self.weights_checksum, self.device, processes)
+            self.folder.write_environment(data.checksum, self.weights_checksum, self.device)
         for key, reason in keys_without_effect(config):
             log.warning("%s has no effect, because %s", key, reason)
         log.info(
@@ -264,6 +265,7 @@ class Training:
                     "weights": self.weights_checksum,
                     "threads": torch.get_num_threads(),
                     "config": self.config.identity(),
+                    origin.KEY: origin.origin(self.device),
                     KEY: replace(self.card, temperature=self.temperature).plain(),
                 },
             )

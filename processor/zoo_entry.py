@@ -147,7 +147,7 @@ def _of_run(card: Card, folder: RunFolder) -> dict[str, Any]:
         "command": f"python {shlex.join(facts['command'])}",
         "seed": config["seed"],
         "epochs": config["num_epoch"],
-        "commit": str(facts["git_commit"]),
+        "commit": f"{facts['git_commit']}{'-dirty' * bool(facts.get('git_dirty'))}",
     }
 
 

@@ -56,7 +56,8 @@ def summary(run: RunData) -> Section:
         facts.append(("command", shlex.join(["python", *map(str, environment["command"])])))
     for key, name in (("git_commit", "commit"), ("device", "device"), ("processes", "processes"), ("torch", "torch")):
         if environment.get(key) is not None:
-            facts.append((name, str(environment[key])))
+            changed = ", with changes" * (key == "git_commit" and environment.get("git_dirty") is True)
+            facts.append((name, f"{environment[key]}{changed}"))
     return Section(
         "summary", "What was trained", figures=figures, facts=facts, warnings=run.warnings(),
         absent=run.missing.get("header", ""),

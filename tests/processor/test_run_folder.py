@@ -10,7 +10,7 @@ import pytest
 
 import main
 from feeders.locks import try_lock
-from processor import run_folder
+from processor import origin, run_folder
 from processor.errors import BUSY, BusyError
 from processor.run_folder import RunFolder
 from tests.conftest import ROOT
@@ -123,5 +123,5 @@ def test_who_only_asks_is_not_busy(tmp_path):
 def test_an_installed_copy_has_no_commit(tmp_path, monkeypatch):
     """Not even where it lies in a checkout of something else."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "venv" / "processor" / "run_folder.py"))
-    assert run_folder._commit() is None
+    monkeypatch.setattr(origin, "__file__", str(tmp_path / "venv" / "processor" / "origin.py"))
+    assert origin._commit.__wrapped__() == (None, None)
