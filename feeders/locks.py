@@ -7,7 +7,9 @@ OSError.
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+POLL = 0.1  # seconds between two looks at a lock that another process has
 
 
 class Lock:
@@ -93,6 +99,33 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
+            lock.release()
+
+
+@contextmanager
+def alone(path: Path, message: str) -> Iterator[None]:
+    """Holds the lock of a file, which is created, and removed at the end; waits while another process has it.
+
+    Where there are no locks, nothing is waited for. Now and then two are let in, when a third one ends: what was to be
+    done may be done already, so that the block looks first.
+
+    Args:
+        message: for the log, when waiting begins.
+    """
+    lock = None
+    with suppress(OSError):
+        lock = try_lock(path)
+        if lock is None:
+            log.info("%s", message)
+        while lock is None:
+            time.sleep(POLL)
+            lock = try_lock(path)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            with suppress(OSError):
+                path.unlink()
             lock.release()
 
 

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .files import parse_json, writing
-from .locks import is_abandoned, use
+from .locks import alone, is_abandoned, use
 from .store_writer import FORMAT, MAX_CLASSES, SMALL, DataError, Sample, StoreWriter, problem_of
 
 __all__ = ["DataError", "Sample", "SkeletonStore", "StoreWriter", "cache_folders", "fingerprint_files"]
@@ -226,7 +226,8 @@ class SkeletonStore:
     ) -> SkeletonStore:
         """Opens the store ``name`` of this fingerprint, or packs it in the first folder that can be written.
 
-        What killed processes left of unfinished stores of this name is removed.
+        What killed processes left of unfinished stores of this name is removed. While another process packs it, this
+        one waits, where the file system has locks.
 
         Args:
             fingerprint: of the source.
@@ -243,6 +244,19 @@ class SkeletonStore:
         if found is not None:
             return found
         folder = _writable(folders)
+        with alone(folder / f".{name}.packing", f"waiting for another process, which packs {name} into {folder}"):
+            return cls.find(folders, name, fingerprint) or cls._pack(folder, name, fingerprint, read, source, **meta)
+
+    @classmethod
+    def _pack(
+        cls,
+        folder: Path,
+        name: str,
+        fingerprint: str,
+        read: Callable[[], Iterable[Sample]],
+        source: Path | None,
+        **meta: Any,
+    ) -> SkeletonStore:
         final = folder / f"{name}.store-{fingerprint}"
         log.info("packing %s into %s", name, final)
         for left in folder.glob(f".{glob.escape(name)}.*"):
@@ -257,7 +271,9 @@ class SkeletonStore:
                     writer.add(sample)
                 writer.close(name, place=place, **meta)
                 beside.chmod(folder.stat().st_mode & 0o777)  # who may use the folder may use the store
-                with contextlib.suppress(OSError):  # another process was quicker; its store is the same
+                with contextlib.suppress(
+                    OSError
+                ):  # without locks another process may be quicker; its store is the same
                     beside.rename(final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -317,3 +318,37 @@ def test_what_lies_there(tmp_path):
         open_ucla(tmp_path / "x.zip")
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 10**5)
+
+
+def test_one_packs_and_the_others_wait(tmp_path, caplog):
+    """A lock belongs to an open file, so that threads stand for processes."""
+    packed = []
+
+    def read():
+        packed.append(1)
+        time.sleep(0.3)
+        yield Sample("a", 0, np.ones((3, 1, 2, 3), np.float32))
+
+    def build(_: int) -> str:
+        return SkeletonStore.build([tmp_path], "shared", "f", read).checksum
+
+    with caplog.at_level("INFO"), ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(build, range(8)))
+    assert len(packed) == len(found) == 1
+    assert "waiting for another process, which packs shared into" in caplog.text
+    assert os.listdir(tmp_path) == ["shared.store-f"]
+
+
+def test_the_next_one_packs_where_the_first_fails(tmp_path):
+    turns = iter([ValueError("a.json is cut off"), None])
+
+    def read():
+        time.sleep(0.2)
+        if error := next(turns):
+            raise error
+        yield Sample("a", 0, np.ones((3, 1, 2, 3), np.float32))
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(SkeletonStore.build, [tmp_path], "shared", "f", read) for _ in range(2)]
+    failed = [future.exception() for future in futures]
+    assert sorted(map(str, failed)) == ["None", "a.json is cut off"]
