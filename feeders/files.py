@@ -9,7 +9,8 @@ import errno
 import glob
 import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from .locks import held, is_abandoned
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+SEAL = "crc32_of_the_rest"  # the last key of a JSON file or line that carries a checksum
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -87,6 +89,23 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values and a checksum of them, as they are written into a JSON file."""
+    return {**values, SEAL: zlib.crc32(json.dumps(values).encode())}
+
+
+def unsealed(values: Any) -> dict[str, Any]:
+    """What was sealed; ValueError where it has changed since, or is no dict. Older versions wrote no seal."""
+    if not isinstance(values, dict):
+        raise ValueError(f"it holds a {type(values).__name__}, wanted keys and values")
+    last = next(reversed(values), "")
+    rest = {key: value for key, value in values.items() if key != SEAL}
+    renamed = last != SEAL and len(last) == len(SEAL)
+    if renamed or (SEAL in values and sealed(rest) != values):
+        raise ValueError("it has changed since it was written: its checksum is another")
+    return rest
 
 
 def is_from_macos(path: str | PurePath) -> bool:

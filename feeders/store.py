@@ -2,9 +2,9 @@
 
 A store is a folder of ``frames.npy`` (F, M, V, C) float32 or float16, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,),
 ``ids.npy`` (n,), ``columns.npz`` (what else is known of each sequence, such as its subject), ``checks.npz`` (CRC-32 and
-largest value of each sequence) and ``meta.json``. It is written to another folder beside the final one and renamed, so
-that a crash leaves the old store whole. Its name or ``meta.json`` holds a fingerprint of its source, so that a changed
-source gives a new store.
+largest value of each sequence) and ``meta.json``, which has the CRC-32 of the other small files and its own. It is
+written to another folder beside the final one and renamed, so that a crash leaves the old store whole. Its name or
+``meta.json`` holds a fingerprint of its source, so that a changed source gives a new store.
 
 Shapes: n sequences, F frames of all sequences, L frames of one, M people, V joints, C coordinates.
 """
@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .files import parse_json, writing
+from .files import parse_json, unsealed, writing
 from .locks import alone, is_abandoned, use
 from .store_writer import FORMAT, MAX_CLASSES, SMALL, DataError, Sample, StoreWriter, problem_of
 
@@ -69,9 +69,10 @@ class SkeletonStore:
 
     def _open(self) -> None:
         path = self.path
-        self.meta: dict[str, Any] = parse_json((path / "meta.json").read_bytes())
-        if self.meta["format"] != FORMAT:
-            raise ValueError(f"it has format {self.meta['format']}, this version reads {FORMAT}")
+        meta = parse_json((path / "meta.json").read_bytes())
+        if meta["format"] != FORMAT:
+            raise ValueError(f"it has format {meta['format']}, this version reads {FORMAT}")
+        self.meta: dict[str, Any] = unsealed(meta)
         self.problems: dict[str, str] = dict(self.meta["problems"])
         self.checksum = str(self.meta["checksum"])
         self._file: BinaryIO = open(path / "frames.npy", "rb", buffering=0)  # noqa: SIM115  (open as long as the store)

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from .files import parse_json, write_atomically, writing
+from .files import parse_json, sealed, write_atomically, writing
 from .locks import Lock, try_lock
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class StoreWriter:
             crc32 = {name: zlib.crc32((self.folder / name).read_bytes()) for name in SMALL}
             values = {"format": FORMAT, "name": name, "checksum": checksum, "crc32": crc32, **meta}
             values["problems"] = {} if drop_problems else problems
-            write_atomically(self.folder / "meta.json", json.dumps(values, indent=1).encode())
+            write_atomically(self.folder / "meta.json", json.dumps(sealed(values), indent=1).encode())
             self.files.close()
             (self.folder / "journal.jsonl").unlink()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from feeders.files import append, parse_json, write_atomically, writing
+from feeders.files import append, parse_json, sealed, unsealed, write_atomically, writing
 from feeders.locks import Lock, try_lock
 
 from .checkpoint import load_checkpoint
@@ -195,7 +195,7 @@ class RunFolder:
         text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
         for number, row in enumerate(text.split("\n"), 1):
             try:
-                line = parse_json(row) if row else None
+                line = unsealed(parse_json(row)) if row else None
             except ValueError:
                 line = row
             if isinstance(line, dict) and isinstance(line.get("epoch"), int):
@@ -220,12 +220,12 @@ class MetricsLog:
         kept = [line for line in lines if 0 <= line["epoch"] < first_epoch]  # -1 is before any
         if damaged and len(kept) < first_epoch:  # else they are of what is trained again
             log.warning("%s: damaged and left out are lines %s", self.path, ", ".join(map(str, damaged)))
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        write_atomically(self.path, "".join(json.dumps(sealed(line)) + "\n" for line in kept).encode())
         self.logger = logger or Logger(folder.path, first_epoch, {})
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Writes one epoch's metrics."""
-        append(self.path, json.dumps(dict(metrics)) + "\n")
+        append(self.path, json.dumps(sealed(metrics)) + "\n")
         self.logger.scalars(grouped(metrics), metrics["epoch"])
 
     def close(self) -> None:

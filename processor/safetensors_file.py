@@ -1,7 +1,7 @@
 """Weights of a network, its card and its config in one safetensors file, which any reader of that format opens.
 
 The tensors are those of the state dict. The metadata has card and config as JSON, in which a tensor is a safetensors
-file in base64, and a checksum of the values, which the format lacks.
+file in base64, and two checksums, which the format lacks: of the values, and of all the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from feeders.files import write_atomically
 SUFFIX = ".safetensors"
 MARK = "safetensors"  # key of a tensor within the JSON of the metadata
 FACTS = ("card", "config")  # what a file may have besides the weights
+REST = "checksum_of_the_rest"  # key of the metadata; files of older versions and of other programs have none
 
 
 def save_safetensors(path: Path, state: Mapping[str, Any]) -> None:
@@ -30,7 +31,7 @@ def save_safetensors(path: Path, state: Mapping[str, Any]) -> None:
     weights = {name: values.detach().cpu().contiguous().clone() for name, values in state["model"].items()}
     metadata = {"format": "pt", "checksum": _checksum(weights)}
     metadata |= {fact: json.dumps(state[fact], default=_as_json) for fact in FACTS if fact in state}
-    write_atomically(path, save(weights, metadata))
+    write_atomically(path, save(weights, {**metadata, REST: _checksum_of_rest(weights, metadata)}))
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
@@ -46,6 +47,9 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         facts = {fact: json.loads(metadata[fact], object_hook=_from_json) for fact in FACTS if fact in metadata}
     except SafetensorError as error:
         raise ValueError(f"it is no whole safetensors file: {error}") from error
+    rest = {name: text for name, text in metadata.items() if name != REST}
+    if REST in metadata and metadata[REST] != _checksum_of_rest(weights, rest):
+        raise ValueError("its header is not the one that was written")
     if metadata.get("checksum", _checksum(weights)) != _checksum(weights):
         raise ValueError("its values are not those that were written")
     return {"model": weights, **facts}
@@ -56,6 +60,11 @@ def _checksum(weights: Mapping[str, Tensor]) -> str:
     for name in sorted(weights):
         digest.update(weights[name].flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _checksum_of_rest(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    described = [(name, str(weights[name].dtype), tuple(weights[name].shape)) for name in sorted(weights)]
+    return blake2b(repr((described, sorted(metadata.items()))).encode(), digest_size=16).hexdigest()
 
 
 def _as_json(value: Any) -> Any:

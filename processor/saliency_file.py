@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,16 @@ from shapmix import Mixer, ShapMix
 
 from .errors import ConfigError
 
+MARK = b"crc32"  # after the array; then its CRC-32 in 4 bytes. Official files have none
+
 
 def write_table(path: Path, mixer: Mixer | None) -> None:
     """Writes the table (K, S) of a mixer that has one; float32."""
     if isinstance(mixer, ShapMix) and mixer.guided:
         content = io.BytesIO()
         np.save(content, mixer.saliency.table.cpu().float().numpy(), allow_pickle=False)
-        write_atomically(path, content.getbuffer())
+        array = content.getvalue()
+        write_atomically(path, array + MARK + zlib.crc32(array).to_bytes(4, "little"))  # numpy stops before the mark
 
 
 def read_table(path: Path, mixer: Mixer) -> None:
@@ -32,8 +36,14 @@ def read_table(path: Path, mixer: Mixer) -> None:
     if not (isinstance(mixer, ShapMix) and mixer.guided):
         return
     try:
-        table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array, mark, crc32 = path.read_bytes().rpartition(MARK)
+        if mark and crc32 != zlib.crc32(array).to_bytes(4, "little"):
+            raise ValueError("it has changed since it was written: its checksum is another")
+        content = io.BytesIO(array if mark else crc32)
+        table = np.load(content, allow_pickle=False)
+        if content.read(1):
+            raise ValueError("it goes on after the array")
+    except Exception as error:  # numpy parses the header as Python text; of a damaged one it may raise anything
         raise ConfigError(f"dist_weights {path} cannot be read as a .npy file: {error}") from error
     wanted = tuple(mixer.saliency.table.shape)
     if not isinstance(table, np.ndarray) or table.dtype.kind not in "fiu" or table.shape != wanted:

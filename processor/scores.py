@@ -188,13 +188,15 @@ def _read_npz(path: Path) -> ScoreFile:
 
 
 def npz_arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
-    """Those of the keys that an .npz has; no other is read."""
+    """Those of the keys that an .npz has; of the others the names are read."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{path} is not an .npz file, or is cut off; write or fetch it again")
         file.seek(0)
         try:
             with np.load(file) as archive:
+                for member in archive.zip.infolist():  # a damaged name would be a key that is not there
+                    archive.zip.open(member).close()
                 return {key: np.asarray(archive[key]) for key in keys if key in archive}
         except DAMAGE as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); write or fetch it again") from error

@@ -17,7 +17,7 @@ from feeders import files, locks
 from feeders.convert.ctrgcn_npz import open_arrays
 from feeders.feeder_ucla import Feeder
 from feeders.feeder_ucla import open_store as open_ucla
-from feeders.files import WriteError, is_from_macos, kind_of, parse_json, write_atomically
+from feeders.files import WriteError, is_from_macos, kind_of, parse_json, unsealed, write_atomically
 from feeders.store import DataError, Sample, SkeletonStore, StoreWriter
 from tests.conftest import ROOT, write_ucla
 
@@ -91,7 +91,7 @@ DAMAGE = {
 def test_damage_is_seen_when_a_store_is_opened(store, name, older):
     """Also where an older version wrote no checksums."""
     if older:
-        meta = parse_json((store / "meta.json").read_bytes())
+        meta = unsealed(parse_json((store / "meta.json").read_bytes()))
         del meta["crc32"]
         write_atomically(store / "meta.json", files.json.dumps(meta).encode())
     assert SkeletonStore(store).ids == ["s0", "s1", "s2", "s3"]
@@ -144,7 +144,7 @@ def test_a_wrong_byte_of_the_frames(store):
 
 
 def test_a_store_without_checksums_is_read(store):
-    meta = parse_json((store / "meta.json").read_bytes())
+    meta = unsealed(parse_json((store / "meta.json").read_bytes()))
     del meta["crc32"]
     write_atomically(store / "meta.json", files.json.dumps(meta).encode())
     (store / "checks.npz").unlink()

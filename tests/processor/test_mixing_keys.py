@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +15,7 @@ from processor.config_files import load_config
 from processor.errors import ConfigError
 from processor.host import Stopped
 from processor.metrics import fitted_temperature, group_means
+from processor.run_folder import RunFolder
 from processor.training import Training
 from processor.weights import load_weights
 from shapmix.draws import generator
@@ -32,7 +31,7 @@ ALL = {
 
 def run(path, folder, *words):
     code = main.main(["--config", path, "--work_dir", str(folder), "--plugin", "tests", *words])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = RunFolder(folder).read_metrics()
     return code, lines, load_checkpoint(folder / "last.pt")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -50,7 +49,7 @@ def run_config(folder: Path, **options: object) -> str:
 
 def outcome(folder: Path):
     """Checkpoint and metrics without timings."""
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = RunFolder(folder / "run").read_metrics()
     for line in lines:
         del line["samples_per_s"]
     state = load_checkpoint(folder / "run" / "last.pt")

@@ -474,7 +474,7 @@ def test_a_second_stage_of_another_first_stage(write, events, capsys):
 
 
 def metrics(folder: Path) -> list:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = RunFolder(folder).read_metrics()
     return [{key: value for key, value in line.items() if key != "samples_per_s"} for line in lines]
 
 

@@ -21,6 +21,7 @@ import pytest
 from feeders.convert import prepare as prepare_module
 from feeders.convert.ntu_raw import read_source
 from feeders.convert.prepare import Source, find_sources, ordered_map, prepare
+from feeders.files import unsealed
 from feeders.store import DataError, Sample, SkeletonStore, StoreWriter
 from tests.conftest import ROOT, ntu_names, write_ntu_raw
 from tools import prepare_ntu
@@ -713,7 +714,7 @@ def test_files_that_lie_elsewhere_are_the_same_files(raw, tmp_path, monkeypatch,
     assert run(Path("x.zip"), tmp_path / "out") == 0
     archive.rename(tmp_path / "y.zip")
     assert run(tmp_path / "y.zip", tmp_path / "out") == 0
-    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    meta = unsealed(json.loads((tmp_path / "out" / "meta.json").read_text()))
     former = prepare_module._fingerprints("ntu120", find_sources([tmp_path / "y.zip"], ".skeleton")[0])[1]
     (tmp_path / "out" / "meta.json").write_text(json.dumps({**meta, "source": former}))
     assert run(tmp_path / "y.zip", tmp_path / "out") == 0

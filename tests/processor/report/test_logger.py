@@ -66,7 +66,7 @@ def test_every_metric_has_a_group(write_config, tmp_path):
         **SMALL,
     )
     assert main.main(["--config", path, *PLUGIN]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = RunFolder(tmp_path / "run").read_metrics()
     names = {name for line in lines for name in line}
     assert {"val_few", "raw_top1", "val_top5", "temperature", "guidance"} <= names
     known = {name for group in GROUPS.values() for name in group} | MIXERS_OWN
@@ -82,7 +82,7 @@ def test_tensorboard_of_a_run(write_config, tmp_path):
     assert main.main(["--config", write_config(logger="tensorboard", **SMALL), *PLUGIN]) == 0
     run = tmp_path / "run"
     found = events(run / "tensorboard")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = RunFolder(run).read_metrics()
     wanted = {(name, line["epoch"]): value for line in lines for name, value in grouped(line).items()}
     assert scalars(found) == {key: pytest.approx(value, rel=1e-6) for key, value in wanted.items()}
     values = {value.tag: value for event in found for value in event.summary.value}
