@@ -194,13 +194,15 @@ class RunFolder:
         damaged: list[int] = []
         text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
         for number, row in enumerate(text.split("\n"), 1):
+            if not row:
+                continue
             try:
-                line = unsealed(parse_json(row)) if row else None
+                line = unsealed(parse_json(row))
             except ValueError:
-                line = row
-            if isinstance(line, dict) and isinstance(line.get("epoch"), int):
+                line = {}
+            if isinstance(line.get("epoch"), int):
                 lines.append(line)
-            elif row:
+            else:
                 damaged.append(number)
         return lines, damaged
 
