@@ -19,7 +19,7 @@ from processor.command_line import add_plugin, run_command
 from processor.report.explain import explain_run, parts_page, truth_page
 from processor.report.live import Live, open_run
 from processor.run_folder import RunFolder
-from processor.study.saliency import ClassContributions, class_contributions, contribution_page
+from processor.study.saliency import ClassContributions, class_contributions, contribution_page, correlation_line
 from shapmix import ShapMix
 
 
@@ -50,7 +50,9 @@ def saliency(arguments: argparse.Namespace) -> None:
     names, counts = run.data.class_names, run.data.class_counts
     has_table = isinstance(run.mixer, ShapMix) and run.mixer.baseline is not None
     if has_table:
-        log.info(contribution_page(contributions(run), names, counts))
+        found_of_classes = contributions(run)
+        log.info(contribution_page(found_of_classes, names, counts))
+        log.info("\n%s", correlation_line(found_of_classes, run.data.groups))
     found = explain_run(run.config, run.data, run.network, run.mixer, weights, arguments.samples)
     if not has_table:
         log.info(parts_page(found, counts))

@@ -5,10 +5,12 @@ Shapes: N batch, K classes, P parts, S coalitions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from feeders.loader import Loader
@@ -41,6 +43,11 @@ class ClassContributions:
         """The coalition of ``size`` parts with the largest value in a class's row."""
         row = zip(values[label].tolist(), self.coalitions, strict=True)
         return max((value, coalition) for value, coalition in row if len(coalition) == size)[1]
+
+    def rank_correlation(self) -> list[float]:
+        """(K,) Spearman's correlation of each class's table row with its exact one, -1 .. 1; NaN for a constant row."""
+        pairs = zip(self.table.numpy(), self.exact.numpy(), strict=True)
+        return [float(spearmanr(*pair).statistic) if all(map(np.ptp, pair)) else np.nan for pair in pairs]
 
 
 def class_contributions(
@@ -84,3 +91,11 @@ def contribution_page(found: ClassContributions, class_names: Sequence[str], cla
         guidance = found.guidance[label].item()
         lines.append(f"{name[:24]:<24} {count:>5}  {best} {guidance:>8.2f}  {shares}")
     return "\n".join(lines)
+
+
+def correlation_line(found: ClassContributions, groups: Mapping[str, Sequence[int]]) -> str:
+    """How well the table ranks the coalitions: the mean rank correlation of each shot group's classes."""
+    values = np.array(found.rank_correlation())
+    known = {group: values[list(own)] for group, own in groups.items() if not np.isnan(values[list(own)]).all()}
+    means = [f"{group} {np.nanmean(of_group):.2f}" for group, of_group in known.items()]
+    return f"rank correlation of table and exact contributions: {', '.join(means) or 'not known'}"

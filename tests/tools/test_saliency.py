@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import permutations
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from torch import nn
 import main
 from feeders.loader import Batch
 from processor.report.explain import ORDERS, load, parts_page, truth_page
-from processor.study.saliency import class_contributions, contribution_page
+from processor.study.saliency import class_contributions, contribution_page, correlation_line
 from shapmix import ShapMix, SkeletonLayout
 from tools import saliency
 
@@ -101,6 +103,17 @@ def test_page():
         numbers = [mix.guidance()[label], *found.parts[label]]
         words = [name, count, *best[0].split(), *best[1].split(), *(f"{float(number):.2f}" for number in numbers)]
         assert line.split() == words
+
+
+def test_rank_correlation():
+    """1 for the same order whatever the scale, -1 for the reverse; a row of one value says nothing."""
+    found = class_contributions(network(), mixer(), loader())
+    exact = torch.arange(found.exact.shape[1]).float().expand_as(found.exact)
+    table = torch.stack([exact[0] ** 3 + 5, -exact[0], torch.ones_like(exact[0])])
+    known = dataclasses.replace(found, exact=exact, table=table)
+    assert known.rank_correlation() == pytest.approx([1, -1, np.nan], nan_ok=True)
+    said = correlation_line(known, {"many": [0], "medium": [0, 1, 2], "few": [2]})
+    assert said.endswith(": many 1.00, medium 0.00")
 
 
 def test_run(write_config, tmp_path, capsys):
