@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", default=[], metavar="PATTERN", help="runs: 'grid/run', 'run' or 'grid'; * and ? match")
     most = f"runs at a time; by default one a GPU, or one a CPU core up to {MOST_JOBS}"
     add("--jobs", type=int, metavar="N", help=most)
+    add("--per_gpu", type=int, metavar="N", help="runs at a time on each GPU, instead of --jobs; small runs leave room")
     add("--dry-run", action="store_true", help="list the runs and how far each is; start nothing")
     add_plugin(options)
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a.b=c for any key, for all runs")
@@ -44,8 +45,11 @@ def parser() -> argparse.ArgumentParser:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Plans, lists or trains; returns the exit code (1: a run failed)."""
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise ValueError(f"--jobs must be 1 or more, got {arguments.jobs}")
+    for name, number in (("jobs", arguments.jobs), ("per_gpu", arguments.per_gpu)):
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} must be 1 or more, got {number}")
+    if arguments.jobs and arguments.per_gpu:
+        raise ValueError("--jobs and --per_gpu both say how many runs train at a time; give one of them")
     overrides = dict(map(split_assignment, arguments.set))
     logging.disable(logging.INFO)  # notes on each config; the run's own log has them
     try:
@@ -61,7 +65,9 @@ def sweep(arguments: argparse.Namespace) -> int:
         return 0
     missing = sum(status in ("missing", "cut off") for status in statuses)
     gpus = [] if all(job.config.device == "cpu" for job in jobs) else visible_gpus()
-    places = arguments.jobs or len(gpus) or max(1, min(usable_cores(), MOST_JOBS, missing))
+    if arguments.per_gpu and not gpus:
+        raise ValueError("--per_gpu: no run of this sweep would use a GPU here; --jobs says how many train at a time")
+    places = arguments.jobs or len(gpus) * (arguments.per_gpu or 1) or max(1, min(usable_cores(), MOST_JOBS, missing))
     where = f"{len(gpus)} GPU(s)" if gpus else "the CPU"
     finished, elsewhere = statuses.count("finished"), statuses.count("running elsewhere")
     log.info("%s: %d runs, %d finished, %d running elsewhere, %d to train, %d at a time on %s",

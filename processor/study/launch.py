@@ -47,8 +47,8 @@ class Launcher:
         jobs: all of them, finished or not; what one needs is among them.
         plugins: for main.py.
         places: how many at a time.
-        gpus: names for CUDA_VISIBLE_DEVICES, given to the places in turn. Where there are none, the CPU's cores are
-            shared out, unless OMP_NUM_THREADS says how many each may use.
+        gpus: names for CUDA_VISIBLE_DEVICES, given to the places in turn. Where there are more places than GPUs, or no
+            GPU, the CPU's cores are shared out, unless OMP_NUM_THREADS says how many each may use.
     """
 
     def __init__(self, jobs: Sequence[Job], plugins: Sequence[str], places: int, gpus: Sequence[str]) -> None:
@@ -106,7 +106,7 @@ class Launcher:
         environment = dict(os.environ)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
-        else:
+        if self.places > len(self.gpus):
             environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.places)))
         job.folder.path.mkdir(parents=True, exist_ok=True)
         with open(job.folder.output, "ab") as output:

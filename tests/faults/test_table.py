@@ -20,7 +20,7 @@ def fails() -> Outcome:
     [(lambda: Outcome("refused"), "refused"), (fails, "lost"), (lambda: time.sleep(9), "lost")],
 )
 def test_errors_and_hangs_are_lost(run, fate):
-    assert outcome_of(Case("x", run), limit=1).fate == fate
+    assert outcome_of(Case("x", run, limit=1)).fate == fate
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,7 @@ def test_mistakes_on_the_command_line(write, capsys):
     path = str(write(runs={"first": {}, "second": {}}))
     for words, wanted in (
         (["--jobs", "0"], "--jobs must be 1 or more"),
+        (["--per_gpu", "0"], "--per_gpu must be 1 or more"),
         (["--set", "seed=3"], "--set seed: the sweep itself sets"),
         (["--set", "base_lr"], "write KEY=VALUE"),
         (["--only", "thirst"], "--only thirst: no run matches; there are first, second"),
@@ -327,6 +328,23 @@ def test_jobs_share_the_gpus(write, events):
     assert Launcher(jobs, [], 3, ["4", "6"]).run() == 0
     begun = [line["CUDA_VISIBLE_DEVICES"] for line in events() if line["what"] == "begin"]
     assert sorted(begun) == ["4", "4", "6"]
+
+
+def test_several_runs_on_each_gpu(write, events, monkeypatch, capsys):
+    path = str(write(runs={name: {} for name in "abcd"}, set={"device": "auto"}))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
+    monkeypatch.setattr(sweep, "visible_gpus", list)
+    assert sweep.main([path, "--per_gpu", "2"]) == 2
+    assert "--jobs says how many" in capsys.readouterr().err
+    monkeypatch.setattr(sweep, "visible_gpus", lambda: ["4", "6"])
+    assert sweep.main([path, "--per_gpu", "2", "--jobs", "3"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert sweep.main([path, "--per_gpu", "2"]) == 0
+    assert "4 at a time on 2 GPU(s)" in capsys.readouterr().out
+    begun = [line for line in events() if line["what"] == "begin"]
+    assert sorted(line["CUDA_VISIBLE_DEVICES"] for line in begun) == ["4", "4", "6", "6"]
+    assert {line["OMP_NUM_THREADS"] for line in begun} == {"2"}, "eight cores for four runs"
 
 
 def test_one_fails(write, events, capsys):

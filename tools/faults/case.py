@@ -41,23 +41,25 @@ class Case:
         name: what is done, then after a colon the particulars: "flip: byte 77 of last.pt". The table counts by what is
             before the colon.
         run: causes the fault; an error of it means lost.
+        limit: seconds after which it counts as a hang.
     """
 
     name: str
     run: Callable[[], Outcome]
+    limit: int = LIMIT
 
 
 class Hang(Exception):
     """A case took too long."""
 
 
-def outcome_of(case: Case, limit: int = LIMIT) -> Outcome:
-    """Causes a fault. An error, or ``limit`` seconds, are an outcome too: lost."""
+def outcome_of(case: Case) -> Outcome:
+    """Causes a fault. An error, or the limit, are an outcome too: lost."""
     try:
-        with _limited(limit):
+        with _limited(case.limit):
             return case.run()
     except Hang:
-        return Outcome("lost", f"no end after {limit} s")
+        return Outcome("lost", f"no end after {case.limit} s")
     except Exception as error:
         return Outcome("lost", f"{type(error).__name__}: {error}")
 
