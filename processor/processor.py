@@ -156,3 +156,8 @@ class Processor:
                 failure = error
         if any_rank(failure is not None, self.device):
             raise failure or ConfigError(f"work_dir {self.folder} cannot be opened; the main process says why")
+        if any_rank(not is_main() and not self.folder.is_locked_for_others(), self.device):
+            raise ConfigError(
+                f"work_dir {self.folder}: the main process's lock is not seen by all processes; on several nodes it "
+                "must lie on a shared file system whose locks (flock) reach all of them"
+            )

@@ -94,8 +94,27 @@ class RunFolder:
                 f"another process is training in work_dir {self}{holder}; wait for it, or choose another --work_dir"
             )
         self._lock = lock
+        if not self.is_locked_for_others():
+            self.release()
+            raise ConfigError(
+                f"{self}: the locks of this file system exclude nobody, so that two runs could write there at once; "
+                "choose a --work_dir on another one"
+            )
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         write_atomically(self._holder, holder.encode())
+
+    def is_locked_for_others(self) -> bool:
+        """Does the lock that a process holds keep others out, as seen from here? True also where that is not known.
+
+        On some shared file systems, locks do not reach other nodes, or exclude nobody.
+        """
+        try:
+            lock = try_lock(self._lock_file, create=False)
+        except OSError:
+            return True
+        if lock is not None:
+            lock.release()
+        return lock is None
 
     def release(self) -> None:
         """Lets other processes train there, if this one holds the folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -125,3 +126,22 @@ def test_an_installed_copy_has_no_commit(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.setattr(origin, "__file__", str(tmp_path / "venv" / "processor" / "origin.py"))
     assert origin._commit.__wrapped__() == (None, None)
+
+
+def test_locks_that_exclude_nobody(write_config, tmp_path, monkeypatch, capsys):
+    """As on a file system that takes every lock."""
+    monkeypatch.setattr(run_folder, "try_lock", lambda path, create=True: try_lock(path.with_name(f"{time.time_ns()}")))
+    assert main.main(["--config", write_config(num_epoch=1)]) == 2
+    assert "locks of this file system exclude nobody" in capsys.readouterr().err
+
+
+def test_locks_of_one_node(tmp_path):
+    """What a process on another node sees where the file system's locks end at the node."""
+    held, elsewhere = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "copy")
+    held.acquire()
+    assert held.is_locked_for_others()
+    elsewhere.path.mkdir()
+    assert elsewhere.is_locked_for_others(), "not known: the file is not there"
+    (elsewhere.path / ".lock").touch()
+    assert not elsewhere.is_locked_for_others()
+    held.release()
