@@ -107,7 +107,8 @@ class Stream:
 def _numbers(values: Any) -> np.ndarray:
     """An array of float32, NaN for ``null``; DataError where lists have different lengths or hold something else."""
     try:
-        return np.array(values, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite: it is not known
+            return np.array(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"these are not numbers in lists of one length: {error}") from error
 

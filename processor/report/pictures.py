@@ -64,7 +64,7 @@ def mixed_picture(
         )
         for axes, (frames, colour, title) in zip(row, drawn, strict=True):
             _bodies(axes, frames, layout, dims, colour, mask if frames is sample.result else None)
-            axes.set_title(title, fontsize=8)
+            axes.set_title(title.replace("$", r"\$"), fontsize=8)
     return _image(figure)
 
 

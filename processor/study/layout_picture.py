@@ -74,7 +74,7 @@ def layout_picture(layout: SkeletonLayout, frames: np.ndarray | None = None, dim
             if np.isfinite(x):
                 axes.annotate(str(joint), (x, y), (3, 3), textcoords="offset points", fontsize=5 if crowded else 9)
     _legend(text, layout, 6 if crowded else 9, height)
-    figure.suptitle(f"{layout.name}: {layout.num_joints} joints, {layout.num_parts} parts")
+    figure.suptitle(f"{plain(layout.name)}: {layout.num_joints} joints, {layout.num_parts} parts")
     return figure
 
 

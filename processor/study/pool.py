@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
+from ..host import plain
 from .runs import Experiment
 from .statistics import holm, pooled
-from .tables import METRICS, STYLES, difference, difference_text
+from .tables import METRICS, as_table, difference, difference_text
 
 
 def pooled_table(experiments: Sequence[Experiment], baseline: str, compared: Sequence[str], style: str) -> str:
@@ -48,5 +47,4 @@ def pooled_table(experiments: Sequence[Experiment], baseline: str, compared: Seq
         "sample [95 % interval for each comparison alone]; verdict with Holm's correction for all differences shown"
     )
     header = ["method", *(METRICS[metric] for metric in compared)]
-    table = tabulate(lines, header, STYLES[style], disable_numparse=True)
-    return f"{'% ' if style == 'latex' else ''}{heading}\n\n{table}\n"
+    return f"{'% ' if style == 'latex' else ''}{plain(heading)}\n\n{as_table([header, *lines], style)}\n"

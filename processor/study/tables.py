@@ -74,14 +74,11 @@ class Comparison:
                 [spreadsheet_text(cell) for cell in line] for line in cells
             )
             return content.getvalue()
-        text = f"% {self.heading()}\n" if style == "latex" else f"{self.heading()}\n"
+        heading = plain(self.heading())  # one line, so that all of it is a comment in LaTeX
+        text = f"% {heading}\n" if style == "latex" else f"{heading}\n"
         tables = [self.cells(), self._class_table(as_csv=False)] if by_class else [self.cells()]
         for cells in tables:
-            cells = [[plain(cell) for cell in line] for line in cells]
-            if style == "markdown":
-                cells = [[cell.replace("|", r"\|") for cell in line] for line in cells]
-            align = ["left", *["right"] * (len(cells[0]) - 1)]
-            text += f"\n{tabulate(cells[1:], cells[0], STYLES[style], disable_numparse=True, colalign=align)}\n"
+            text += f"\n{as_table(cells, style)}\n"
         return text.replace("±", r"$\pm$") if style == "latex" else text
 
     def plot(self, kind: str) -> bytes:
@@ -104,7 +101,8 @@ class Comparison:
             places = np.unique(counts[known])
             points = [summarise(accuracy[:, known & (counts == place)].mean(1).tolist()) for place in places]
             means, deviations = [100 * point.mean for point in points], [100 * (point.sd or 0) for point in points]
-            label = f"{row.method} ({len(row.runs)} seed{'s' if len(row.runs) > 1 else ''})"
+            method = plain(row.method).replace("$", r"\$")  # else matplotlib takes it for a formula
+            label = f"{method} ({len(row.runs)} seed{'s' if len(row.runs) > 1 else ''})"
             axes.errorbar(places, means, deviations, marker="o", markersize=4, capsize=3, label=label)
         axes.set(xscale="log", xlabel="training samples of the class", ylabel="accuracy (%)")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -209,6 +207,15 @@ def difference(experiment: Experiment, method: str, baseline: str, metric: str) 
     groups = experiment.samples.groups
     weights = top1_weights(labels) if metric == "top1" else class_weights(labels, groups.get(metric))
     return compare(ours, theirs, labels, weights)
+
+
+def as_table(cells: Cells, style: str) -> str:
+    """Markdown or LaTeX of a header and lines, whatever characters are in the names."""
+    lines = [[plain(cell) for cell in line] for line in cells]
+    if style == "markdown":
+        lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    align = ["left", *["right"] * (len(lines[0]) - 1)]
+    return tabulate(lines[1:], lines[0], STYLES[style], disable_numparse=True, colalign=align)
 
 
 def _summary(values: Sequence[float | None]) -> Summary | None:
