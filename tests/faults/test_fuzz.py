@@ -11,7 +11,7 @@ from tools.faults.case import outcome_of
 
 def test_random_input(tmp_path):
     for case in islice(fuzz.cases(random.Random(22), tmp_path), 140):
-        outcome = outcome_of(case, 30)
+        outcome = outcome_of(case)
         assert outcome.fate != "lost", f"{case.name}: {outcome.detail}"
 
 

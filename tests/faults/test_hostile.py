@@ -24,7 +24,7 @@ from tools.faults.case import outcome_of, tiny_config
 
 def test_attacks(tmp_path):
     for case in islice(hostile.cases(random.Random(22), tmp_path), 63):
-        outcome = outcome_of(case, 30)
+        outcome = outcome_of(case)
         assert outcome.fate != "lost", f"{case.name}: {outcome.detail}"
 
 

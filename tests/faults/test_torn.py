@@ -27,7 +27,7 @@ from tools.faults.case import outcome_of
 def test_a_thousand_cases(tmp_path):
     fates = Counter()
     for case in islice(torn.cases(random.Random(22), tmp_path), 1000):
-        outcome = outcome_of(case, 30)
+        outcome = outcome_of(case)
         assert outcome.fate != "lost", f"{case.name}: {outcome.detail}"
         fates[outcome.fate] += 1
     assert fates["refused"] > 500
