@@ -21,8 +21,9 @@ from tqdm import tqdm
 from feeders.feeder import Stage, StoreFeeder, make_resident
 from feeders.loader import Loader, Partner, StoreLoader
 from feeders.longtail import shot_groups
+from feeders.store import DataError
 from model.classifier import CLASSIFIER, CosineClassifier, classifier_of, freeze_backbone
-from shapmix import LDAMLoss, Mixer
+from shapmix import LDAMLoss, Mixer, SkeletonLayout
 from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
@@ -149,7 +150,12 @@ def load_data(
 def _as_trained(feeder: StoreFeeder, view: Mapping[str, Any]) -> None:
     """The feeder with what the view has from training data; a warning where its own options are others."""
     feeder.as_trained(view)
-    own = feeder.view_state()
+    own, theirs = feeder.view_state(), SkeletonLayout.get(view["layout"])
+    if theirs.joint_names != feeder.layout.joint_names:
+        raise DataError(
+            f"the weights were trained on joints of {theirs.name}, the test data has those of {feeder.layout.name}; "
+            "they are not in the same order"
+        )
     other = [f"{key} {view[key]}" for key in own if key in view and own[key] != view[key]]
     if other:
         log.warning("the weights were trained with another view of the data: %s", ", ".join(other))

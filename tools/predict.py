@@ -19,9 +19,9 @@ from processor.command_line import add_plugin, run_command
 from processor.recognition import Recognizer
 from processor.recognition.given import Given, Problem, read_given
 from processor.recognition.predict import predict
-from processor.recognition.rows import Row, Style, write
+from processor.recognition.rows import Row, Style, check_output, write
 from processor.recognition.stream import Stream
-from processor.recognition.windows import Cut
+from processor.recognition.windows import STRIDE, Cut
 from processor.video import command as video
 
 LIVE = 64  # frames of a window of a live stream or a video, where --window does not say
@@ -30,12 +30,12 @@ LIVE = 64  # frames of a window of a live stream or a video, where --window does
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("weights", metavar="RUN", help="a run's folder or a checkpoint")
+    options.add_argument("weights", metavar="RUN", help="a run's folder, a checkpoint or zoo:NAME")
     options.add_argument("files", nargs="*", metavar="FILES", help="files, folders, archives, stores, or -")
     options.add_argument(
         "--window", type=int, metavar="L", help="frames of a window; by default a file is one sequence"
     )
-    options.add_argument("--stride", type=int, default=16, metavar="S", help="frames between two windows; default 16")
+    options.add_argument("--stride", type=int, metavar="S", help=f"frames between two windows; by default {STRIDE}")
     options.add_argument("--smooth", type=int, default=1, metavar="N", help="windows whose probabilities are averaged")
     options.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes")
     options.add_argument("--explain", action="store_true", help="print the Shapley value of each body part")
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     style.add_argument("--csv", dest="style", action="store_const", const="csv", help="print CSV")
     options.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead")
     options.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    options.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    options.add_argument("--precision", choices=["fp32", "bf16"], help="by default that of the training")
     video.add_options(options)
     add_plugin(options)
     return options
@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions as they come; 2 where some files could not be used."""
-    cut = None if arguments.window is None else Cut(arguments.window, arguments.stride, arguments.smooth)
+    live = Cut.of(arguments.window or LIVE, arguments.stride, arguments.smooth)
+    cut = None if arguments.window is None else live
     if arguments.top < 1:
         raise DataError("--top must be at least 1")
     recognizer = Recognizer.from_checkpoint(
@@ -65,13 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     style: Style = arguments.style or "text"
     found: Iterator[Row | Problem]
-    live, out = cut or Cut(LIVE, arguments.stride, arguments.smooth), arguments.out
+    out = arguments.out
+    check_output(out, arguments.files)
     if arguments.video is not None:
         found, out = video.video_rows(recognizer, arguments, live), None
     elif arguments.files == ["-"]:
         found = Stream(recognizer, live, arguments.explain).rows(sys.stdin)
-    elif not arguments.files:
-        raise DataError("give FILES, - for standard input, or --video")
+    elif not arguments.files or "-" in arguments.files:
+        raise DataError("give FILES, or - alone for standard input, or --video")
+    elif arguments.smooth > 1 and cut is None:
+        raise DataError("--smooth needs --window: a file that is one sequence has no windows")
     else:
         found = predict(recognizer, _given(recognizer, arguments), cut, arguments.explain)
     parts = list(recognizer.layout.parts) if arguments.explain else []

@@ -50,6 +50,13 @@ class Given:
         frames = self.recording.frames if self.recording is not None else self.stored.frames if self.stored else ()
         return len(frames)
 
+    def seen(self) -> np.ndarray:
+        """(L,) bool: in which frames is somebody?"""
+        frames = self.recording.frames if self.recording is not None else self.stored.frames if self.stored else None
+        assert frames is not None
+        found: np.ndarray = (np.nan_to_num(frames) != 0).any(axis=(1, 2, 3))
+        return found
+
     def cut(self, first: int, end: int) -> Given:
         """Frames ``first`` to ``end - 1``."""
         if self.recording is None:
@@ -81,14 +88,23 @@ def read_given(
 ) -> Iterator[Given | Problem]:
     """The sequences of a place, one after the other: a store, a whole set (CTR-GCN's .npz, PYSKL's pickle), or files.
 
+    A place without any is a Problem.
+
     Args:
         each: each person of a file is a sequence.
         axes: of arrays, such as TVC.
         size: (height, width) of the images of 2D poses, where the files do not say it.
-
-    Raises:
-        DataError: nothing there, or nothing of a known form; a store of another layout.
     """
+    try:
+        yield from _read(recognizer, place, each, axes, size)
+    except DataError as error:
+        yield Problem(str(place), str(error))
+
+
+def _read(
+    recognizer: Recognizer, place: Path, each: bool, axes: str | None, size: tuple[int, int] | None
+) -> Iterator[Given | Problem]:
+    """DataError: nothing there, or nothing of a known form; a store of another layout."""
     if (place / "meta.json").is_file():
         yield from _of_store(recognizer, SkeletonStore(place))
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .rows import Row
 from .windows import Cut, segments, smoothed
 
 log = logging.getLogger(__name__)
+LEAST_SEEN = 0.5  # share of a window's frames in which somebody must be
 AT_ONCE = 256  # windows whose probabilities are computed together
 Labelled = tuple[Given, list[tuple[int, int]], list[Sample]]  # with the spans of its windows, and the windows
 
@@ -83,15 +85,23 @@ def _cut(recognizer: Recognizer, given: Given, cut: Cut | None) -> Labelled | Pr
     if cut is not None and length < cut.window:
         log.warning("%s has %d frames, fewer than a window of %d; it is one window", given.name, length, cut.window)
     spans = [(0, length)] if cut is None else cut.spans(length)
-    kept, samples, reason = [], [], ""
-    for span in spans:
+    seen, kept, samples, reasons = given.seen(), [], [], {}
+    for first, end in spans:
         try:
-            samples.append(given.cut(*span).sample(recognizer, given.name))
-            kept.append(span)
+            if cut is not None and seen[first:end].mean() < LEAST_SEEN:
+                raise DataError("somebody is in less than half of the frames")
+            samples.append(given.cut(first, end).sample(recognizer, given.name))
+            kept.append((first, end))
         except DataError as error:
-            reason = reason or str(error)
+            reasons[first, end] = str(error).removeprefix(f"{given.name}: ")
     if not samples:
-        return Problem(given.name, reason.removeprefix(f"{given.name}: "))
+        return Problem(given.name, next(iter(reasons.values())))
+    if reasons:
+        (first, end), reason = next(iter(reasons.items()))
+        log.warning(
+            "%s: %d of %d windows are left out, such as that of frames %d to %d: %s", given.name, len(reasons),
+            len(spans), first, end - 1, reason,
+        )  # fmt: skip
     return given, kept, samples
 
 
@@ -101,7 +111,9 @@ def _rows(
     given, spans, samples = labelled
     over = 1 if cut is None else cut.smooth
     names = list(recognizer.layout.parts)
-    for segment in segments(spans, smoothed(probabilities, over), given.length):
+    runs = np.cumsum([0, *(now[0] > before[1] for before, now in pairwise(spans))])  # between them lies a hole
+    rows = np.concatenate([smoothed(probabilities[runs == run], over) for run in np.unique(runs)])
+    for segment in segments(spans, rows, given.length):
         parts = None
         if explain:
             own = [replace(samples[row], id=str(row)) for row in segment.windows]

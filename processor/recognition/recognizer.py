@@ -36,6 +36,7 @@ from ..weights import find_weights, load_weights
 BATCH_SIZE = 64  # views in a forward pass
 EXPLAINED = 256  # views in a forward pass of an explanation
 FEWEST = 2  # frames of a sequence
+SHARES = 2  # coordinates of at most this are no pixels
 OTHER_SIZE = 5.0  # times as large as in training, or as small: another unit
 log = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16"]
@@ -84,7 +85,7 @@ class Recognizer:
         card: of its checkpoint.
         network: with its weights.
         device: that it computes on.
-        precision: fp32, or bf16 by autocast.
+        precision: fp32, or bf16 by autocast; by default that of the training.
         plugins: packages besides our own that the card's classes may lie in.
 
     Raises:
@@ -96,12 +97,12 @@ class Recognizer:
         card: Card,
         network: nn.Module,
         device: torch.device,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         plugins: Sequence[str] = (),
     ) -> None:
         self.card, self.network, self.device = card, network.to(device).eval(), device
         self.class_names, self.dims = card.class_names, card.dims
-        self._dtype = torch.bfloat16 if precision == "bf16" else None
+        self._dtype = torch.bfloat16 if (precision or card.config["precision"]) == "bf16" else None
         if card.view is None or card.skeleton is None:
             raise CheckpointError(
                 f"the network was trained on {card.config['feeder']}, which alone makes its samples of shape (C, T, V, "
@@ -115,7 +116,7 @@ class Recognizer:
 
     @classmethod
     def from_checkpoint(
-        cls, weights: str | Path, device: str = "auto", precision: Precision = "fp32", plugins: Sequence[str] = ()
+        cls, weights: str | Path, device: str = "auto", precision: Precision | None = None, plugins: Sequence[str] = ()
     ) -> Self:
         """The recogniser of a checkpoint.
 
@@ -159,14 +160,19 @@ class Recognizer:
 
     def sample(self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "the sequence") -> Sample:
         """A sequence as the data set stores it, for :meth:`probabilities` and :meth:`shapley`; see :meth:`__call__`."""
+        return self.as_stored(self.recording(frames, size, name), name)
+
+    def recording(
+        self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "the sequence"
+    ) -> Recording:
+        """A sequence as a file has it, for :meth:`as_stored`; see :meth:`__call__`."""
         frames = np.asarray(frames, np.float32)
         frames = frames[:, None] if frames.ndim == 3 else frames
         scored = self.dims == 2 and frames.shape[-1:] == (3,)
         if frames.ndim != 4 or frames.shape[3] != self.dims + scored:
             wanted = "x, y and perhaps a score" if self.dims == 2 else "x, y, z"
             raise DataError(f"{name} has shape {frames.shape}, wanted (frames, people, joints, {self.dims}): {wanted}")
-        recording = Recording(frames[..., : self.dims], frames[..., 2] if scored else None, size=size)
-        return self.as_stored(recording, name)
+        return Recording(frames[..., : self.dims], frames[..., 2] if scored else None, size=size)
 
     def as_stored(self, given: Recording | Sample, name: str) -> Sample:
         """A take of a file, or a sequence of a store, as the data set stores it: frames with people, gaps filled.
@@ -179,11 +185,26 @@ class Recognizer:
                 frames, columns = given.frames, given.columns
             else:
                 frames, columns = sequence(given, Plan(self.layout, self.dims, self.people, Hints(), ()))
+                self._look_at_pixels(frames, columns)
+            if frames.shape[1:] != (shape := (self.people, self.layout.num_joints, 3)):
+                raise DataError(f"(people, joints, channels) are {frames.shape[1:]}, the network takes {shape}")
             if len(frames) < FEWEST:
                 raise DataError(f"too short: {len(frames)} frame with people; a movement needs at least {FEWEST}")
             return Sample(name, 0, self._feeder.as_stored(frames, self.dims), columns=columns)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+
+    def _look_at_pixels(self, frames: np.ndarray, columns: Mapping[str, int]) -> None:
+        """DataError for 2D poses that are shares of an image whose size is in pixels."""
+        if (
+            self.dims == 2
+            and min(columns["height"], columns["width"]) > SHARES
+            and abs(frames[..., :2]).max() <= SHARES
+        ):
+            raise DataError(
+                f"coordinates up to {abs(frames[..., :2]).max():.2g} in an image of {columns['height']} x "
+                f"{columns['width']} pixels are no pixels; if they are shares of the image, give 1 x 1 as its size"
+            )
 
     @property
     def raw_readers(self) -> Mapping[str, Callable[[bytes], np.ndarray]]:

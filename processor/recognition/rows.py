@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from feeders.files import replacing
+from feeders.store import DataError
 
 from ..host import plain, say, spreadsheet_text
 from .given import Problem
@@ -37,6 +38,13 @@ class Row:
     last: int | None
     prediction: Prediction
     more: dict[str, Any] = field(default_factory=dict)
+
+
+def check_output(path: Path | None, inputs: Iterable[str]) -> None:
+    """DataError where what is written would take the place of what is read."""
+    for one in map(Path, inputs):
+        if path is not None and path.exists() and one.exists() and path.samefile(one):
+            raise DataError(f"--out {path} is one of FILES; give another name")
 
 
 def write(

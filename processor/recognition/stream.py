@@ -36,6 +36,7 @@ class _Live:
     """The last frames of one person, and the last probabilities."""
 
     windows: Windows
+    last: int = -1  # frame in which the person was seen
     recent: deque[np.ndarray] = field(default_factory=deque)
 
 
@@ -51,6 +52,7 @@ class Stream:
         self.recognizer, self.cut, self.explain = recognizer, cut, explain
         self._live: dict[Key, _Live] = {}
         self._frames: dict[str, int] = {}  # of each stream so far
+        self._size: dict[str, tuple[int, int] | None] = {}
 
     def rows(self, lines: Iterable[str]) -> Iterator[Row | Problem]:
         """What the lines are answered with, in order. Lines that complete no window have no answer."""
@@ -62,6 +64,18 @@ class Stream:
                 yield from self._answer(line, name)
             except (DataError, ValueError, TypeError, RecursionError) as error:
                 yield Problem(name, str(error).removeprefix(f"{name}: "))
+        yield from self._ended(self._live)
+
+    def _ended(self, keys: Iterable[Key]) -> Iterator[Row | Problem]:
+        """The last windows of people of whom no more frames come."""
+        for key in list(keys):
+            live = self._live.pop(key)
+            span = live.windows.rest()
+            if span is not None:
+                try:
+                    yield self._row(key, live, span, self._size.get(key[0]))
+                except DataError as error:
+                    yield Problem(key[0], str(error).removeprefix(f"{key[0]}: "))
 
     def _answer(self, line: str, name: str) -> Iterator[Row | Problem]:
         values = json.loads(line)
@@ -69,8 +83,8 @@ class Stream:
             raise DataError(f"it is a {type(values).__name__}; {WANTED}")
         stream, size = str(values.get("id", name if "frames" in values else "stream")), _size(values.get("size"))
         if "frames" in values:
-            sample = self.recognizer.sample(_numbers(values["frames"]), size, stream)
-            yield from predict(self.recognizer, [Given(stream, stored=sample)], None, self.explain)
+            recording = self.recognizer.recording(_numbers(values["frames"]), size, stream)
+            yield from predict(self.recognizer, [Given(stream, recording=recording)], None, self.explain)
             return
         people = values.get("people", {None: values["joints"]} if "joints" in values else None)
         if isinstance(people, list):
@@ -78,6 +92,9 @@ class Stream:
         if not isinstance(people, Mapping):
             raise DataError(f"it has no frames, joints or people; {WANTED}")
         frame = self._frames[stream] = self._frames.get(stream, -1) + 1
+        self._size[stream] = size
+        lost = [key for key, live in self._live.items() if key[0] == stream and live.last < frame - self.cut.window]
+        yield from self._ended(lost)
         problems = []
         for person, joints in people.items():
             try:
@@ -89,19 +106,25 @@ class Stream:
     def _look(self, key: Key, frame: int, joints: np.ndarray, size: tuple[int, int] | None) -> Iterator[Row]:
         """The next frame of a person, and the window that it completes."""
         wanted = self.recognizer.layout.num_joints
-        if joints.ndim != 2 or len(joints) != wanted or joints.shape[1] not in (2, 3):
+        if joints.ndim != 2 or len(joints) != wanted or joints.shape[1] not in {self.recognizer.dims, 3}:
             raise DataError(f"joints have shape {joints.shape}; wanted ({wanted}, {self.recognizer.dims})")
+        if joints.shape[1] == 2:
+            joints = np.concatenate([joints, np.ones_like(joints[:, :1])], axis=1)
         live = self._live.setdefault(key, _Live(Windows(self.cut.window, self.cut.stride, frame)))
         live.windows.add(frame, joints)
+        live.last = frame
         span = live.windows.due(frame)
-        if span is None:
-            return
+        if span is not None:
+            yield self._row(key, live, span, size)
+
+    def _row(self, key: Key, live: _Live, span: tuple[int, int], size: tuple[int, int] | None) -> Row:
+        """What a person does in a window."""
         sample = self.recognizer.sample(live.windows.sequence(*span), size, key[0])
         live.recent = deque([*live.recent, self.recognizer.probabilities([sample])[0]], maxlen=self.cut.smooth)
         mean = np.mean(live.recent, axis=0)
         parts = self.recognizer.shapley([sample], [int(mean.argmax())])[0] if self.explain else None
         names = list(self.recognizer.layout.parts)
-        yield Row(key[0], key[1], *span, Prediction(mean, self.recognizer.class_names, parts, names))
+        return Row(key[0], key[1], *span, Prediction(mean, self.recognizer.class_names, parts, names))
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -109,7 +132,7 @@ def _numbers(values: Any) -> np.ndarray:
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite: it is not known
             return np.array(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise DataError(f"these are not numbers in lists of one length: {error}") from error
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from feeders.store import DataError
 
+STRIDE = 16  # frames between the beginnings of two windows
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -29,6 +31,11 @@ class Cut:
     window: int
     stride: int
     smooth: int = 1
+
+    @classmethod
+    def of(cls, window: int, stride: int | None, smooth: int) -> Cut:
+        """Without ``stride`` it is STRIDE, or the window where that is shorter."""
+        return cls(window, max(min(STRIDE, window), 1) if stride is None else stride, smooth)
 
     def __post_init__(self) -> None:
         if self.window < 2 or self.stride < 1 or self.smooth < 1:

@@ -163,7 +163,9 @@ def test_stream_of_people(run, capsys, monkeypatch):
              for number, (a, b) in enumerate(zip(one, two, strict=False))]  # fmt: skip
     code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32", "--stride", "16", "--explain")
     assert code == 0
-    assert [(row["id"], row["person"], row["first_frame"]) for row in rows] == [("hall", "anna", 0), ("hall", "ben", 4)]
+    assert [(row["id"], row["person"], row["first_frame"]) for row in rows] == [
+        ("hall", person, first) for person, first in (("anna", 0), ("ben", 4), ("anna", 8), ("ben", 8))
+    ]
     assert all(len(row["parts"]) == 5 for row in rows)
 
 
@@ -174,9 +176,74 @@ def test_stream_of_people(run, capsys, monkeypatch):
         (["nowhere", "{store}"], "checkpoint nowhere does not exist"),
         (["{run}", "{store}", "--window", "1"], "--window must be at least 2"),
         (["{run}", "{store}", "--top", "0"], "--top must be at least 1"),
+        (["{run}", "{store}", "--smooth", "3"], "--smooth needs --window"),
+        (["{run}", "{store}", "-"], "or - alone"),
     ],
 )
 def test_bad_words(words, wanted, run, capsys):
     folder, _, store = run
     assert predict.main([word.format(run=folder, store=store) for word in words]) == 2
     assert wanted in capsys.readouterr().err
+
+
+def test_the_recording_is_not_overwritten(run, tmp_path, capsys):
+    folder, frames, _ = run
+    np.save(tmp_path / "x.npy", next(iter(frames.values()))[:, 0])
+    before = (tmp_path / "x.npy").read_bytes()
+    assert predict.main([str(folder), str(tmp_path / "x.npy"), "--out", str(tmp_path / "x.npy")]) == 2
+    assert "is one of FILES" in capsys.readouterr().err
+    assert (tmp_path / "x.npy").read_bytes() == before
+
+
+def test_a_place_that_is_not_there_stops_no_other(run, tmp_path, capsys):
+    folder, frames, _ = run
+    np.save(tmp_path / "x.npy", next(iter(frames.values()))[:, 0])
+    assert predict.main([str(folder), str(tmp_path / "x.npy"), str(tmp_path / "nowhere")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith(str(tmp_path / "x.npy"))
+    assert "nowhere does not exist" in printed.err
+
+
+def test_a_stream_that_ends_within_a_window(run, capsys, monkeypatch):
+    """What was seen last has an answer, also of a person who left long ago; a number beyond all others is an error."""
+    _, frames, _ = run
+    one = next(iter(frames.values()))[:20, 0].tolist()
+    lines = [json.dumps({"people": {"anna": frame}}) for frame in one]
+    lines += [json.dumps({"people": {"ben": one[n % 20]}}) for n in range(40)]
+    lines.append('{"joints": [[1' + 400 * "0" + ", 0, 0]]}")
+    code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32")
+    assert code == 2
+    assert [(row.get("person"), row.get("first_frame"), row.get("last_frame")) for row in rows if "label" in row] == [
+        ("ben", 20, 51), ("anna", 0, 19), ("ben", 28, 59),
+    ]  # fmt: skip
+    (problem,) = [row for row in rows if "error" in row]
+    assert problem["id"] == "line 61"
+
+
+def test_frames_without_people_count(run, capsys, monkeypatch):
+    """The numbers of frames are those that were sent."""
+    _, frames, _ = run
+    sequence = next(iter(frames.values()))[:30, 0]
+    empty = np.full((10, *sequence.shape[1:]), np.nan)
+    lines = [json.dumps({"id": "a", "frames": np.concatenate([empty, sequence]).tolist()})]
+    code, (row,) = stream(run, capsys, monkeypatch, lines)
+    assert code == 0
+    assert (row["first_frame"], row["last_frame"]) == (0, 39)
+
+
+def test_windows_without_people_have_no_label(run, tmp_path, capsys):
+    """The lines leave a hole where nobody is, and the log says so."""
+    folder, frames, _ = run
+    one = next(iter(frames.values()))[:40, 0]
+    np.save(tmp_path / "hole.npy", np.concatenate([one, np.full((100, *one.shape[1:]), np.nan), one]))
+    capsys.readouterr()
+    assert predict.main([str(folder), str(tmp_path / "hole.npy"), "--json", "--window", "32", "--stride", "8"]) == 0
+    printed = capsys.readouterr()
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    labelled = np.zeros(180, bool)
+    for row in rows:
+        labelled[row["first_frame"] : row["last_frame"] + 1] = True
+    assert labelled[:40].all()
+    assert labelled[140:].all()
+    assert not labelled[57:123].any()
+    assert "windows are left out, such as that of frames" in printed.err
