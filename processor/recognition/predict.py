@@ -35,7 +35,7 @@ def predict(
     for group in _groups(recognizer, given, cut):
         windows = [sample for one in group if not isinstance(one, Problem) for sample in one[2]]
         try:
-            found = recognizer.probabilities([replace(one, id=f"{n} {one.id}") for n, one in enumerate(windows)])
+            found = recognizer.probabilities([replace(one, id=f"{one.id}#{n}") for n, one in enumerate(windows)])
         except DataError:  # of one of them: each by itself
             yield from _one_by_one(recognizer, group, cut, explain)
             continue

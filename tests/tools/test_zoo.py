@@ -176,3 +176,10 @@ def test_not_found(made, tmp_path, monkeypatch):
     file.write_bytes(zoo.read_index(made / "zoo")["tiny"].file(made / "zoo").read_bytes()[:-1])
     refused("tiny", tmp_path, "has another checksum than the index says; fetch it again")
     assert zoo.weights_file("work_dir/a/last.pt") == Path("work_dir/a/last.pt")
+
+
+@pytest.mark.parametrize("name", zoo.read_index())
+def test_every_card_is_whole(name):
+    """A network of the zoo can be used for all that a checkpoint of today can."""
+    card = Recognizer.from_checkpoint(f"zoo:{name}", device="cpu").card
+    assert [key for key, value in vars(card).items() if value is None or value == ""] == []
