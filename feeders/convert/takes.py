@@ -183,7 +183,7 @@ def _are_frames(form: Form, files: Sequence[Source]) -> bool:
     for file in files:
         try:
             return form.one_frame(file)
-        except Exception:  # a damaged file may raise anything
+        except Exception:  # a damaged file may raise anything  # nosec B112
             continue
     return False
 

@@ -114,4 +114,4 @@ def _escaped(value: Any) -> Any:
 def _plotly() -> Markup:
     from plotly.offline import get_plotlyjs
 
-    return Markup(get_plotlyjs())
+    return Markup(get_plotlyjs())  # of the package plotly  # nosec B704
