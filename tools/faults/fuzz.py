@@ -6,9 +6,9 @@ a finite probability, and every refusal the name of the file or line.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import logging
 import math
 import pickle
 import random
@@ -86,7 +86,6 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
     """Files of every form, configs, pickles and lines of a stream in turn, without end."""
-    logging.getLogger().setLevel(logging.ERROR)
     recognizer = Recognizer.from_checkpoint(write_checkpoint(folder), device="cpu")
     files, lines, recipes = takes(), stream_lines(), sorted((ROOT / "config").rglob("*.yaml"))
     while True:
@@ -136,7 +135,7 @@ def stream_lines() -> bytes:
 def _labelled(recognizer: Recognizer, path: Path, content: bytes) -> Outcome:
     path.write_bytes(content)
     try:
-        with bounded_memory():
+        with bounded_memory(), contextlib.redirect_stderr(io.StringIO()):  # warnings
             rows = list(predict(recognizer, read_given(recognizer, path, each=True)))
     except ValueError as error:
         return Outcome("refused" if str(path) in str(error) else "lost", str(error))
@@ -147,7 +146,7 @@ def _labelled(recognizer: Recognizer, path: Path, content: bytes) -> Outcome:
 
 def _streamed(recognizer: Recognizer, content: bytes) -> Outcome:
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="replace")
-    with bounded_memory():
+    with bounded_memory(), contextlib.redirect_stderr(io.StringIO()):
         rows = list(Stream(recognizer, Cut(4, 2, 2)).rows(lines))
     return _judged(rows, "")  # a problem is of a line, or of the id that a line gave
 
