@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from shapmix.distributed import sum_over_ranks, world
+
+from .heartbeat import Heartbeat
 
 
 def set_up(device: str) -> torch.device:
@@ -42,7 +45,12 @@ def set_up(device: str) -> torch.device:
         place = torch.device(kind)
     if processes > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    if processes > 1:
+        _heartbeat.append(Heartbeat())
     return place
+
+
+_heartbeat: list[Heartbeat] = []  # one, where there are several processes
 
 
 def tear_down(done: bool) -> None:
@@ -50,6 +58,8 @@ def tear_down(done: bool) -> None:
     if dist.is_available() and dist.is_initialized():
         if done:
             barrier()
+        while _heartbeat:
+            _heartbeat.pop().end(together=done)
         dist.destroy_process_group()
 
 
@@ -115,6 +125,13 @@ def gather_rows(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in range(processes)]
     dist.all_gather(parts, padded)
     return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])
+
+
+def others_than_main(value: str, device: torch.device) -> list[int]:
+    """The processes whose text is another one than the main process's. The same on every process."""
+    digest = int.from_bytes(hashlib.blake2b(value.encode(), digest_size=7).digest())
+    found = gather_rows(torch.tensor([digest], device=device)).tolist()
+    return [rank for rank, one in enumerate(found) if one != found[0]]
 
 
 def share_buffers(model: nn.Module) -> None:

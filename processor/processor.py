@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import socket
 from pathlib import Path
 
+import torch
+
 from feeders.loader import UNLABELLED
+from shapmix.distributed import world
 
 from .build import Data, build, build_network, load_data
 from .card import KEY, card_of
 from .checkpoint import load_checkpoint
 from .config import Config
-from .distributed import any_rank, barrier, is_main, set_up, tear_down
+from .distributed import any_rank, barrier, gather_rows, is_main, others_than_main, set_up, tear_down
 from .engine import Scores
 from .errors import ConfigError
+from .heartbeat import lost
 from .host import StopSignals, keep_freed_memory
 from .info import describe
 from .logs import close_log, log_file, open_log
@@ -55,6 +61,8 @@ class Processor:
             return code
         except Exception as error:
             log.debug("the run ends with an error", exc_info=True)
+            if gone := lost(error):
+                raise gone from error
             if log_file() is not None and (isinstance(error, UserCodeError) or place_of(error)):
                 error.add_note(f"The whole traceback is in {log_file()}")
             raise
@@ -70,11 +78,13 @@ class Processor:
         self._acquire_folder()
         open_log(folder.log if is_main() else None, is_main() and config.print_log)
         state = folder.resume(config)
+        self._check_same("checkpoint", f"{state and (state['epoch'], state['meter'])}")
         if state is not None and state["epoch"] >= config.num_epoch:
             log.info("%s holds this run, finished; --overwrite trains it again", folder)
             return 0
         config = without_timing(config, self.device, state)
         data = load_data(config, self.device)
+        self._check_same("data", data.checksum)
         parts = build(config, data, self.device, state)
         config = with_timing(config, data, parts, self.device)
         training = Training(config, folder, data, parts, self.device, state)
@@ -156,8 +166,37 @@ class Processor:
                 failure = error
         if any_rank(failure is not None, self.device):
             raise failure or ConfigError(f"work_dir {self.folder} cannot be opened; the main process says why")
+        self._check_shared()
         if any_rank(not is_main() and not self.folder.is_locked_for_others(), self.device):
             raise ConfigError(
                 f"work_dir {self.folder}: the main process's lock is not seen by all processes; on several nodes it "
                 "must lie on a shared file system whose locks (flock) reach all of them"
+            )
+
+    def _check_shared(self) -> None:
+        """ConfigError where not all processes see the main one's folder."""
+        if world()[1] == 1:
+            return
+        token = int(gather_rows(torch.tensor([secrets.randbits(62)], device=self.device))[0])
+        if is_main():
+            self.folder.show(token)
+        barrier()
+        blind = not self.folder.sees(token)
+        if any_rank(blind, self.device):
+            raise ConfigError(
+                f"work_dir {self.folder.path.resolve()} on {socket.gethostname()} is not the main process's"
+                if blind
+                else f"not all processes see the work_dir {self.folder.path.resolve()} of the main process"
+            )
+        if is_main():
+            self.folder.show(None)
+
+    def _check_same(self, what: str, value: str) -> None:
+        """ConfigError where processes have another value than the main one."""
+        others = others_than_main(value, self.device) if world()[1] > 1 else []
+        if others:
+            which = ", ".join(map(str, others))
+            raise ConfigError(
+                f"process {which} sees other {what} than the main process: give all nodes the same files, the same "
+                "versions and the same command"
             )

@@ -29,6 +29,7 @@ from .yaml_text import yaml_text
 log = logging.getLogger(__name__)
 
 POLL = 0.05  # seconds between two attempts to lock the folder
+SHARED_PATIENCE = 5.0  # seconds until a file that one process wrote is there for all
 PATIENCE = 1.0  # seconds: another process that asks whether the folder is busy holds the lock for a moment
 CALL_ONLY = {"config", "phase", "resume", "overwrite", "plugins"}  # keys that config.yaml leaves out
 
@@ -54,6 +55,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.logger_id = self.path / LOGGER_ID
         self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
+        self._shown = self.path / ".shown"
         self._lock: Lock | None = None
 
     def __str__(self) -> str:
@@ -122,6 +124,22 @@ class RunFolder:
             self._holder.unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
+
+    def show(self, token: int | None) -> None:
+        """Writes a number that other processes look for, or removes it."""
+        if token is None:
+            self._shown.unlink(missing_ok=True)
+        else:
+            write_atomically(self._shown, str(token).encode())
+
+    def sees(self, token: int) -> bool:
+        """Is it the folder in which another process shows this number? A network's folder may take seconds."""
+        last = time.monotonic() + SHARED_PATIENCE
+        while (
+            not (found := self._shown.is_file() and self._shown.read_text() == str(token)) and time.monotonic() < last
+        ):
+            time.sleep(POLL)
+        return found
 
     def is_busy(self) -> bool:
         """Does a process train there now?"""

@@ -1,0 +1,99 @@
+"""Commands in processes of their own that begin in milliseconds: they are forked from one that has imported all."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from processor.distributed import leave
+
+from . import fuse
+
+CONTEXT: Any = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [__name__, "main", "tools.prepare_ntu", "tools.convert", "torch._dynamo"]  # the last is what optimisers load
+)
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """When a process is killed, see :func:`tools.faults.fuse.arm`."""
+
+    moment: str
+    number: int
+    delay: float = 0.0
+
+
+@dataclass
+class Started:
+    """A command that runs.
+
+    Attributes:
+        printed: what it prints.
+    """
+
+    process: Any
+    printed: Path
+    events: Path
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Its exit code, negative for a signal; None where it still runs after so many seconds."""
+        self.process.join(seconds)
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.join()
+
+    @property
+    def text(self) -> str:
+        """All that it printed."""
+        return self.printed.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the project: ``module``'s main with ``words``; ``folder`` holds what it writes."""
+
+    module: str
+    words: Sequence[str]
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    before: Callable[[], object] | None = None  # is called in the process first; a function of a module
+
+    def start(self, blown: Fuse | None = None, **environment: str) -> Started:
+        """Starts it, to be killed by a fuse if one is given."""
+        printed = self.folder / f"printed_{environment.get('RANK', '0')}.txt"
+        printed.parent.mkdir(parents=True, exist_ok=True)
+        printed.write_bytes(b"")
+        events = printed.with_suffix(".events")
+        args = (self, blown, printed, events, {**self.environment, **environment})
+        process = CONTEXT.Process(target=_work, args=args)
+        process.start()
+        return Started(process, printed, events)
+
+
+def _work(command: Command, blown: Fuse | None, printed: Path, events: Path, environment: dict[str, str]) -> None:
+    with open(printed, "ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sys.stdin = open(os.devnull)  # noqa: SIM115
+    os.environ |= {"OMP_NUM_THREADS": "1", **environment}
+    torch.set_num_threads(1)
+    if command.before is not None:
+        command.before()
+    module = importlib.import_module(command.module)
+    blown = blown or Fuse("file", 0)
+    counted = fuse.arm(blown.moment, blown.number, blown.delay, str(command.folder))
+    code = module.main(list(command.words))
+    events.write_text(str(counted[0]))
+    leave(code)

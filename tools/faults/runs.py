@@ -1,0 +1,152 @@
+"""Small runs to disturb, and whether one ended as the undisturbed one did."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from feeders.store import SkeletonStore
+from processor.checkpoint import load_checkpoint
+
+from .case import tiny_config
+from .made_up import write_arrays, write_ntu_raw
+from .process import Command, Fuse, Started
+
+ENDS = 60  # seconds in which all processes of a run have ended after one of them died
+SAVE_STEPS = 2  # last.pt is written after every second step
+RUN: dict[str, Any] = {
+    "model": "tools.faults.small.Model",
+    "model_args": {"drop_out": 0.3},
+    "num_epoch": 5,
+    "logger": "none",  # its pictures take seconds
+    "save_steps": SAVE_STEPS,
+    "log_interval": 1,
+    "schedule": "cosine",
+    "train_feeder_args": {"n_max": 6, "imbalance": 6},
+}
+MODES: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "averaged": {"average_weights": "ema", "average_decay": 0.9},
+    "refreshed": {"mixing_args": {"estimator": "refresh"}},
+    "two processes": {},
+}
+
+
+def run_command(folder: Path, mode: str = "fp32", **changes: Any) -> Command:
+    """A run of a second with dropout and everything else that could make a resumed run differ."""
+    values = tiny_config(folder, **{**RUN, **MODES[mode], **changes})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return Command("main", ["--config", str(path), "--plugin", "tools"], folder)
+
+
+def preparation(folder: Path, jobs: int = 1) -> Command:
+    """Twelve raw NTU files to prepare."""
+    raw = folder.parent / "raw"
+    if not raw.is_dir():
+        write_ntu_raw(
+            raw, [f"S001C001P{person:03d}R001A{action:03d}" for person in (1, 2, 3) for action in range(1, 5)]
+        )
+    words = ["--raw", str(raw), "--out", str(folder / "run"), "--dataset", "ntu60", "--jobs", str(jobs)]
+    return Command("tools.prepare_ntu", words, folder)
+
+
+def conversion(folder: Path, jobs: int = 1) -> Command:
+    """Twelve arrays to convert."""
+    arrays = folder.parent / "arrays"
+    if not arrays.is_dir():
+        write_arrays(arrays)
+    words = [str(arrays), "--out", str(folder / "run"), "--layout", "ntu25", "--jobs", str(jobs)]
+    return Command("tools.convert", words, folder)
+
+
+def start_all(command: Command, processes: int, fuses: Mapping[int, Fuse] | None = None) -> list[Started]:
+    """Starts a command, as torchrun does where there are several processes; ``fuses`` of some ranks."""
+    if processes == 1:
+        return [command.start((fuses or {}).get(0))]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        command.start((fuses or {}).get(rank), **shared, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank in range(processes)
+    ]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """What a run or a preparation ended with, without timings."""
+    if (folder / "meta.json").is_file():
+        store = SkeletonStore(folder)
+        store.check()
+        return {"checksum": store.checksum, "ids": store.ids, "report": (folder / "report.json").read_text()}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["samples_per_s"]
+    state = load_checkpoint(folder / "last.pt")
+    state["meter"].pop("seconds")
+    del state["config"]
+    return {"state": state, "metrics": lines}
+
+
+def difference(ours: Any, theirs: Any, tolerance: float = 0.0, path: str = "") -> str | None:
+    """Where two results differ by more than a tolerance; None: nowhere."""
+    if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
+        same = ours.shape == theirs.shape and torch.allclose(ours.double(), theirs.double(), rtol=0, atol=tolerance)
+        return None if same else path
+    if type(ours) is not type(theirs):
+        return path
+    if isinstance(ours, dict):
+        if ours.keys() != theirs.keys():
+            return path
+        parts = ((f"{path}.{key}", ours[key], theirs[key]) for key in ours)
+    elif isinstance(ours, (list, tuple)):
+        if len(ours) != len(theirs):
+            return path
+        parts = ((f"{path}[{place}]", *both) for place, both in enumerate(zip(ours, theirs, strict=True)))
+    elif isinstance(ours, float) and not math.isnan(ours):
+        return None if abs(ours - theirs) <= tolerance else path
+    else:
+        return None if ours == theirs or ours != ours else path
+    return next((found for where, one, other in parts if (found := difference(one, other, tolerance, where))), None)
+
+
+def repeated(folder: Path) -> int:
+    """Steps of training that were done, by the log, but that last.pt lacks."""
+    found = re.findall(r"epoch (\d+) step (\d+)/(\d+)", (folder / "log.txt").read_text()) if folder.is_dir() else []
+    if not found:
+        return 0
+    epoch, step, steps = map(int, found[-1])
+    done = epoch * steps + step
+    if not (folder / "last.pt").is_file():
+        return done
+    state = load_checkpoint(folder / "last.pt")
+    return done - state["epoch"] * steps - state["meter"]["steps"]
+
+
+@cache
+def undisturbed(make: Callable[..., Command], folder: Path, *args: Any) -> tuple[dict[str, Any], float, int]:
+    """What a command ends with when nothing happens, its duration, and its operations on files."""
+    command = make(folder, *args)
+    begun = time.monotonic()
+    started = start_all(command, processes_of(*args))
+    if any(one.wait(ENDS) for one in started):
+        raise RuntimeError(started[0].text)
+    return result(folder / "run"), time.monotonic() - begun, int(started[0].events.read_text())
+
+
+def processes_of(mode: Any = "", *_: Any) -> int:
+    """How many processes a mode has."""
+    return 2 if mode == "two processes" else 1
