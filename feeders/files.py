@@ -9,6 +9,7 @@ import errno
 import glob
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,8 +28,11 @@ class WriteError(ValueError):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, size: int = 0) -> Iterator[None]:
     """Turns what goes wrong in the block into a message that names the file.
+
+    Args:
+        size: bytes that are to be written, where that is known.
 
     Raises:
         WriteError: the disk is full or cannot be written.
@@ -36,17 +40,25 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "Put that right and run the same command again"
+        reason, advice = error.strerror or error, "Put that right and run the same command again"
         if error.errno in FULL:
+            reason = f"{reason}: {f'{size:,} bytes are needed and ' if size else ''}{_free(path):,} are free"
             advice = "Free some space and run the same command again: it continues from there"
         elif error.errno in REFUSED:
             advice = "Allow this user to write there, or choose another folder"
-        reason = error.strerror or error
         raise WriteError(f"{path} could not be written ({reason}); what was there is unharmed. {advice}") from error
 
 
+def _free(path: Path) -> int:
+    """Bytes that are free on a file's disk."""
+    try:
+        return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
+    except OSError:
+        return 0
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, size: int = 0) -> Iterator[Path]:
     """A path to write to. When the block ends without an error, that file takes the place of ``path``.
 
     The folder is created where it is missing. A crash at any moment leaves the previous file; what it leaves beside it
@@ -56,7 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
         WriteError: the disk is full or cannot be written.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
+    with writing(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.glob(f".{glob.escape(path.name)}.*"):
             if other.suffix[1:].isdecimal() and is_abandoned(other):
@@ -73,13 +85,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Writes a whole file, see :func:`replacing`."""
-    with replacing(path) as beside:
+    with replacing(path, len(content)) as beside:
         beside.write_bytes(content)
 
 
 def append(path: Path, text: str) -> None:
     """Adds text at the end of a file; WriteError where that fails."""
-    with writing(path), open(path, "a", encoding="utf-8") as file:
+    with writing(path, len(text)), open(path, "a", encoding="utf-8") as file:
         file.write(text)
 
 

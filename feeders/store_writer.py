@@ -147,7 +147,7 @@ class StoreWriter:
         entry = {"id": sample.id, "label": int(sample.label), "length": len(frames), "problem": problem}
         entry["columns"] = {name: int(value) for name, value in sample.columns.items()}
         self.entries.append(entry)
-        with writing(self.folder / "frames.npy"):
+        with writing(self.folder / "frames.npy", frames.nbytes):
             self.file.write(frames.data if len(frames) else b"")
             self.file.flush()
             self.journal.write(json.dumps(entry).encode() + b"\n")

@@ -13,6 +13,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from shapmix.distributed import sum_over_ranks, world
 
@@ -44,10 +45,29 @@ def set_up(device: str) -> torch.device:
     else:
         place = torch.device(kind)
     if processes > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        store, rank, number = next(rendezvous("env://"))
+        dist.init_process_group(
+            "nccl" if kind == "cuda" else "gloo", store=_own_store(store), rank=rank, world_size=number
+        )
     if processes > 1:
         _heartbeat.append(Heartbeat())
     return place
+
+
+def _own_store(store: dist.Store) -> dist.Store:
+    """What processes that torchrun started again exchange through: torchrun's store still holds what those before them
+    wrote, such as their addresses. On several nodes it says nothing that is the same for all, so there it is used as
+    it is.
+    """
+    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"start {again}", store) if alone else store
+
+
+def launched_by() -> str:
+    """A word for the torchrun that started this process, which is the same when it starts it again; "" without one."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"torchrun {run}, process {os.getppid()}" if run else ""
 
 
 _heartbeat: list[Heartbeat] = []  # one, where there are several processes

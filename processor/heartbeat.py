@@ -33,7 +33,9 @@ class LostError(ValueError):
 def lost(error: BaseException) -> LostError | None:
     """The error for the user, where torch says that a collective failed because of another process; else None."""
     text = str(error)
-    if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and re.search("gloo|NCCL|TCPStore", text)):
+    if isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and re.search("[gG]loo|NCCL|TCPStore|monitoredBarrier", text)
+    ):
         log.debug("a collective failed", exc_info=error)
         silent = re.search(r"Ranks? ([\d, ]+) failed to pass", text)
         if silent:

@@ -16,7 +16,7 @@ from .build import Data, build, build_network, load_data
 from .card import KEY, card_of
 from .checkpoint import load_checkpoint
 from .config import Config
-from .distributed import any_rank, barrier, gather_rows, is_main, others_than_main, set_up, tear_down
+from .distributed import any_rank, barrier, gather_rows, is_main, launched_by, others_than_main, set_up, tear_down
 from .engine import Scores
 from .errors import ConfigError
 from .heartbeat import lost
@@ -77,6 +77,8 @@ class Processor:
         check_logger(config.logger)
         self._acquire_folder()
         open_log(folder.log if is_main() else None, is_main() and config.print_log)
+        if config.overwrite and any_rank(is_main() and folder.begun_by(launched_by()), self.device):
+            config = config.model_copy(update={"overwrite": False})  # torchrun starts it again
         state = folder.resume(config)
         self._check_same("checkpoint", f"{state and (state['epoch'], state['meter'])}")
         if state is not None and state["epoch"] >= config.num_epoch:
@@ -90,6 +92,7 @@ class Processor:
         training = Training(config, folder, data, parts, self.device, state)
         if config.overwrite and is_main():
             folder.clear()
+            folder.begin(launched_by())
         training.write_records()
         code = training.run()
         if code == 0 and config.report and is_main():

@@ -55,7 +55,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.logger_id = self.path / LOGGER_ID
         self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
-        self._shown = self.path / ".shown"
+        self._shown, self._begun = self.path / ".shown", self.path / ".begun"
         self._lock: Lock | None = None
 
     def __str__(self) -> str:
@@ -124,6 +124,15 @@ class RunFolder:
             self._holder.unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
+
+    def begin(self, launcher: str) -> None:
+        """Notes which torchrun began the run in the place of another one, so that it is not begun again after that."""
+        if launcher:
+            write_atomically(self._begun, launcher.encode())
+
+    def begun_by(self, launcher: str) -> bool:
+        """Did this torchrun begin the run that the folder holds?"""
+        return bool(launcher) and self._begun.is_file() and self._begun.read_text(encoding="utf-8") == launcher
 
     def show(self, token: int | None) -> None:
         """Writes a number that other processes look for, or removes it."""

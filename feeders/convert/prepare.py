@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from ..files import is_from_macos, parse_json, write_atomically
+from ..files import is_from_macos, parse_json, write_atomically, writing
 from ..own_splits import FOLDER
 from ..store import DataError, Sample, SkeletonStore, StoreWriter
 
@@ -205,10 +205,11 @@ def prepare(
             write_atomically(partial / REPORT, json.dumps(report, indent=1).encode())
             writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
-    if out.exists():
-        _keep_lists(out, partial)
-        out.rename(partial / REPLACED)
-    partial.rename(out)
+    with writing(out):
+        if out.exists():
+            _keep_lists(out, partial)
+            out.rename(partial / REPLACED)
+        partial.rename(out)
     _clear_away(out)
     return SkeletonStore(out), report
 
@@ -248,8 +249,9 @@ def _unfinished(out: Path, fingerprint: str) -> Path:
             log.info("the unfinished store in %s was of other files; starting again", partial)
             shutil.rmtree(partial)
     if not mark.is_file():
-        partial.mkdir(parents=True, exist_ok=True)
-        mark.write_text(fingerprint)
+        with writing(mark, len(fingerprint)):
+            partial.mkdir(parents=True, exist_ok=True)
+            mark.write_text(fingerprint)
     return partial
 
 

@@ -89,11 +89,13 @@ def _work(command: Command, blown: Fuse | None, printed: Path, events: Path, env
     sys.stdin = open(os.devnull)  # noqa: SIM115
     os.environ |= {"OMP_NUM_THREADS": "1", **environment}
     torch.set_num_threads(1)
+    module = importlib.import_module(command.module)
+    note = events.open("w")  # opened before the process gives up its rights
     if command.before is not None:
         command.before()
-    module = importlib.import_module(command.module)
     blown = blown or Fuse("file", 0)
     counted = fuse.arm(blown.moment, blown.number, blown.delay, str(command.folder))
     code = module.main(list(command.words))
-    events.write_text(str(counted[0]))
+    note.write(str(counted[0]))
+    note.close()
     leave(code)
