@@ -7,16 +7,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .case import Case, Outcome
-from .process import Command, Fuse, Started
+from .process import Command, Fuse
 from .runs import (
     ENDS,
     MODES,
     SAVE_STEPS,
     conversion,
     difference,
+    ended,
     preparation,
     processes_of,
     repeated,
@@ -78,18 +78,6 @@ def killed(mode: str, kills: list[tuple[str, float, float]], common: Path, folde
     if found or litter:
         return Outcome("lost", f"it ends with other {found}" if found else f"it leaves {litter}")
     return Outcome("survived")
-
-
-def ended(started: list[Started]) -> str | None:
-    """What is wrong with the end of processes, the first of which was killed (or had ended before)."""
-    codes: list[Any] = [one.wait(ENDS) for one in started]
-    if None in codes:
-        for one in started:
-            one.kill()
-        return f"a process still runs after {ENDS} s"
-    others = [one for one, code in zip(started, codes, strict=True) if code not in (0, -9, -14)]
-    wrong = [one.text[-1500:] for one in others if "Traceback" in one.text or "error: " not in one.text]
-    return f"no readable cause: {wrong[0]}" if wrong else None
 
 
 def too_much_repeated(run: Path) -> str | None:

@@ -7,7 +7,8 @@ import math
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,16 +73,22 @@ def conversion(folder: Path, jobs: int = 1) -> Command:
     return Command("tools.convert", words, folder)
 
 
-def start_all(command: Command, processes: int, fuses: Mapping[int, Fuse] | None = None) -> list[Started]:
-    """Starts a command, as torchrun does where there are several processes; ``fuses`` of some ranks."""
+def start_all(
+    command: Command,
+    processes: int,
+    fuses: Mapping[int, Fuse] | None = None,
+    words: Mapping[int, Sequence[str]] | None = None,
+) -> list[Started]:
+    """Starts a command, as torchrun does where there are several processes; ``fuses`` and more ``words`` of ranks."""
     if processes == 1:
         return [command.start((fuses or {}).get(0))]
+    own = [replace(command, words=[*command.words, *(words or {}).get(rank, [])]) for rank in range(processes)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
-        command.start((fuses or {}).get(rank), **shared, RANK=str(rank), LOCAL_RANK=str(rank))
+        own[rank].start((fuses or {}).get(rank), **shared, RANK=str(rank), LOCAL_RANK=str(rank))
         for rank in range(processes)
     ]
 
@@ -150,3 +157,15 @@ def undisturbed(make: Callable[..., Command], folder: Path, *args: Any) -> tuple
 def processes_of(mode: Any = "", *_: Any) -> int:
     """How many processes a mode has."""
     return 2 if mode == "two processes" else 1
+
+
+def ended(started: Sequence[Started]) -> str | None:
+    """What is wrong with the end of processes, one of which was killed (or all had ended before): None, if nothing."""
+    codes = [one.wait(ENDS) for one in started]
+    if None in codes:
+        for one in started:
+            one.kill()
+        return f"a process still runs after {ENDS} s: exit codes {codes}"
+    others = [one for one, code in zip(started, codes, strict=True) if code not in (0, -9, -14)]
+    wrong = [one.text[-1500:] for one in others if "Traceback" in one.text or "error: " not in one.text]
+    return f"no readable cause: {wrong[0]}" if wrong else None
