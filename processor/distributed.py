@@ -17,7 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from shapmix.distributed import sum_over_ranks, world
 
-from .heartbeat import Heartbeat
+from .heartbeat import Heartbeat, lost
 
 
 def set_up(device: str) -> torch.device:
@@ -27,7 +27,7 @@ def set_up(device: str) -> torch.device:
         this process's device: the LOCAL_RANK-th GPU, or the CPU.
 
     Raises:
-        ValueError: a device was asked for that is not there.
+        ValueError: a device was asked for that is not there, or another process ended before all had joined.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = next(name for name in there if there[name]) if device == "auto" else device
@@ -45,13 +45,19 @@ def set_up(device: str) -> torch.device:
     else:
         place = torch.device(kind)
     if processes > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
-        store, rank, number = next(rendezvous("env://"))
-        dist.init_process_group(
-            "nccl" if kind == "cuda" else "gloo", store=_own_store(store), rank=rank, world_size=number
-        )
+        try:
+            _join("nccl" if kind == "cuda" else "gloo")
+        except RuntimeError as error:
+            raise lost(error) or error from None
+    return place
+
+
+def _join(backend: str) -> None:
+    """Joins the other processes and, where there are some, begins to greet them."""
+    store, rank, processes = next(rendezvous("env://"))
+    dist.init_process_group(backend, store=_own_store(store), rank=rank, world_size=processes)
     if processes > 1:
         _heartbeat.append(Heartbeat())
-    return place
 
 
 def _own_store(store: dist.Store) -> dist.Store:

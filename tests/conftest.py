@@ -23,7 +23,7 @@ from processor.distributed import set_up
 from processor.engine import Trainer
 from processor.training import make_trainer
 from tests.browser import browser  # noqa: F401  (a fixture)
-from tools.faults.case import tiny_config  # noqa: F401  (for tests, as what follows)
+from tools.faults.case import tiny_config
 
 ROOT = Path(__file__).parents[1]
 

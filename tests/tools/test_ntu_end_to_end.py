@@ -15,8 +15,9 @@ from feeders.ntu_protocols import CLASSES
 from processor.build import load_data
 from processor.config_files import load_config
 from processor.official import NO_EFFECT
-from tests.conftest import ROOT, ntu_names, write_ntu_raw
+from tests.conftest import ROOT, ntu_names
 from tools import ensemble, make_longtail, prepare_ntu
+from tools.faults.made_up import write_ntu_raw
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 SUBJECTS = (1, 2, 3, 4)  # 3 is a test subject

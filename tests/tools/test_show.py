@@ -19,8 +19,8 @@ from feeders.store import Sample, StoreWriter
 from feeders.synthetic import synthesize
 from processor.study.layout_picture import PARTS, first_person, frames_picture, layout_picture, png, rest_pose
 from shapmix import LAYOUTS, SkeletonLayout
-from tests.conftest import skeleton_text
 from tools import show
+from tools.faults.made_up import skeleton_text
 
 
 def body(action: int = 0) -> np.ndarray:

@@ -126,7 +126,7 @@ def difference(ours: Any, theirs: Any, tolerance: float = 0.0, path: str = "") -
     elif isinstance(ours, float) and not math.isnan(ours):
         return None if abs(ours - theirs) <= tolerance else path
     else:
-        return None if ours == theirs or ours != ours else path
+        return None if ours == theirs or (ours != ours and theirs != theirs) else path
     return next((found for where, one, other in parts if (found := difference(one, other, tolerance, where))), None)
 
 
@@ -161,11 +161,16 @@ def processes_of(mode: Any = "", *_: Any) -> int:
 
 def ended(started: Sequence[Started]) -> str | None:
     """What is wrong with the end of processes, one of which was killed (or all had ended before): None, if nothing."""
-    codes = [one.wait(ENDS) for one in started]
+    begun = time.monotonic()
+    while time.monotonic() - begun < ENDS / 2 and any(one.wait(0) is None for one in started):
+        time.sleep(0.05)
+    for one in started:  # as torchrun does at once; it is of use to a process that waits for the others to come
+        one.process.terminate()
+    codes = [one.wait(ENDS / 2) for one in started]
     if None in codes:
         for one in started:
             one.kill()
         return f"a process still runs after {ENDS} s: exit codes {codes}"
-    others = [one for one, code in zip(started, codes, strict=True) if code not in (0, -9, -14)]
+    others = [one for one, code in zip(started, codes, strict=True) if code not in (0, -9, -14, -15)]
     wrong = [one.text[-1500:] for one in others if "Traceback" in one.text or "error: " not in one.text]
     return f"no readable cause: {wrong[0]}" if wrong else None

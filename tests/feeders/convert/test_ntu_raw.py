@@ -22,7 +22,8 @@ from feeders.convert.ntu_raw import (
     two_actors,
 )
 from feeders.convert.prepare import Source
-from tests.conftest import ntu_names, skeleton_text, write_ntu_raw
+from tests.conftest import ntu_names
+from tools.faults.made_up import skeleton_text, write_ntu_raw
 
 CENTRE = 1  # spine_mid
 GONE = np.nan

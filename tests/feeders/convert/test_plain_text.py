@@ -8,7 +8,7 @@ import pytest
 from feeders.convert import plain_text
 from feeders.convert.prepare import Source, Unusable
 from feeders.convert.recording import Hints
-from tests.conftest import skeleton_text
+from tools.faults.made_up import skeleton_text
 
 TAKE = np.random.default_rng(0).normal(size=(9, 20, 3))  # (T, V, C)
 KNOWN = Hints(num_joints=20, dims=3)

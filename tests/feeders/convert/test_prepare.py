@@ -23,8 +23,9 @@ from feeders.convert.ntu_raw import read_source
 from feeders.convert.prepare import Source, find_sources, ordered_map, prepare
 from feeders.files import unsealed
 from feeders.store import DataError, Sample, SkeletonStore, StoreWriter
-from tests.conftest import ROOT, ntu_names, write_ntu_raw
+from tests.conftest import ROOT, ntu_names
 from tools import prepare_ntu
+from tools.faults.made_up import write_ntu_raw
 
 NAMES = ntu_names(actions=(1, 2))  # 18
 SHORT = (1, 3)  # frames, so that files are small

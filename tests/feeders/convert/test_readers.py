@@ -12,7 +12,7 @@ from scipy.io import savemat
 from feeders.convert.forms import FORMS
 from feeders.convert.prepare import Source
 from feeders.convert.recording import Hints, Recording
-from tests.conftest import skeleton_text
+from tools.faults.made_up import skeleton_text
 
 from .test_bvh import bvh_text
 from .test_plain_text import text_of
