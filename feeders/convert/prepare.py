@@ -205,12 +205,7 @@ def prepare(
             write_atomically(partial / REPORT, json.dumps(report, indent=1).encode())
             writer.close(name, drop_problems=True, source=fingerprint, **meta)
     report = _checked(partial / REPORT, strict)
-    with writing(out):
-        if out.exists():
-            _keep_lists(out, partial)
-            out.rename(partial / REPLACED)
-        partial.rename(out)
-    _clear_away(out)
+    _put_in_place(partial, out)
     return SkeletonStore(out), report
 
 
@@ -253,6 +248,16 @@ def _unfinished(out: Path, fingerprint: str) -> Path:
             partial.mkdir(parents=True, exist_ok=True)
             mark.write_text(fingerprint)
     return partial
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """The finished store takes the place of what was there."""
+    with writing(out):
+        if out.exists():
+            _keep_lists(out, partial)
+            out.rename(partial / REPLACED)
+        partial.rename(out)
+    _clear_away(out)
 
 
 def _keep_lists(out: Path, partial: Path) -> None:

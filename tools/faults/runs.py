@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import socket
@@ -18,6 +17,7 @@ import yaml
 
 from feeders.store import SkeletonStore
 from processor.checkpoint import load_checkpoint
+from processor.run_folder import RunFolder
 
 from .case import tiny_config
 from .made_up import write_arrays, write_ntu_raw
@@ -99,7 +99,7 @@ def result(folder: Path) -> dict[str, Any]:
         store = SkeletonStore(folder)
         store.check()
         return {"checksum": store.checksum, "ids": store.ids, "report": (folder / "report.json").read_text()}
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = RunFolder(folder).read_metrics()
     for line in lines:
         del line["samples_per_s"]
     state = load_checkpoint(folder / "last.pt")
