@@ -73,7 +73,8 @@ class BranchedTemporalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inputs, plain = self.reduce(x).split((sum(self.widths[:-1]), self.widths[-1]), 1)
         parts = self.relu(self.bn_reduce(inputs)).split(self.widths[:-1], 1)
-        outputs = [branch(part) for branch, part in zip(self.branches, parts, strict=False)]  # no branch, no channels
+        parts = parts[: len(self.branches)]  # no branch, no channels
+        outputs = [branch(part) for branch, part in zip(self.branches, parts, strict=True)]
         merged = torch.cat([*outputs, plain[:, :, :: self.stride]], 1)
         return self.bn(self.mix(self.relu(self.bn_branches(merged))))
 

@@ -78,7 +78,7 @@ def watch(process: subprocess.Popen[bytes], folder: RunFolder) -> Iterator[Look]
             epoch = folder.metrics.read_bytes().count(b"\n") if folder.metrics.is_file() else 0
         except (OSError, IndexError):
             continue
-        if epoch:
+        if epoch and files > 3:  # else it ends, and has only its three streams
             yield Look(epoch, pages * 4096 / 2**20, files)
 
 
