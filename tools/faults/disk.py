@@ -66,7 +66,8 @@ def mount(place: Path, options: str) -> bool:
 
 def unmount(place: Path) -> None:
     """Unmounts it."""
-    subprocess.run(["umount", str(place)], capture_output=True, check=True)
+    words = ["umount", str(place)]
+    subprocess.run(words, capture_output=True, check=True)
 
 
 def small(make: Make, common: Path, place: Path, size: int) -> Outcome:
