@@ -63,7 +63,7 @@ def test_a_video(run, drawn, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "give FILES, - for standard input, or --video"),
+        ((), "give FILES, or - alone for standard input, or --video"),
         (("file.npy", "--video", "VIDEO"), "FILES or --video, not both"),
         (("--video", "none.mp4"), "none.mp4 does not exist"),
         (("--video", "VIDEO", "--out", "out.avi"), "must end with one of .mp4"),
