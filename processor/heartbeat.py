@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 BEAT = 2.0  # seconds between two greetings
 PATIENCE = 20.0  # seconds to wait for an answer; torchrun then gives a process that is stopped 30 more
 GRACE = 3.0  # seconds in which the process may end by itself, with a better reason
-GOES_ON = "The same command continues from the last checkpoint; torchrun --max_restarts 3 does so by itself"
+GOES_ON = "The same command continues from the last checkpoint; with max_restarts torchrun does so by itself"
 
 
 class LostError(ValueError):
