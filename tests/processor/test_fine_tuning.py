@@ -14,7 +14,6 @@ from model import ctrgcn
 from processor.build import build, load_data
 from processor.checkpoint import load_checkpoint
 from processor.config_files import keys_without_effect, load_config
-from processor.engine import Trainer
 from processor.errors import CheckpointError, ConfigError
 from processor.host import Stopped
 from processor.report.live import open_run
@@ -22,7 +21,7 @@ from processor.run_folder import RunFolder
 from processor.scores import read_scores
 from processor.training import Training
 from processor.weights import load_weights
-from tests import small
+from tests import as_on_cuda, small
 from tests.conftest import tiny_config
 from tests.made_up import DESK, HAND, write_moving_parts
 from tests.model import test_backbones
@@ -251,13 +250,7 @@ def test_frozen_norms_of_several_gpus(tmp_path, first, monkeypatch):
     """SyncBatchNorm takes the norms' places before anything is frozen."""
     keys = {"weights": str(first), "new_classifier": True, "freeze": "backbone"}
     config = load_config(config_of(tmp_path, DESK_IN_FOUR), keys)
-    data = load_data(config, CPU)
-    monkeypatch.setattr("processor.build.DistributedDataParallel", lambda network, **options: network)
-    monkeypatch.setattr("processor.build.world", lambda: (0, 2))
-    monkeypatch.setattr("processor.build.build_optimizer", lambda *args: None)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *args: self)
-    parts = build(config, data, torch.device("cuda"))
-    Trainer(parts.model, None, parts.criterion, None, None, frozen=parts.frozen).start_epoch()
+    parts = as_on_cuda.build_of_several(config, monkeypatch)
     norms = [module for module in parts.network.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
     assert norms
     assert not any(norm.training for norm in norms)

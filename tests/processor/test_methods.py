@@ -9,10 +9,9 @@ import pytest
 import torch
 
 import main
-from processor.build import build, load_data
+from processor.build import load_data
 from processor.checkpoint import file_checksum
 from processor.config_files import keys_without_effect, load_config, parameters
-from processor.engine import Trainer
 from processor.errors import ConfigError
 from processor.host import Stopped
 from processor.methods import GUIDANCE, METHODS, MIXERS
@@ -20,6 +19,7 @@ from processor.processor import Processor
 from processor.scores import read_scores
 from processor.training import Training
 from shapmix import post_hoc_adjustment
+from tests import as_on_cuda
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
@@ -294,13 +294,7 @@ def test_retraining_freezes_what_became_of_the_norms(first_stage, tmp_path, monk
     """On several GPUs SyncBatchNorm takes the norms' places before anything is frozen."""
     path, first = first_stage
     config = load_config([path, method("classifier_retraining")], {"weights": str(first / "last.pt")})
-    data = load_data(config, CPU)
-    monkeypatch.setattr("processor.build.DistributedDataParallel", lambda network, **options: network)
-    monkeypatch.setattr("processor.build.world", lambda: (0, 2))
-    monkeypatch.setattr("processor.build.build_optimizer", lambda *args: None)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *args: self)
-    parts = build(config, data, torch.device("cuda"))
-    Trainer(parts.model, None, parts.criterion, None, None, frozen=parts.frozen).start_epoch()
+    parts = as_on_cuda.build_of_several(config, monkeypatch)
     norms = [module for module in parts.network.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
     assert norms
     assert not any(norm.training for norm in norms)
