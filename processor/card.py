@@ -17,6 +17,7 @@ from feeders.loader import Loader, StoreLoader
 from feeders.longtail import shot_groups
 from shapmix import Mixer, SkeletonLayout, __version__
 
+from .answers import adjustment_of
 from .build import Data, mean_sequence
 from .config import Config
 from .errors import CheckpointError
@@ -61,6 +62,11 @@ class Card:
     def skeleton(self) -> SkeletonLayout | None:
         """The layout."""
         return None if self.layout is None else SkeletonLayout.get(self.layout)
+
+    @property
+    def adjustment(self) -> Tensor | None:
+        """(K,) what post-hoc adjustment subtracts from logits, before they are divided; None where there is none."""
+        return adjustment_of(self.class_counts, self.config.get("post_hoc_tau") or 0.0)
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -113,6 +119,11 @@ def spread_of(x: Tensor, dims: int) -> float:
     """The root mean square of the coordinates of x (N, C, T, V, M) that are not 0; 0 where all are."""
     values = x[:, :dims].double()
     return float((values.square().sum() / (values != 0).sum().clamp(min=1)).sqrt())
+
+
+def temperature_of(state: Mapping[str, Any], where: object) -> float:
+    """The temperature of a checkpoint's card; 1 where it has no card."""
+    return card_of(state, where).temperature if KEY in state else 1.0
 
 
 def card_of(state: Mapping[str, Any], where: object) -> Card:

@@ -5,7 +5,6 @@ Shapes: N batch, C coordinates, T frames, V joints, M people, K classes, n sampl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -22,6 +21,7 @@ from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
 from shapmix.shapley import set_modes
 
+from .answers import Answers, autocast
 from .averaging import WeightAverage
 from .distributed import any_rank, gather_rows, no_bar, share_buffers
 from .host import StopSignals
@@ -205,11 +205,6 @@ def train_one_epoch(trainer: Trainer, loader: Loader, epoch: int, meter: Meter) 
             yield meter
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Autocast to a dtype; None: computation in the dtype of the weights."""
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
-
-
 def _correct(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) == y).sum()
 
@@ -276,16 +271,13 @@ def evaluate(
     """
     share_buffers(model)
     model.eval()
-    logits, rows = [], []
+    answers, logits, rows = Answers(model, precision, adjustment), [], []
     batches: Iterable[Batch] = tqdm(loader.in_order(batch_size), desc="evaluate", leave=False, disable=no_bar())
     for batch in batches:
         x, missing = batch.x, batch_size * batch.clips - len(batch.x) if fixed_size else 0
         if fixed_size:  # also a full batch, so that all lie alike in memory
             x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
-        with autocast(loader.device, precision):
-            scores = model(x)[: len(batch.x)]
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32), copy=True)  # a graph may reuse its outputs
-        logits.append(over_clips(scores, batch.clips))
+        logits.append(answers.scores(x, batch.clips)[: len(batch.rows)])
         rows.append(batch.rows)
         if stop is not None:
             stop.check()
@@ -294,16 +286,9 @@ def evaluate(
     all_logits = gather_rows(torch.cat([*logits, empty])).cpu()
     ordered, order = all_rows.sort()
     assert torch.equal(ordered, torch.arange(len(loader.ids))), "every sample is scored exactly once"
-    joined = all_logits[order] if adjustment is None else all_logits[order] - adjustment.to(all_logits)
+    joined = all_logits[order]
     bad = (~joined.isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         names = ", ".join(loader.ids[row] for row in bad[:5])
         raise NotFinite(f"the network's scores are not finite for {len(bad)} samples: {names}")
     return Scores(joined, F.cross_entropy(joined, loader.labels, ignore_index=UNLABELLED).item())
-
-
-def over_clips(logits: Tensor, clips: int) -> Tensor:
-    """Logits (N * clips, K) of the clips of each sample in turn -> (N, K): the logarithm of their mean probability."""
-    if clips == 1:
-        return logits
-    return logits.log_softmax(1).view(-1, clips, logits.shape[1]).logsumexp(1) - math.log(clips)

@@ -28,7 +28,6 @@ from feeders.feeder import StoreFeeder, Whole
 from feeders.files import write_atomically
 from feeders.store import Sample, SkeletonStore
 from model.layers import Fusible
-from shapmix import post_hoc_adjustment
 
 from .card import Card
 from .config_files import import_class
@@ -229,7 +228,7 @@ def difference(session: Any, values: Mapping[str, Tensor], wanted: Tensor) -> fl
 
 def metadata(card: Card, opset: int) -> dict[str, str]:
     """What an ONNX file says of itself, each value as JSON."""
-    skeleton, tau = card.skeleton, card.config.get("post_hoc_tau") or 0.0
+    skeleton, adjustment = card.skeleton, card.adjustment
     values = {
         "made_by": f"shapmix {card.version}",
         "layout": None if skeleton is None else skeleton.name,
@@ -242,7 +241,7 @@ def metadata(card: Card, opset: int) -> dict[str, str]:
         "feeder": card.config["feeder"],
         "view": card.view,
         "temperature": card.temperature,
-        "adjustment": post_hoc_adjustment(card.class_counts, tau).tolist() if tau else None,
+        "adjustment": None if adjustment is None else adjustment.tolist(),
         "opset": opset,
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}

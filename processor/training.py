@@ -18,18 +18,19 @@ import torch
 from torch import nn
 
 from feeders.loader import UNLABELLED
-from shapmix import ShapMix, effective_number_weights, post_hoc_adjustment
+from shapmix import ShapMix, effective_number_weights
 from shapmix.distributed import world
 
 from . import origin
+from .answers import adjustment_of, autocast, autocast_dtype
 from .averaging import WeightAverage
 from .build import Data, Parts, Split
-from .card import KEY, card_of, make_card
+from .card import KEY, make_card, temperature_of
 from .checkpoint import file_checksum, save_checkpoint
 from .config import Config
 from .config_files import keys_without_effect
 from .distributed import any_rank, is_main, share_buffers
-from .engine import Meter, NotFinite, Reading, Scores, Trainer, autocast, evaluate, train_one_epoch
+from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, train_one_epoch
 from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
@@ -153,7 +154,7 @@ class Training:
         rows = loader.of_each_class(config.refresh_samples, self.epoch)
         batches = ((batch.x, batch.y) for batch in loader.in_order(config.test_batch_size, rows))
         share_buffers(self.parts.model)
-        with autocast(self.device, autocast_dtype(config)):
+        with autocast(self.device, autocast_dtype(config.precision)):
             mixer.refresh(self.parts.network, batches, config.test_batch_size)
         log.debug("epoch %d: the saliency table is refreshed from %d training samples", self.epoch, len(rows))
 
@@ -286,8 +287,7 @@ class Training:
         optimizer.load_state_dict(state["optimizer"])
         if self.trainer.average is not None:
             self.trainer.average.load_state_dict(state["average"])
-        if KEY in state:
-            self.temperature = card_of(state, self.folder.last).temperature
+        self.temperature = temperature_of(state, self.folder.last)
         self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
@@ -321,7 +321,7 @@ def make_trainer(
         seed=config.seed,
         grad_clip=config.grad_clip,
         reading=Reading(intervals, stop if world()[1] == 1 else None),
-        autocast=autocast_dtype(config),
+        autocast=autocast_dtype(config.precision),
         compiled=bool(config.compile),
         frozen=parts.frozen,
         average=average,
@@ -338,22 +338,16 @@ def read_interval(config: Config, device: torch.device) -> int:
     return config.log_interval if world()[1] == 1 else min(config.log_interval, SHARED_READS)
 
 
-def autocast_dtype(config: Config) -> torch.dtype | None:
-    """bf16 where the config asks for it."""
-    return torch.bfloat16 if config.precision == "bf16" else None
-
-
 def score_split(config: Config, data: Data, network: nn.Module, split: Split, stop: StopSignals) -> Scores:
     """Logits of a split; several processes cannot stop in an evaluation."""
-    adjustment = post_hoc_adjustment(data.class_counts, config.post_hoc_tau) if config.post_hoc_tau else None
     return evaluate(
         network,
         data.loaders[split],
         config.test_batch_size,
-        autocast_dtype(config),
+        autocast_dtype(config.precision),
         stop if world()[1] == 1 else None,
         bool(config.compile),
-        adjustment,
+        adjustment_of(data.class_counts, config.post_hoc_tau),
     )
 
 

@@ -19,11 +19,12 @@ import torch
 from feeders.loader import Batch
 from shapmix.distributed import world
 
+from .answers import autocast_dtype
 from .build import Data, Parts
 from .config import Config, Precision
 from .engine import Trainer
 from .host import usable_cores
-from .training import autocast_dtype, make_trainer
+from .training import make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def with_timing(config: Config, data: Data, parts: Parts, device: torch.device) 
             trainer = make_trainer(config, data, parts, device)
             with torch.random.fork_rng(devices=[]):
                 trial = Trial(trainer, next(loader.shuffled(0)), int(samples / (STEPS * comparisons)))
-                chosen = _threads(trial, numbers, autocast_dtype(config))
+                chosen = _threads(trial, numbers, autocast_dtype(config.precision))
                 if both:
                     precision = _precision(trial, chosen, config.precision)
         except Exception as error:  # what is wrong with the run, its first step says

@@ -15,8 +15,8 @@ import numpy as np
 from feeders.feeder import StoreFeeder
 from feeders.files import parse_json
 
-from . import card
 from .build import Data, Split, build_network, load_data
+from .card import temperature_of
 from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import load_config
@@ -107,7 +107,7 @@ def verify(
     data = load_data(config, device, ("train", "val", "test"))
     yield _data(known, data)
     network = build_network(config, data, device, str(known.path))
-    temperature = known.state[card.KEY]["temperature"] if card.KEY in known.state else 1.0
+    temperature = temperature_of(known.state, known.path)
     found: dict[str, Any] = {}
     splits: tuple[Split, ...] = ("test", "val")
     for split in splits:

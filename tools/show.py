@@ -73,7 +73,7 @@ def chosen(arguments: argparse.Namespace) -> Shown:
     shown = Shown(found, found.read_all(rows, bool(arguments.id)), bool(arguments.id or arguments.class_name))
     if run is None:
         return shown
-    return replace(shown, predictions=predictions(run.config, run.data, run.network, run.mixer, shown.ids))
+    return replace(shown, predictions=predictions(run, shown.ids))
 
 
 def show(arguments: argparse.Namespace) -> None:

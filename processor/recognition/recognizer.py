@@ -20,21 +20,19 @@ from feeders.convert.recording import Hints, Recording
 from feeders.convert.sequences import Plan, sequence
 from feeders.feeder import StoreFeeder
 from feeders.store import DataError, Sample, SkeletonStore
-from shapmix import SkeletonLayout, post_hoc_adjustment
-from shapmix.shapley import shapley_values
+from shapmix import SkeletonLayout
 
+from ..answers import EXPLAINED, Answers, autocast_dtype, probabilities
 from ..card import Card, card_of, spread_of
 from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..config_files import import_class
 from ..distributed import set_up
-from ..engine import autocast, over_clips
 from ..errors import CheckpointError
 from ..network import check_output, make_network
 from ..weights import find_weights, load_weights
 
 BATCH_SIZE = 64  # views in a forward pass
-EXPLAINED = 256  # views in a forward pass of an explanation
 FEWEST = 2  # frames of a sequence
 SHARES = 2  # coordinates of at most this are no pixels
 OTHER_SIZE = 5.0  # times as large as in training, or as small: another unit
@@ -102,7 +100,8 @@ class Recognizer:
     ) -> None:
         self.card, self.network, self.device = card, network.to(device).eval(), device
         self.class_names, self.dims = card.class_names, card.dims
-        self._dtype = torch.bfloat16 if (precision or card.config["precision"]) == "bf16" else None
+        dtype = autocast_dtype(precision or card.config["precision"])
+        self.answers = Answers(self.network, dtype, card.adjustment, card.temperature)
         if card.view is None or card.skeleton is None:
             raise CheckpointError(
                 f"the network was trained on {card.config['feeder']}, which alone makes its samples of shape (C, T, V, "
@@ -111,8 +110,6 @@ class Recognizer:
         self.layout: SkeletonLayout = card.skeleton
         self._feeder: type[StoreFeeder] = import_class(card.config["feeder"], plugins)
         self._warned = False
-        tau = card.config.get("post_hoc_tau") or 0.0
-        self._adjustment = post_hoc_adjustment(card.class_counts, tau).to(device) if tau else None
 
     @classmethod
     def from_checkpoint(
@@ -222,15 +219,11 @@ class Recognizer:
         with torch.inference_mode():
             for x, few in self._views(samples, max(1, BATCH_SIZE // clips)):
                 self._look_at_size(x, few)
-                with autocast(self.device, self._dtype):
-                    logits = self.network(x)
-                logits = over_clips(logits.float(), len(x) // len(few))
-                if self._adjustment is not None:
-                    logits = logits - self._adjustment
-                if not logits.isfinite().all():
-                    row = int((~logits.isfinite().all(1)).nonzero()[0])
+                scores = self.answers.scores(x, len(x) // len(few))
+                if not scores.isfinite().all():
+                    row = int((~scores.isfinite().all(1)).nonzero()[0])
                     raise DataError(f"{few[row].id}: the network's scores are not finite; look at its coordinates")
-                found.append((logits.double() / self.card.temperature).softmax(1).cpu().numpy())
+                found.append(probabilities(scores, self.card.temperature))
         return np.concatenate(found)
 
     def _look_at_size(self, x: Tensor, few: Sequence[Sample]) -> None:
@@ -249,7 +242,7 @@ class Recognizer:
     def shapley(self, samples: Sequence[Sample], classes: Sequence[int]) -> np.ndarray:
         """(n, P) exact Shapley values of the body parts for the probability of a class of each sample, -1 .. 1.
 
-        The probability is that of the network before post-hoc adjustments. Cost: ``2**P`` forward passes a view.
+        They are of the probability that :meth:`probabilities` returns. Cost: ``2**P`` forward passes a view.
 
         Raises:
             CheckpointError: the checkpoint has no baseline, which stands for an absent part.
@@ -260,13 +253,8 @@ class Recognizer:
             )
         baseline, found, place = self.card.baseline.to(self.device), [np.zeros((0, self.layout.num_parts))], 0
         for x, few in self._views(samples, EXPLAINED):
-            clips = len(x) // len(few)
-            own = torch.tensor(classes[place : place + len(few)], device=self.device)
-            with autocast(self.device, self._dtype):
-                values = shapley_values(
-                    self.network, x, own.repeat_interleave(clips), baseline, self.layout, max_batch=EXPLAINED
-                )
-            found.append(values.double().view(len(few), clips, -1).mean(1).cpu().numpy())
+            own = classes[place : place + len(few)]
+            found.append(self.answers.shapley(x, len(x) // len(few), own, baseline, self.layout).numpy())
             place += len(few)
         return np.concatenate(found)
 

@@ -13,6 +13,7 @@ from feeders.feeder import StoreFeeder
 from shapmix import Mixer, SkeletonLayout
 
 from ..build import Data, build_mixer, build_network, load_data
+from ..card import temperature_of
 from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..config_files import load_config
@@ -30,12 +31,13 @@ START = 0.5  # where in a sequence a still picture is: in the middle of the acti
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """A run's config, data, network as it is tested, and mixer."""
+    """A run's config, data, network as it is tested, mixer, and the temperature that its scores are divided by."""
 
     config: Config
     data: Data
     network: nn.Module
     mixer: Mixer | None
+    temperature: float = 1.0
 
     @cached_property
     def layout(self) -> SkeletonLayout | None:
@@ -95,4 +97,5 @@ def open_run(
     place = set_up(config.device)
     data = load_data(config, place, ("train", "test"))
     network = build_network(config, data, place, str(weights))
-    return Live(config, data, network, build_mixer(config, data, place, state["mixer"] or None))
+    mixer = build_mixer(config, data, place, state["mixer"] or None)
+    return Live(config, data, network, mixer, temperature_of(state, weights))

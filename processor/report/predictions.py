@@ -10,18 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from feeders.store import DataError
-from shapmix import Mixer
-from shapmix.shapley import shapley_values
 
+from ..answers import Answers, adjustment_of, autocast_dtype, probabilities
 from ..build import Data
-from ..config import Config
 from ..config_files import nearest
 from ..errors import ConfigError
-from ..network import layout_of
 from .explain import run_baseline
+from .live import Live
 
 SPLITS = ("test", "val", "train")
 
@@ -31,7 +28,7 @@ class Prediction:
     """Of one sample.
 
     Attributes:
-        name, probability: of the most probable class; the probability, 0 .. 1, is the mean over the clips.
+        name, probability: of the most probable class; the probability, 0 .. 1, is that of the run's scores.
         truth: the name of its own class.
         parts: (P,) exact Shapley values of the parts for that probability, -1 .. 1.
     """
@@ -51,20 +48,19 @@ def known_ids(data: Data) -> list[str]:
     return [name for split in SPLITS if split in data.loaders for name in data.loaders[split].ids]
 
 
-def predictions(
-    config: Config, data: Data, network: nn.Module, mixer: Mixer | None, ids: Sequence[str]
-) -> dict[str, Prediction]:
+def predictions(run: Live, ids: Sequence[str]) -> dict[str, Prediction]:
     """Predictions of samples of a run, by id. Cost: ``2**P + 1`` forward passes for each view of a sample.
 
     Raises:
         DataError: a sample that is in no split of the run.
         ConfigError: the layout is not known.
     """
-    layout = layout_of(config, data.feeders["train"])
+    config, data, layout = run.config, run.data, run.layout
     if layout is None:
         raise ConfigError(f"{config.config}: layout is missing: which joints form a body part is not known")
-    baseline, found = run_baseline(config, data, mixer), {}
-    network.eval()
+    baseline, found = run_baseline(config, data, run.mixer), {}
+    adjustment = adjustment_of(data.class_counts, config.post_hoc_tau)
+    answers = Answers(run.network.eval(), autocast_dtype(config.precision), adjustment, run.temperature)
     for name in ids:
         split = next((split for split in SPLITS if split in data.loaders and name in data.loaders[split].ids), None)
         if split is None:
@@ -74,10 +70,8 @@ def predictions(
         loader = data.loaders[split]
         batch = next(iter(loader.in_order(1, torch.tensor([list(loader.ids).index(name)]))))
         with torch.no_grad():
-            scores = network(batch.x).float().softmax(-1).mean(0)
-        label = int(scores.argmax())
-        target = torch.full((len(batch.x),), label, device=batch.x.device)
-        parts = shapley_values(network, batch.x, target, baseline, layout, max_batch=256).double().mean(0)
-        names = loader.class_names
-        found[name] = Prediction(names[label], float(scores[label]), names[int(batch.y[0])], parts.cpu().numpy())
+            (values,) = probabilities(answers.scores(batch.x, batch.clips), run.temperature)
+        label, names = int(values.argmax()), loader.class_names
+        (parts,) = answers.shapley(batch.x, batch.clips, [label], baseline, layout)
+        found[name] = Prediction(names[label], float(values[label]), names[int(batch.y[0])], parts.numpy())
     return found
