@@ -7,17 +7,18 @@ import secrets
 import socket
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from feeders.loader import UNLABELLED
 from shapmix.distributed import world
 
+from .answers import probabilities
 from .build import Data, build, build_network, load_data
 from .card import KEY, card_of
 from .checkpoint import load_checkpoint
 from .config import Config
 from .distributed import any_rank, barrier, gather_rows, is_main, launched_by, others_than_main, set_up, tear_down
-from .engine import Scores
 from .errors import ConfigError
 from .heartbeat import lost
 from .host import StopSignals, keep_freed_memory
@@ -105,7 +106,7 @@ class Processor:
         from .report.report import write_report
 
         try:
-            live = Live(training.config, training.data, training.tested, training.parts.mixer)
+            live = Live(training.config, training.data, training.tested, training.parts.mixer, training.temperature)
             log.info("%s", write_report(self.folder, live))
         except Exception as error:
             log.warning(
@@ -136,13 +137,13 @@ class Processor:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
         write_scores(config, data, "test", scores, written)
         if (labels == UNLABELLED).any() and is_main():
-            self._write_labels(data, scores, written.with_suffix(".csv"))
+            temperature = 1.0 if card is None else card.temperature  # as tools.predict says it
+            self._write_labels(data, probabilities(scores.logits, temperature), written.with_suffix(".csv"))
         return 0
 
-    def _write_labels(self, data: Data, scores: Scores, path: Path) -> None:
-        """Predictions, where labels are not known."""
-        probabilities = scores.logits.double().softmax(1).numpy()
-        found = [Prediction(row, data.class_names) for row in probabilities]
+    def _write_labels(self, data: Data, values: np.ndarray, path: Path) -> None:
+        """Predictions of probabilities (n, K), where labels are not known."""
+        found = [Prediction(row, data.class_names) for row in values]
         rows = [Row(name, None, None, None, one) for name, one in zip(data.loaders["test"].ids, found, strict=True)]
         write(rows, path, "csv", min(5, len(data.class_names)))
         unknown = int((data.loaders["test"].labels == UNLABELLED).sum())

@@ -9,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 import main
 from feeders.synthetic_pose import Feeder as Synthetic
 from processor import overlap, own_dataset
 from processor.build import load_data
+from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
 from processor.own_dataset import DatasetLoader
 from processor.scores import read_scores
@@ -295,9 +297,14 @@ def test_rows_that_are_compared(number, shorter):
 
 
 def test_samples_without_labels_get_predictions(own, capsys, tmp_path):
-    """Label -1 is an unknown one; the others are counted. Only in a test: nobody trains without labels."""
+    """Label -1 is an unknown one; the others are counted. Only in a test: nobody trains without labels.
+
+    Probabilities are those of scores over the checkpoint's temperature.
+    """
     words = own(model="tests.small.Model", model_args={"num_class": 3})
     assert main.main(words) == 0
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    save_checkpoint(tmp_path / "run" / "last.pt", state | {"card": state["card"] | {"temperature": 2.0}})
     tested = [*words, "--phase", "test", "--weights", str(tmp_path / "run" / "last.pt")]
     assert main.main([*tested, "--work_dir", str(tmp_path / "known")]) == 0
     unknown = [*tested, "--work_dir", str(tmp_path / "unknown"), "--set", "test_feeder_args.fault=negative"]
@@ -310,6 +317,8 @@ def test_samples_without_labels_get_predictions(own, capsys, tmp_path):
     assert without.labels is None
     np.testing.assert_array_equal(without.scores, recorded.scores)
     assert [row[4] for row in rows] == [str(label) for label in recorded.scores.argmax(1)]
+    largest = softmax(recorded.scores / 2, axis=1).max(1)
+    np.testing.assert_allclose([float(row[5]) for row in rows], largest, atol=1e-6)
     other = own(train_feeder_args={"fault": "negative"}, model_args={"num_class": 3}, work_dir=str(tmp_path / "other"))
     fails(capsys, other, "has label -1")
 
