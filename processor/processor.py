@@ -78,7 +78,7 @@ class Processor:
         check_logger(config.logger)
         self._acquire_folder()
         open_log(folder.log if is_main() else None, is_main() and config.print_log)
-        if config.overwrite and any_rank(is_main() and folder.begun_by(launched_by()), self.device):
+        if any_rank(is_main() and folder.begun_by(launched_by()), self.device):
             config = config.model_copy(update={"overwrite": False})  # torchrun starts it again
         state = folder.resume(config)
         self._check_same("checkpoint", f"{state and (state['epoch'], state['meter'])}")

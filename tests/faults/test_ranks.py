@@ -25,7 +25,7 @@ def test_hangs(tmp_path):
     assert outcome.fate == "survived", outcome.detail
 
 
-@pytest.mark.parametrize("what", ["work_dir", "data"])
+@pytest.mark.parametrize("what", ranks.OTHERS)
 def test_other_files(tmp_path, what):
     outcome = ranks.other(tmp_path / "run", what)
     assert outcome.fate == "refused", outcome.detail

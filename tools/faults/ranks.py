@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from processor.verify import verify
+
 from .case import ROOT, Case, Outcome, single
 from .process import Command
 from .runs import ENDS, difference, ended, result, run_command, start_all, undisturbed
 
 LONG = 40  # epochs of a run that is disturbed in its middle
 RESTARTED = 240  # seconds for a run that torchrun starts again, on a busy machine
+OTHERS = ("work_dir", "checkpoint", "data")  # what a process may see other than the main one
 
 
 def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
@@ -30,7 +33,7 @@ def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
         rank, moment = rng.randrange(processes), rng.random()
         told = f"{rank} of {processes} at {moment}"
         yield Case(f"killed: {told}", partial(lost, place / "killed", processes, rank, moment, signal.SIGKILL))
-        for what in ("work_dir", "data"):
+        for what in OTHERS:
             yield Case(f"other {what}: process 1", partial(other, place / what, what))
         tests, train = rng.randint(1, 2), rng.choice([6, 9])
         yield Case(f"uneven shards: {tests}, {train}", partial(uneven, place / "uneven", tests, train))
@@ -60,9 +63,16 @@ def lost(place: Path, processes: int, rank: int, moment: float, number: int) -> 
 
 
 def other(place: Path, what: str) -> Outcome:
-    """Process 1 has another work_dir, or other data."""
-    words = ["--work_dir", str(place / "elsewhere")] if what == "work_dir" else ["--set", "train_feeder_args.n_max=7"]
-    started = start_all(run_command(place, "two processes"), 2, words={1: words})
+    """Process 1 has another work_dir or other data, or sees no checkpoint where there is one."""
+    command = run_command(place, num_epoch=1)
+    words = {
+        "work_dir": ["--work_dir", str(place / "elsewhere")],
+        "checkpoint": ["--overwrite"],
+        "data": ["--set", "train_feeder_args.n_max=7"],
+    }[what]
+    if what == "checkpoint" and command.start().wait(ENDS) != 0:
+        return Outcome("lost", "there is no checkpoint to begin with")
+    started = start_all(command, 2, words={1: words})
     codes = [one.wait(ENDS) for one in started]
     for one in started:
         one.kill()
@@ -72,7 +82,7 @@ def other(place: Path, what: str) -> Outcome:
 
 
 def uneven(place: Path, tests: int, train: int) -> Outcome:
-    """The samples do not divide by the processes, and some have none."""
+    """The samples do not divide by the processes, and some have none: the scores are those of one process."""
     subset = {"num_test": tests}
     command = run_command(
         place, "two processes", batch_size=3, test_batch_size=23, test_feeder_args=subset,
@@ -82,7 +92,11 @@ def uneven(place: Path, tests: int, train: int) -> Outcome:
     codes = [one.wait(ENDS) for one in started]
     for one in started:
         one.kill()
-    return Outcome("lost", f"{codes} {started[0].text[-500:]}") if any(codes) else Outcome("survived")
+    if any(codes):
+        return Outcome("lost", f"{codes} {started[0].text[-500:]}")
+    found = {one.what: one.verdict for one in verify(str(place / "run"), plugins=["tools"])}
+    same = found["scores"] == found["figures"] == "same"
+    return Outcome("survived" if same else "lost", f"one process finds {found}")
 
 
 def restarted(common: Path, place: Path, rank: int, moment: float) -> Outcome:
