@@ -8,12 +8,13 @@ import torch
 
 from feeders.feeder_store import Feeder
 from feeders.loader import StoreLoader
+from processor.config_files import load_config
 from tests.made_up import write_store
-from tools.faults.same_seed import other_seed, twice
+from tools.faults.same_seed import LOOKS, other_seed, twice
 from tools.faults.short_runs import CONFIG, DEMO, METHOD_FILES, RECIPES
 
 SOME = ["k400/shap_mix_stgcnpp", "ntu120_xsub_lt/shap_mix", "ntu60_3d_xview_lt/shap_mix", "nw_ucla_lt/small/shap_mix"]
-LOOKS = {"eval_interval": 1, "log_interval": 1, "save_steps": 1, "save_interval": 1, "logger": "tensorboard"}
+ALL = {"eval_interval": 1, "log_interval": 1, "save_steps": 1, "save_interval": 1, "logger": "tensorboard"}
 
 
 def test_every_recipe_is_known():
@@ -24,15 +25,21 @@ def test_every_recipe_is_known():
     )
 
 
+def test_every_look_is_known():
+    for key, values in LOOKS.items():
+        for value in values:
+            load_config([str(DEMO)], {key: value})
+
+
 @pytest.mark.parametrize("name", SOME)
 def test_recipe(name, tmp_path):
-    assert twice([CONFIG / f"{name}.yaml"], LOOKS, tmp_path / "x").fate == "survived"
+    assert twice([CONFIG / f"{name}.yaml"], ALL, tmp_path / "x").fate == "survived"
 
 
 @pytest.mark.parametrize("method", ["remix_drw", "classifier_retraining"])
 def test_method(method, tmp_path):
     paths = [DEMO, CONFIG / "methods" / f"{method}.yaml"]
-    assert twice(paths, {**LOOKS, "report": method == "remix_drw"}, tmp_path / "x").fate == "survived"
+    assert twice(paths, {**ALL, "report": method == "remix_drw"}, tmp_path / "x").fate == "survived"
 
 
 def test_other_seed(tmp_path):

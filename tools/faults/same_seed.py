@@ -15,7 +15,7 @@ from .short_runs import all_recipes, short, train
 LOOKS: dict[str, list[Any]] = {  # what looks at a run, or keeps it, and must not change it
     "eval_interval": [1, 2, 5], "log_interval": [1, 3], "save_steps": [0, 1, 2], "save_interval": [0, 1],
     "logger": ["none", "tensorboard"], "print_log": [True, False], "report": [False, False, True],
-    "show_topk": [[1], [1, 2]], "dataset": [None, "made_up"], "overlap": ["error", "warn"],
+    "show_topk": [[1], [1, 2]], "dataset": [None, "made_up"], "overlap": ["refuse", "warn"],
 }  # fmt: skip
 
 

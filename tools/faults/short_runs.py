@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -75,7 +77,9 @@ def short(paths: list[Path], folder: Path) -> dict[str, Any]:
 def train(paths: list[Path], overrides: Mapping[str, Any]) -> dict[str, str]:
     """Trains in this process; digests of the ``weights``, the ``scores`` and the ``losses`` of all epochs."""
     config = load_config([str(path) for path in paths], overrides)
-    if Processor(config).start() != 0:
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = Processor(config).start()
+    if code != 0:
         raise ValueError(f"{paths}: not finished")
     folder = RunFolder(config.work_dir)
     lines = [[line["epoch"], line.get("train_loss"), line.get("train_mix_loss")] for line in folder.read_metrics()]
