@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from processor.distributed import leave
+from processor import distributed
 
 from . import fuse
 
@@ -38,11 +38,14 @@ class Started:
 
     Attributes:
         printed: what it prints.
+        events: how many operations on files there were, once it has ended by itself.
+        waits: is there while it waits for the other processes of its run to join.
     """
 
     process: Any
     printed: Path
     events: Path
+    waits: Path
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Its exit code, negative for a signal; None where it still runs after so many seconds."""
@@ -75,14 +78,16 @@ class Command:
         printed = self.folder / f"printed_{environment.get('RANK', '0')}.txt"
         printed.parent.mkdir(parents=True, exist_ok=True)
         printed.write_bytes(b"")
-        events = printed.with_suffix(".events")
-        args = (self, blown, printed, events, {**self.environment, **environment})
-        process = CONTEXT.Process(target=_work, args=args)
+        files = printed, printed.with_suffix(".events"), printed.with_suffix(".waits")
+        files[-1].unlink(missing_ok=True)
+        process = CONTEXT.Process(target=_work, args=(self, blown, *files, {**self.environment, **environment}))
         process.start()
-        return Started(process, printed, events)
+        return Started(process, *files)
 
 
-def _work(command: Command, blown: Fuse | None, printed: Path, events: Path, environment: dict[str, str]) -> None:
+def _work(
+    command: Command, blown: Fuse | None, printed: Path, events: Path, waits: Path, environment: dict[str, str]
+) -> None:
     with open(printed, "ab") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
@@ -91,6 +96,7 @@ def _work(command: Command, blown: Fuse | None, printed: Path, events: Path, env
     torch.set_num_threads(1)
     module = importlib.import_module(command.module)
     note = events.open("w")  # opened before the process gives up its rights
+    distributed._join = _noted(distributed._join, waits)
     if command.before is not None:
         command.before()
     blown = blown or Fuse("file", 0)
@@ -98,4 +104,13 @@ def _work(command: Command, blown: Fuse | None, printed: Path, events: Path, env
     code = module.main(list(command.words))
     note.write(str(counted[0]))
     note.close()
-    leave(code)
+    distributed.leave(code)
+
+
+def _noted(join: Callable[[str], None], waits: Path) -> Callable[[str], None]:
+    def noted(backend: str) -> None:
+        waits.touch()
+        join(backend)
+        waits.unlink()
+
+    return noted

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from signal import SIGALRM, SIGKILL, SIGTERM
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import yaml
 
 from feeders.store import SkeletonStore
 from processor.checkpoint import load_checkpoint
+from processor.origin import CODE, KEY
 from processor.run_folder import RunFolder
 
 from .case import tiny_config
@@ -94,7 +96,7 @@ def start_all(
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What a run or a preparation ended with, without timings."""
+    """What a run or a preparation ended with, without timings, and whatever is committed meanwhile."""
     if (folder / "meta.json").is_file():
         store = SkeletonStore(folder)
         store.check()
@@ -104,6 +106,8 @@ def result(folder: Path) -> dict[str, Any]:
         del line["samples_per_s"]
     state = load_checkpoint(folder / "last.pt")
     state["meter"].pop("seconds")
+    for key in CODE:
+        del state[KEY][key]
     del state["config"]
     return {"state": state, "metrics": lines}
 
@@ -160,17 +164,22 @@ def processes_of(mode: Any = "", *_: Any) -> int:
 
 
 def ended(started: Sequence[Started]) -> str | None:
-    """What is wrong with the end of processes, one of which was killed (or all had ended before): None, if nothing."""
+    """What is wrong with the end of processes, one of which was killed (or all had ended before): None, if nothing.
+
+    They end by themselves. Only those that still wait for the killed one to join are ended, as torchrun does at once.
+    """
     begun = time.monotonic()
     while time.monotonic() - begun < ENDS / 2 and any(one.wait(0) is None for one in started):
         time.sleep(0.05)
-    for one in started:  # as torchrun does at once; it is of use to a process that waits for the others to come
+    waiting = [one for one in started if one.wait(0) is None and one.waits.exists()]
+    for one in waiting:
         one.process.terminate()
     codes = [one.wait(ENDS / 2) for one in started]
     if None in codes:
         for one in started:
             one.kill()
         return f"a process still runs after {ENDS} s: exit codes {codes}"
-    others = [one for one, code in zip(started, codes, strict=True) if code not in (0, -9, -14, -15)]
-    wrong = [one.text[-1500:] for one in others if "Traceback" in one.text or "error: " not in one.text]
+    others = [one for one, code in zip(started, codes, strict=True) if code not in (0, -SIGKILL, -SIGALRM)]
+    alone = [one for one in others if one not in waiting or one.wait() != -SIGTERM]
+    wrong = [one.text[-1500:] for one in alone if "Traceback" in one.text or "error: " not in one.text]
     return f"no readable cause: {wrong[0]}" if wrong else None
