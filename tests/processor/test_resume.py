@@ -22,6 +22,7 @@ from processor.run_folder import RunFolder
 from processor.training import Training
 from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
+from tools.faults.runs import difference, result
 
 EPOCHS = 5
 # (what is being done, how often it was begun in that process): 3 steps an epoch, last.pt after every second step
@@ -47,38 +48,11 @@ def run_config(folder: Path, **options: object) -> str:
     return str(path)
 
 
-def outcome(folder: Path):
-    """Checkpoint and metrics without timings."""
-    lines = RunFolder(folder / "run").read_metrics()
-    for line in lines:
-        del line["samples_per_s"]
-    state = load_checkpoint(folder / "run" / "last.pt")
-    state["meter"].pop("seconds")
-    del state["config"]
-    return state, lines
-
-
-def assert_same(ours, theirs, path=""):
-    assert type(ours) is type(theirs), path
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), path
-        for key in ours:
-            assert_same(ours[key], theirs[key], f"{path}.{key}")
-    elif isinstance(ours, list):
-        assert len(ours) == len(theirs), path
-        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            assert_same(one, other, f"{path}[{number}]")
-    elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), path
-    else:
-        assert ours == theirs, path
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     assert main.main(["--config", run_config(folder)]) == 0
-    return outcome(folder)
+    return result(folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +61,7 @@ def undisturbed_and_quick(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         as_on_cuda.pretend(patch.setattr)
         assert main.main(["--config", run_config(folder, **QUICK), "--plugin", "tests"]) == 0
-    return outcome(folder)
+    return result(folder / "run")
 
 
 @pytest.mark.parametrize(("kills", "options"), [(KILLS, {}), ([("step", 5), ("evaluation", 1)], QUICK)])
@@ -104,10 +78,9 @@ def test_killed_at_any_moment(tmp_path, request, monkeypatch, kills, options):
         killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
     assert main.main(["--config", path, "--plugin", "tests"]) == 0
-    ours, theirs = outcome(tmp_path), undisturbed
-    assert [line["epoch"] for line in ours[1]] == list(range(EPOCHS))
-    assert_same(ours[0], theirs[0])
-    assert_same(ours[1], theirs[1])
+    ours = result(tmp_path / "run")
+    assert [line["epoch"] for line in ours["metrics"]] == list(range(EPOCHS))
+    assert difference(ours, undisturbed) is None
 
 
 def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypatch):
@@ -142,8 +115,7 @@ def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypa
     assert (state["epoch"], state["meter"]["steps"]) == (2, 1)
     monkeypatch.undo()
     assert main.main(["--config", path]) == 0
-    assert_same(outcome(tmp_path)[0], undisturbed[0])
-    assert_same(outcome(tmp_path)[1], undisturbed[1])
+    assert difference(result(tmp_path / "run"), undisturbed) is None
 
 
 def test_sigterm_from_outside(tmp_path):
