@@ -50,3 +50,5 @@ def test_table(monkeypatch, tmp_path, capsys):
     text = (tmp_path / "table.md").read_text()
     assert "| files | cut | 3 | 2 | 0 | 1 |\n| files | flip | 1 | 0 | 1 | 0 |\n| all |  | 4 | 2 | 1 | 1 |\n" in text
     assert "Seed 3, 0 minutes" in text
+    assert faults.main(["--minutes", "0"]) == 0
+    assert "| files | cut | 1 | 1 | 0 | 0 |" in capsys.readouterr().out
