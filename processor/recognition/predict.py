@@ -1,14 +1,17 @@
 """Sequences -> labels, whole or window by window; many of them in one batch.
 
+At most AT_ONCE windows are in memory, however long a sequence is: they are made when they are needed.
+
 Shapes: w windows of a sequence, K classes, P body parts.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import pairwise
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -17,12 +20,39 @@ from feeders.store import DataError, Sample
 from .given import Given, Problem
 from .recognizer import Prediction, Recognizer
 from .rows import Row
-from .windows import Cut, segments, smoothed
+from .windows import Cut, Segment, segments, smoothed
 
 log = logging.getLogger(__name__)
 LEAST_SEEN = 0.5  # share of a window's frames in which somebody must be
-AT_ONCE = 256  # windows whose probabilities are computed together
-Labelled = tuple[Given, list[tuple[int, int]], list[Sample]]  # with the spans of its windows, and the windows
+AT_ONCE = 256  # windows that are made and labelled together
+Span = tuple[int, int]  # first frame and end of a window
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """A sequence whose windows are labelled.
+
+    Attributes:
+        spans: of all its windows.
+        found: (K,) probabilities of those that could be used so far, in order.
+        reasons: why the others could not.
+    """
+
+    given: Given
+    spans: list[Span]
+    found: dict[Span, np.ndarray] = field(default_factory=dict)
+    reasons: dict[Span, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return len(self.found) + len(self.reasons) == len(self.spans)
+
+    def leave_out(self, span: Span, error: DataError) -> None:
+        """A window cannot be used."""
+        self.reasons[span] = str(error).removeprefix(f"{self.given.name}: ")
+
+
+Window = tuple[_Sequence, Span, Sample]
 
 
 def predict(
@@ -32,91 +62,83 @@ def predict(
 
     Cost: a view forward for each sequence or window; with ``explain`` ``2**P`` more.
     """
-    for group in _groups(recognizer, given, cut):
-        windows = [sample for one in group if not isinstance(one, Problem) for sample in one[2]]
-        try:
-            found = recognizer.probabilities([replace(one, id=f"{one.id}#{n}") for n, one in enumerate(windows)])
-        except DataError:  # of one of them: each by itself
-            yield from _one_by_one(recognizer, group, cut, explain)
-            continue
-        place = 0
-        for one in group:
-            if isinstance(one, Problem):
-                yield one
-                continue
-            yield from _rows(recognizer, one, found[place : place + len(one[2])], cut, explain)
-            place += len(one[2])
+    started: deque[_Sequence | Problem] = deque()
+    windows, more = _windows(recognizer, given, cut, started), True
+    while more:
+        more = bool(few := list(islice(windows, AT_ONCE)))
+        _label(recognizer, few)
+        while started and (isinstance(one := started[0], Problem) or one.done):
+            started.popleft()
+            yield from [one] if isinstance(one, Problem) else _rows(recognizer, one, cut, explain)
 
 
-def _one_by_one(
-    recognizer: Recognizer, group: list[Labelled | Problem], cut: Cut | None, explain: bool
-) -> Iterator[Row | Problem]:
-    for one in group:
-        if isinstance(one, Problem):
-            yield one
-            continue
-        try:
-            windows = [replace(sample, id=f"{one[0].name}, window {n}") for n, sample in enumerate(one[2])]
-            yield from _rows(recognizer, one, recognizer.probabilities(windows), cut, explain)
-        except DataError as error:
-            yield Problem(one[0].name, str(error))
-
-
-def _groups(
-    recognizer: Recognizer, given: Iterable[Given | Problem], cut: Cut | None
-) -> Iterator[list[Labelled | Problem]]:
-    """Sequences with their windows, about AT_ONCE windows at once."""
-    group: list[Labelled | Problem] = []
-    number = 0
+def _windows(
+    recognizer: Recognizer, given: Iterable[Given | Problem], cut: Cut | None, started: deque[_Sequence | Problem]
+) -> Iterator[Window]:
+    """All windows that can be made, one after the other; what they are of is added to ``started``."""
     for one in given:
-        group.append(one if isinstance(one, Problem) else _cut(recognizer, one, cut))
-        last = group[-1]
-        number += 0 if isinstance(last, Problem) else len(last[2])
-        if number >= AT_ONCE:
-            yield group
-            group, number = [], 0
-    if group:
-        yield group
+        if isinstance(one, Problem):
+            started.append(one)
+            continue
+        length = one.length
+        if cut is not None and length < cut.window:
+            log.warning("%s has %d frames, fewer than a window of %d; it is one window", one.name, length, cut.window)
+        sequence, seen = _Sequence(one, [(0, length)] if cut is None else cut.spans(length)), one.seen()
+        started.append(sequence)
+        for first, end in sequence.spans:
+            try:
+                if cut is not None and seen[first:end].mean() < LEAST_SEEN:
+                    raise DataError("somebody is in less than half of the frames")
+                yield sequence, (first, end), one.cut(first, end).sample(recognizer, one.name)
+            except DataError as error:
+                sequence.leave_out((first, end), error)
 
 
-def _cut(recognizer: Recognizer, given: Given, cut: Cut | None) -> Labelled | Problem:
-    """The windows in which somebody is seen."""
-    length = given.length
-    if cut is not None and length < cut.window:
-        log.warning("%s has %d frames, fewer than a window of %d; it is one window", given.name, length, cut.window)
-    spans = [(0, length)] if cut is None else cut.spans(length)
-    seen, kept, samples, reasons = given.seen(), [], [], {}
-    for first, end in spans:
-        try:
-            if cut is not None and seen[first:end].mean() < LEAST_SEEN:
-                raise DataError("somebody is in less than half of the frames")
-            samples.append(given.cut(first, end).sample(recognizer, given.name))
-            kept.append((first, end))
-        except DataError as error:
-            reasons[first, end] = str(error).removeprefix(f"{given.name}: ")
-    if not samples:
-        return Problem(given.name, next(iter(reasons.values())))
+def _label(recognizer: Recognizer, windows: Sequence[Window]) -> None:
+    """Adds the probabilities of windows to their sequences; one that cannot be used spoils no other."""
+    try:
+        names = [sample.id if len(windows) == 1 else f"{sample.id}#{n}" for n, (_, _, sample) in enumerate(windows)]
+        samples = [replace(sample, id=name) for (_, _, sample), name in zip(windows, names, strict=True)]
+        for (sequence, span, _), row in zip(windows, recognizer.probabilities(samples), strict=True):
+            sequence.found[span] = row
+    except DataError as error:
+        if len(windows) == 1:
+            sequence, span, _ = windows[0]
+            sequence.leave_out(span, error)
+            return
+        middle = len(windows) // 2
+        _label(recognizer, windows[:middle])
+        _label(recognizer, windows[middle:])
+
+
+def _rows(recognizer: Recognizer, sequence: _Sequence, cut: Cut | None, explain: bool) -> Iterator[Row | Problem]:
+    """Of a sequence that is done."""
+    given, spans, reasons = sequence.given, list(sequence.found), sequence.reasons
+    if not spans:
+        yield Problem(given.name, next(iter(reasons.values())))
+        return
     if reasons:
         (first, end), reason = next(iter(reasons.items()))
         log.warning(
             "%s: %d of %d windows are left out, such as that of frames %d to %d: %s", given.name, len(reasons),
-            len(spans), first, end - 1, reason,
+            len(sequence.spans), first, end - 1, reason,
         )  # fmt: skip
-    return given, kept, samples
-
-
-def _rows(
-    recognizer: Recognizer, labelled: Labelled, probabilities: np.ndarray, cut: Cut | None, explain: bool
-) -> Iterator[Row]:
-    given, spans, samples = labelled
-    over = 1 if cut is None else cut.smooth
-    names = list(recognizer.layout.parts)
+    probabilities, names = np.stack(list(sequence.found.values())), list(recognizer.layout.parts)
     runs = np.cumsum([0, *(now[0] > before[1] for before, now in pairwise(spans))])  # between them lies a hole
+    over = 1 if cut is None else cut.smooth
     rows = np.concatenate([smoothed(probabilities[runs == run], over) for run in np.unique(runs)])
     for segment in segments(spans, rows, given.length):
-        parts = None
-        if explain:
-            own = [replace(samples[row], id=str(row)) for row in segment.windows]
-            parts = recognizer.shapley(own, [segment.label] * len(own)).mean(axis=0)
+        parts = _shapley(recognizer, given, [spans[row] for row in segment.windows], segment) if explain else None
         prediction = Prediction(segment.probabilities, recognizer.class_names, parts, names)
         yield Row(given.id, given.person, segment.first, segment.last, prediction)
+
+
+def _shapley(recognizer: Recognizer, given: Given, spans: Sequence[Span], segment: Segment) -> np.ndarray:
+    """(P,) the mean over a segment's windows, which are made again."""
+    total = np.zeros(recognizer.layout.num_parts)
+    for place in range(0, len(spans), AT_ONCE):
+        few = spans[place : place + AT_ONCE]
+        samples = [given.cut(*span).sample(recognizer, given.name) for span in few]
+        own = [replace(sample, id=str(row)) for row, sample in enumerate(samples)]
+        total += recognizer.shapley(own, [segment.label] * len(own)).sum(axis=0)
+    return total / len(spans)

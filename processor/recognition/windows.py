@@ -99,9 +99,9 @@ def segments(spans: Sequence[tuple[int, int]], probabilities: np.ndarray, length
     of_frames = edges.cumsum(axis=0)[:length] / np.maximum(number, 1)[:, None]
     labels = np.where(number > 0, of_frames.argmax(axis=1), -1)
     starts = np.flatnonzero(np.diff(labels, prepend=-2))
-    found = []
+    bounds, found = np.array(spans), []
     for start, end in zip(starts, [*starts[1:], length], strict=True):
         if labels[start] >= 0:
-            inside = [place for place, (first, last) in enumerate(spans) if first < end and last > start]
-            found.append(Segment(int(start), int(end) - 1, of_frames[start:end].mean(axis=0), inside))
+            inside = np.flatnonzero((bounds[:, 0] < end) & (bounds[:, 1] > start))
+            found.append(Segment(int(start), int(end) - 1, of_frames[start:end].mean(axis=0), inside.tolist()))
     return found

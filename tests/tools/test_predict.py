@@ -13,6 +13,7 @@ import pytest
 import main
 from feeders.synthetic import Feeder
 from processor.recognition import Recognizer
+from processor.recognition.given import Given
 from processor.scores import read_scores
 from tests.conftest import tiny_config
 from tools import predict
@@ -77,6 +78,36 @@ def test_windows_of_a_long_sequence(run, tmp_path, capsys):
     assert whole["last_frame"] == len(long) - 1
     whole_too, _ = Recognizer.from_checkpoint(folder, device="cpu")(long[:, None]), capsys.readouterr()
     assert whole["probability"] == pytest.approx(whole_too.probability, abs=1e-6)
+
+
+def test_windows_are_made_when_they_are_needed(run, tmp_path, capsys, monkeypatch):
+    """Few are in memory, and nobody sees it; one that the network cannot use spoils no other."""
+    folder, frames, _ = run
+    long = np.concatenate([sequence[:, 0] for sequence in list(frames.values())[:2]])
+    np.save(tmp_path / "a.npy", long)
+    long[0] += 2e6
+    np.save(tmp_path / "b.npy", long)
+    words = tmp_path, "--window", 32, "--stride", 4, "--explain"
+    wanted, numbers, keep = said(capsys, folder, *words), [], (Recognizer.probabilities, Given.sample)
+
+    def probabilities(recognizer, samples):
+        numbers.append(len(samples))
+        return keep[0](recognizer, samples)
+
+    def sample(given, *others):
+        numbers.append(0)
+        return keep[1](given, *others)
+
+    monkeypatch.setattr(Recognizer, "probabilities", probabilities)
+    monkeypatch.setattr(Given, "sample", sample)
+    monkeypatch.setattr("processor.recognition.predict.AT_ONCE", 4)
+    rows = said(capsys, folder, *words)
+    assert [row["label"] for row in rows] == [row["label"] for row in wanted]
+    for one, other in zip(rows, wanted, strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+        assert one["parts"] == pytest.approx(other["parts"], abs=1e-5)
+    assert numbers[:5] == [0, 0, 0, 0, 4]
+    assert next(row["first_frame"] for row in rows if row["id"] == "b") == 4
 
 
 def test_each_person_has_a_label(run, tmp_path, capsys):
