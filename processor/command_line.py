@@ -13,8 +13,8 @@ from typing import Any, get_args
 from .config import Config
 from .config_files import load_config, nearest
 from .distributed import leave
-from .errors import BUSY, BusyError, ConfigError
-from .host import say, take_any_console
+from .errors import BUSY, UNREAD, BusyError, ConfigError, UnreadError
+from .host import drop_output, say, take_any_console
 from .logs import Stream, open_log
 from .official import OFFICIAL_KEYS
 from .processor import Processor
@@ -34,7 +34,8 @@ def run_command(
     """Parses a command line, does the work and returns the exit code.
 
     0 or what ``work`` returns; 2 for errors that the user can fix, also in code of the user's own, printed in one line;
-    75 where another process trains in the work_dir; 130 for Ctrl-C. Only the main process of several prints the log.
+    75 where another process trains in the work_dir; 130 for Ctrl-C; 141 where nobody reads the output any more, without
+    a word. Only the main process of several prints the log.
     """
     take_any_console()
     open_log(None, os.environ.get("RANK", "0") == "0", log_to)
@@ -43,6 +44,9 @@ def run_command(
         sys.path.append(os.getcwd())  # packages that --plugin names may lie in the current folder
     try:
         return work(arguments) or 0
+    except UnreadError:
+        drop_output()
+        return UNREAD
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)
         return 128 + SIGINT

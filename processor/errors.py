@@ -1,5 +1,6 @@
 """Errors that the user can fix. A command turns every ValueError and OSError into exit code 2."""
 
+UNREAD = 141  # as of a program that SIGPIPE ends
 BUSY = 75  # "try again later", EX_TEMPFAIL of sysexits.h
 
 
@@ -9,6 +10,10 @@ class ConfigError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or used: the message names the file and says what to do."""
+
+
+class UnreadError(Exception):
+    """Nobody reads any more what a command prints, as after ``| head``."""
 
 
 class BusyError(ConfigError):

@@ -23,6 +23,11 @@ def take_any_console() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def drop_output() -> None:
+    """What is left of standard output goes nowhere, so that Python does not complain at its end where nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def plain(text: str) -> str:
     """One line of text with its control characters written out, such as ``\\x1b``: names come from a user's files."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

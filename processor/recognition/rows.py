@@ -18,6 +18,7 @@ from typing import Any, Literal, TextIO
 from feeders.files import replacing
 from feeders.store import DataError
 
+from ..errors import UnreadError
 from ..host import plain, say, spreadsheet_text
 from .given import Problem
 from .recognizer import Prediction
@@ -54,6 +55,9 @@ def write(
 
     Returns:
         the number of problems.
+
+    Raises:
+        UnreadError: nobody reads what is printed.
     """
     problems = 0
 
@@ -67,7 +71,10 @@ def write(
 
     with _output(path) as out:
         for line in lines(noted(), style, top, part_names):
-            print(line, file=out, flush=True)
+            try:
+                print(line, file=out, flush=True)
+            except BrokenPipeError as error:
+                raise UnreadError from error
     return problems
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -215,6 +216,17 @@ def test_bad_words(words, wanted, run, capsys):
     folder, _, store = run
     assert predict.main([word.format(run=folder, store=store) for word in words]) == 2
     assert wanted in capsys.readouterr().err
+
+
+def test_who_reads_the_output_may_stop(run, monkeypatch, capsys):
+    """As ``| head`` does: no traceback, no message, not even from Python at its end."""
+    folder, _, store = run
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        assert predict.main([str(folder), str(store)]) == 141
+    assert capsys.readouterr().err.splitlines()[1:] == []
 
 
 def test_the_recording_is_not_overwritten(run, tmp_path, capsys):
