@@ -11,17 +11,15 @@ Shapes: L frames, M people, V joints, C coordinates, K classes.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from feeders.store import DataError
 
-from ..video.windows import Windows
 from .given import Given, Problem
+from .live import Live
 from .predict import predict
 from .recognizer import Prediction, Recognizer
 from .rows import Row
@@ -29,15 +27,6 @@ from .windows import Cut
 
 WANTED = 'a line is {"frames": [...]}, {"joints": [[x, y, z], ...]} or {"people": {"name": [[x, y, z], ...]}}'
 Key = tuple[str, str | None]  # stream, person
-
-
-@dataclass(eq=False)
-class _Live:
-    """The last frames of one person, and the last probabilities."""
-
-    windows: Windows
-    last: int = -1  # frame in which the person was seen
-    recent: deque[np.ndarray] = field(default_factory=deque)
 
 
 class Stream:
@@ -50,7 +39,7 @@ class Stream:
 
     def __init__(self, recognizer: Recognizer, cut: Cut, explain: bool = False) -> None:
         self.recognizer, self.cut, self.explain = recognizer, cut, explain
-        self._live: dict[Key, _Live] = {}
+        self._live: dict[Key, Live] = {}
         self._frames: dict[str, int] = {}  # of each stream so far
         self._size: dict[str, tuple[int, int] | None] = {}
 
@@ -70,7 +59,7 @@ class Stream:
         """The last windows of people of whom no more frames come."""
         for key in list(keys):
             live = self._live.pop(key)
-            span = live.windows.rest()
+            span = live.rest()
             if span is not None:
                 try:
                     yield self._row(key, live, span, self._size.get(key[0]))
@@ -110,18 +99,16 @@ class Stream:
             raise DataError(f"joints have shape {joints.shape}; wanted ({wanted}, {self.recognizer.dims})")
         if joints.shape[1] == 2:
             joints = np.concatenate([joints, np.ones_like(joints[:, :1])], axis=1)
-        live = self._live.setdefault(key, _Live(Windows(self.cut.window, self.cut.stride, frame)))
-        live.windows.add(frame, joints)
-        live.last = frame
-        span = live.windows.due(frame)
+        live = self._live.setdefault(key, Live(self.cut, frame))
+        live.add(frame, joints)
+        span = live.due(frame)
         if span is not None:
             yield self._row(key, live, span, size)
 
-    def _row(self, key: Key, live: _Live, span: tuple[int, int], size: tuple[int, int] | None) -> Row:
+    def _row(self, key: Key, live: Live, span: tuple[int, int], size: tuple[int, int] | None) -> Row:
         """What a person does in a window."""
-        sample = self.recognizer.sample(live.windows.sequence(*span), size, key[0])
-        live.recent = deque([*live.recent, self.recognizer.probabilities([sample])[0]], maxlen=self.cut.smooth)
-        mean = np.mean(live.recent, axis=0)
+        sample = self.recognizer.sample(live.sequence(*span), size, key[0])
+        mean = live.smoothed(self.recognizer.probabilities([sample])[0])
         parts = self.recognizer.shapley([sample], [int(mean.argmax())])[0] if self.explain else None
         names = list(self.recognizer.layout.parts)
         return Row(key[0], key[1], *span, Prediction(mean, self.recognizer.class_names, parts, names))

@@ -14,44 +14,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from feeders.anatomy import upright_axis
 from feeders.store import DataError
-from shapmix.skeleton import SkeletonLayout
 
-from ..card import Card
 from ..host import StopSignals
-from ..recognition import Prediction
+from ..recognition import Prediction, Recognizer
+from ..recognition.live import Live
+from ..recognition.windows import Cut
 from .drawing import Drawn, draw_people
 from .framing import Framing
 from .joints import JointMap
 from .poses import SEEN, PoseBackend
 from .reading import Frame, Source
 from .tracking import LOST, Person, Tracker
-from .windows import Windows
 from .writing import Writer, check_output, small, writing_video
 
 log = logging.getLogger(__name__)
 STEADY = 0.9  # share of the old place of a person's text that stays from frame to frame
-
-
-class Recognises(Protocol):
-    """What is needed of processor.recognition.Recognizer; see there."""
-
-    layout: SkeletonLayout
-    dims: int
-
-    @property
-    def class_names(self) -> Sequence[str]: ...
-
-    def sample(self, frames: np.ndarray, size: tuple[int, int] | None = None, name: str = "") -> Any: ...
-
-    def probabilities(self, samples: Sequence[Any]) -> np.ndarray: ...
-
-    def shapley(self, samples: Sequence[Any], classes: Sequence[int]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +58,11 @@ class Seen:
 
 @dataclass(eq=False)
 class _Life:
-    """One person's windows, and what was found in them."""
+    """One person's windows, and what is to be drawn of them."""
 
     person: Person
-    windows: Windows
+    live: Live
     over: bool = False
-    recent: deque[np.ndarray] = field(default_factory=deque)  # probabilities, for smoothing
     seen: deque[Seen] = field(default_factory=deque)  # those that are still to be drawn
     head: np.ndarray | None = None  # where the text stands, see Drawn; it follows the person slowly
 
@@ -118,34 +100,22 @@ class Annotator:
     """Follows people through pictures and recognises what they do.
 
     Args:
-        recognizer: see Recognises.
+        recognizer: of single people.
         backend: finds poses.
-        window, stride: L and the frames between the beginnings of two windows.
-        smooth: over how many windows of a person probabilities are averaged.
+        cut: windows of a person.
         explain: whether the windows have Shapley values; they cost ``2**P`` forward passes each.
 
     Raises:
-        DataError: numbers out of range, or the poses do not fit the recogniser.
+        DataError: the poses do not fit the recogniser.
     """
 
-    def __init__(
-        self,
-        recognizer: Recognises,
-        backend: PoseBackend,
-        window: int = 64,
-        stride: int = 16,
-        smooth: int = 1,
-        explain: bool = False,
-    ) -> None:
-        if min(window - 1, stride, smooth) < 1:
-            raise DataError(f"window must be at least 2, stride and smooth 1; got {window}, {stride}, {smooth}")
-        self.recognizer, self.backend = recognizer, backend
-        self.window, self.stride, self.smooth, self.explain = window, stride, smooth, explain
+    def __init__(self, recognizer: Recognizer, backend: PoseBackend, cut: Cut, explain: bool = False) -> None:
+        self.recognizer, self.backend, self.cut, self.explain = recognizer, backend, cut, explain
         self.joints = JointMap(backend, recognizer.layout, recognizer.dims, up_of(recognizer))
-        self.framing = Framing(getattr(recognizer, "card", None))
+        self.framing = Framing(recognizer.card)
         self.tracker = Tracker()
         self.lives: dict[Person, _Life] = {}
-        self.times: deque[float] = deque(maxlen=window + LOST + 2)  # of the last frames
+        self.times: deque[float] = deque(maxlen=cut.window + LOST + 2)  # of the last frames
         self.last, self.size = -1, (0, 0)
         self.unusable, self.reason = 0, ""  # windows that could not be recognised; why the first one could not
 
@@ -162,10 +132,10 @@ class Annotator:
         people = []
         for person, pose in zip(self.tracker.follow(self.last, [pose.joints for pose in poses]), poses, strict=True):
             if person not in self.lives:
-                self.lives[person] = _Life(person, Windows(self.window, self.stride, self.last))
-            self.lives[person].windows.add(self.last, self.joints.values(pose))
+                self.lives[person] = _Life(person, Live(self.cut, self.last))
+            self.lives[person].live.add(self.last, self.joints.values(pose))
             people.append((self.lives[person], self.joints.drawn(pose)))
-        due = [(life, span) for life in self.lives.values() if (span := life.windows.due(self.last))]
+        due = [(life, span) for life in self.lives.values() if (span := life.live.due(self.last))]
         return self._recognise([*_rests(lost), *due]), people
 
     def end(self) -> list[Seen]:
@@ -181,7 +151,7 @@ class Annotator:
             if life.person.number:
                 name = f"person {life.person.number} in frames {first} to {last}"
                 try:
-                    frames = self.framing(life.windows.sequence(first, last), self.size)
+                    frames = self.framing(life.live.sequence(first, last), self.size)
                     samples.append(self.recognizer.sample(frames, size, name))
                     usable.append((life, first, last))
                 except DataError as error:
@@ -190,8 +160,7 @@ class Annotator:
             return []
         smoothed = []
         for (life, _, _), probabilities in zip(usable, self.recognizer.probabilities(samples), strict=True):
-            life.recent = deque([*life.recent, probabilities], maxlen=self.smooth)
-            smoothed.append(np.mean(life.recent, axis=0))
+            smoothed.append(life.live.smoothed(probabilities))
         parts: Sequence[np.ndarray | None] = [None] * len(samples)
         if self.explain:
             parts = list(self.recognizer.shapley(samples, [int(found.argmax()) for found in smoothed]))
@@ -234,11 +203,10 @@ def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> I
             _draw_ready(waiting, writer, annotator, everything=True)
 
 
-def up_of(recognizer: Recognises) -> tuple[int, int]:
+def up_of(recognizer: Recognizer) -> tuple[int, int]:
     """The axis and the sign of what is up in a recogniser's 3D data, by the mean of its training set; else y."""
-    card: Card | None = getattr(recognizer, "card", None)
-    joints = card is not None and card.dims == 3 and (card.view or {}).get("stream") == "joint"
-    if card is None or card.baseline is None or not joints:
+    card = recognizer.card
+    if card.baseline is None or card.dims != 3 or (card.view or {}).get("stream") != "joint":
         return 1, 1
     found = upright_axis([card.baseline[:3].permute(1, 3, 2, 0).numpy()], recognizer.layout)
     return (1, 1) if found is None else found[:2]
@@ -268,7 +236,7 @@ def _rests(lives: Sequence[_Life]) -> list[tuple[_Life, tuple[int, int]]]:
     """What is left of people who are gone."""
     for life in lives:
         life.over = True
-    return [(life, span) for life in lives if (span := life.windows.rest())]
+    return [(life, span) for life in lives if (span := life.live.rest())]
 
 
 def _middle(seen: Seen) -> float:

@@ -44,7 +44,7 @@ def video_rows(recognizer: Recognizer, arguments: argparse.Namespace, cut: Cut) 
             raise DataError(f"--out {arguments.out} is the video itself; give another name")
     JointMap(kind, recognizer.layout, recognizer.dims, up_of(recognizer))  # before models are downloaded
     explain = arguments.explain or arguments.out is not None
-    annotator = Annotator(recognizer, kind(arguments.pose_model), cut.window, cut.stride, cut.smooth, explain)
+    annotator = Annotator(recognizer, kind(arguments.pose_model), cut, explain)
     seen = annotate(annotator, source, arguments.out)
     runs = map(_Run, seen) if source.live else merged(seen)
     for run in runs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -107,6 +108,7 @@ class Counter:
     """Says whether the right or the left wrist of a person is higher, and how many frames it saw."""
 
     layout, class_names, dims = COCO, ("right_hand", "left_hand"), 2
+    card = SimpleNamespace(dims=2, view={}, baseline=None)
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from feeders.store import DataError
+from processor.recognition.windows import Cut
 from processor.video.annotate import Annotator, annotate, up_of
 from processor.video.drawing import Drawn, draw_people
 from processor.video.poses import Pose
@@ -41,7 +42,7 @@ def test_two_people_from_a_file(tmp_path):
     figures = figures_of(raising(RIGHT, 200, 60), raising(LEFT, 450, 60))
     path = write_video(tmp_path / "two.mp4", [draw_figures(people) for people in figures])
     backend, recognizer, out = DrawnPoses(figures), Counter(), tmp_path / "new" / "annotated.mp4"
-    found = list(annotate(Annotator(recognizer, backend, 32, 16, explain=True), open_source(str(path)), out))
+    found = list(annotate(Annotator(recognizer, backend, Cut(32, 16), explain=True), open_source(str(path)), out))
     spans = [(0, 31), (16, 47), (28, 59)]
     assert [(seen.person, seen.first, seen.last) for seen in found] == [
         (person, *span) for span in spans for person in (1, 2)
@@ -63,7 +64,7 @@ def test_two_people_from_a_file(tmp_path):
 
 def test_a_short_video_is_one_window(tmp_path):
     figures = figures_of(raising(RIGHT, 200, 12))
-    (seen,) = annotate(Annotator(Counter(), DrawnPoses(figures)), Pictures(figures))
+    (seen,) = annotate(Annotator(Counter(), DrawnPoses(figures), Cut(64, 16)), Pictures(figures))
     assert (seen.first, seen.last) == (0, 11)
 
 
@@ -74,7 +75,7 @@ def test_gaps_are_nan_and_who_leaves_is_recognised():
     other = raising(LEFT, 450, 80)
     figures = figures_of(here, other)
     recognizer = Counter()
-    found = list(annotate(Annotator(recognizer, DrawnPoses(figures), 32, 32), Pictures(figures)))
+    found = list(annotate(Annotator(recognizer, DrawnPoses(figures), Cut(32, 32)), Pictures(figures)))
     mine = [seen for seen in found if seen.person == 1]
     assert [(seen.first, seen.last) for seen in mine] == [(0, 19)]
     gone = next(frames for frames in recognizer.seen if len(frames) == 20)
@@ -84,7 +85,7 @@ def test_gaps_are_nan_and_who_leaves_is_recognised():
 def test_probabilities_are_smoothed():
     joints = np.concatenate([raising(RIGHT, 200, 20), raising(LEFT, 200, 20)])
     figures = figures_of(joints)
-    found = list(annotate(Annotator(Counter(), DrawnPoses(figures), 10, 10, smooth=2), Pictures(figures)))
+    found = list(annotate(Annotator(Counter(), DrawnPoses(figures), Cut(10, 10, 2)), Pictures(figures)))
     assert [seen.what.probabilities[0] for seen in found] == pytest.approx([0.9, 0.9, 0.5, 0.1])
 
 
@@ -99,7 +100,7 @@ def test_a_picture_shows_the_window_around_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr("processor.video.annotate.draw_people", note)
     out = tmp_path / "out.mkv"
-    list(annotate(Annotator(Counter(), DrawnPoses(figures), 16, 4, explain=True), Pictures(figures), out))
+    list(annotate(Annotator(Counter(), DrawnPoses(figures), Cut(16, 4), explain=True), Pictures(figures), out))
     assert len(labels) == 80
     change = labels.index("left_hand")
     assert labels == ["right_hand"] * change + ["left_hand"] * (80 - change)
@@ -118,7 +119,7 @@ def test_few_pictures_wait(tmp_path, monkeypatch):
 
     monkeypatch.setattr("processor.video.annotate._draw_ready", watch)
     monkeypatch.setattr("processor.video.annotate.draw_people", lambda picture, people, layout: picture)
-    list(annotate(Annotator(Counter(), DrawnPoses(figures), 24, 8), Pictures(figures), tmp_path / "out.mp4"))
+    list(annotate(Annotator(Counter(), DrawnPoses(figures), Cut(24, 8)), Pictures(figures), tmp_path / "out.mp4"))
     assert 8 < most[0] <= 24 + 8 + LOST
 
 
@@ -131,7 +132,7 @@ def test_a_window_that_cannot_be_used_is_passed_over(caplog):
             return super().sample(frames, size, name)
 
     figures = figures_of(raising(RIGHT, 200, 24))
-    found = list(annotate(Annotator(Picky(), DrawnPoses(figures), 8, 8), Pictures(figures)))
+    found = list(annotate(Annotator(Picky(), DrawnPoses(figures), Cut(8, 8)), Pictures(figures)))
     assert [seen.first for seen in found] == [0, 16]
     assert "1 windows were not recognised; the first: person 1 in frames 8 to 15: too few joints" in caplog.text
 
@@ -143,7 +144,7 @@ def test_a_window_that_cannot_be_used_is_passed_over(caplog):
 def test_a_container_that_cannot_be_written(tmp_path, name):
     figures = figures_of(raising(RIGHT, 200, 4))
     with pytest.raises(DataError, match=r"must end with one of \.mp4"):
-        next(annotate(Annotator(Counter(), DrawnPoses(figures)), Pictures(figures), tmp_path / name))
+        next(annotate(Annotator(Counter(), DrawnPoses(figures), Cut(64, 16)), Pictures(figures), tmp_path / name))
     assert not [*tmp_path.iterdir()]
 
 
@@ -153,7 +154,7 @@ def test_the_output_is_a_folder_or_lies_under_a_file(tmp_path):
     (tmp_path / "file").write_text("here")
     for name, message in (("folder.mp4", "is a folder"), ("file/out.mp4", "could not be written")):
         with pytest.raises(ValueError, match=message):
-            list(annotate(Annotator(Counter(), DrawnPoses(figures)), Pictures(figures), tmp_path / name))
+            list(annotate(Annotator(Counter(), DrawnPoses(figures), Cut(64, 16)), Pictures(figures), tmp_path / name))
     assert (tmp_path / "file").read_text() == "here"
 
 
@@ -164,7 +165,7 @@ def test_nobody_in_the_video(tmp_path):
     figures: list[list[Pose]] = [[]] * 10
     backend = DrawnPoses(figures)
     with pytest.raises(DataError, match="nobody was found in its 10 frames"):
-        list(annotate(Annotator(Counter(), backend), Pictures(figures), out))
+        list(annotate(Annotator(Counter(), backend, Cut(64, 16)), Pictures(figures), out))
     assert out.read_text() == "before"
     assert [name.name for name in tmp_path.iterdir()] == ["out.mp4"]
     assert backend.closed
@@ -172,7 +173,7 @@ def test_nobody_in_the_video(tmp_path):
 
 def test_who_stops_listening_leaves_nothing(tmp_path):
     figures = figures_of(raising(RIGHT, 200, 40))
-    found = annotate(Annotator(Counter(), DrawnPoses(figures), 16, 4), Pictures(figures), tmp_path / "out.mp4")
+    found = annotate(Annotator(Counter(), DrawnPoses(figures), Cut(16, 4)), Pictures(figures), tmp_path / "out.mp4")
     next(found)
     found.close()
     assert not [*tmp_path.iterdir()]
@@ -181,20 +182,14 @@ def test_who_stops_listening_leaves_nothing(tmp_path):
 def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(tmp_path):
     figures, out = figures_of(raising(RIGHT, 200, 1000)), tmp_path / "out.mp4"
     found = []
-    for seen in annotate(Annotator(Counter(), DrawnPoses(figures), 16, 4), Pictures(figures, live=True), out):
+    for seen in annotate(Annotator(Counter(), DrawnPoses(figures), Cut(16, 4)), Pictures(figures, live=True), out):
         found.append(seen)
         if len(found) == 3:
             os.kill(os.getpid(), signal.SIGINT)
     assert 3 <= len(found) < 8
     assert len(decoded(out)) < 60
     empty: list[list[Pose]] = [[]] * 10
-    assert list(annotate(Annotator(Counter(), DrawnPoses(empty)), Pictures(empty, live=True))) == []
-
-
-@pytest.mark.parametrize("values", [{"window": 1}, {"stride": 0}, {"smooth": 0}])
-def test_numbers_out_of_range(values):
-    with pytest.raises(DataError, match="window must be at least 2"):
-        Annotator(Counter(), DrawnPoses([]), **values)
+    assert list(annotate(Annotator(Counter(), DrawnPoses(empty), Cut(64, 16)), Pictures(empty, live=True))) == []
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------

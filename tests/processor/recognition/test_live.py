@@ -1,16 +1,17 @@
-"""The frames of one person, cut into windows."""
+"""One person: frames, cut into windows, and probabilities."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from processor.video.windows import Windows
+from processor.recognition.live import Live
+from processor.recognition.windows import Cut
 
 
 def spans(window: int, stride: int, seen: list[int], end: int) -> list[tuple[int, int]]:
     """First and last frames of all windows of somebody who is seen in some frames of a video of ``end`` frames."""
-    person, found = Windows(window, stride, seen[0]), []
+    person, found = Live(Cut(window, stride), seen[0]), []
     for frame in range(seen[0], end):
         if frame in seen:
             person.add(frame, np.full((1, 3), frame))
@@ -25,7 +26,7 @@ def spans(window: int, stride: int, seen: list[int], end: int) -> list[tuple[int
         (4, 2, range(9), [(0, 3), (2, 5), (4, 7), (5, 8)]),
         (4, 3, range(3, 12), [(3, 6), (6, 9), (8, 11)]),
         (8, 4, range(3), [(0, 2)]),
-        (4, 6, range(12), [(0, 3), (6, 9), (8, 11)]),
+        (6, 6, range(12), [(0, 5), (6, 11)]),
         (4, 2, [5], []),
         (4, 4, [0, 1, 2, 3, 9, 10, 11], [(0, 3), (7, 10), (8, 11)]),
     ],
@@ -35,7 +36,7 @@ def test_spans(window, stride, seen, expected):
 
 
 def test_a_sequence_has_gaps():
-    person = Windows(4, 2, 0)
+    person = Live(Cut(4, 2), 0)
     for frame in (0, 1, 3):
         person.add(frame, np.full((2, 3), frame))
     frames = person.sequence(0, 3)
@@ -46,7 +47,14 @@ def test_a_sequence_has_gaps():
 
 
 def test_old_frames_are_forgotten():
-    person = Windows(4, 2, 0)
+    person = Live(Cut(4, 2), 0)
     for frame in range(100):
         person.add(frame, np.zeros((1, 3)))
     assert len(person.seen) == 4
+
+
+def test_probabilities_are_smoothed_with_those_before():
+    person, rows = Live(Cut(4, 2, 3), 0), np.eye(5)
+    found = [person.smoothed(row) for row in rows]
+    for number, mean in enumerate(found):
+        np.testing.assert_allclose(mean, rows[max(0, number - 2) : number + 1].mean(0))

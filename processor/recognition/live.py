@@ -1,6 +1,6 @@
-"""The last frames of one person, cut into windows.
+"""One person of a stream or a video: the last frames, cut into windows, and what was found in them.
 
-Shapes: L frames of a window, W joints.
+Shapes: L frames of a window, W joints, K classes.
 """
 
 from __future__ import annotations
@@ -10,29 +10,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .windows import Cut
+
 LEAST = 2  # frames in which a person is seen, of a window that is recognised
 
 
 @dataclass(eq=False)
-class Windows:
+class Live:
     """The first window begins where the person is seen first; each ends ``stride`` frames after the one before.
 
     Attributes:
-        window: L, frames.
+        cut: L, the stride, and over how many windows probabilities are averaged.
         first: the frame in which the person was seen first.
-        cut: the last frame of the window that was cut last.
+        ended: the last frame of the window that was cut last.
+        seen: frames and joints (W, C), the last L.
+        recent: (K,) probabilities of the last windows.
     """
 
-    window: int
-    stride: int
+    cut: Cut
     first: int
-    cut: int | None = None
-    seen: deque[tuple[int, np.ndarray]] = field(default_factory=deque)  # the last L frames
+    ended: int | None = None
+    seen: deque[tuple[int, np.ndarray]] = field(default_factory=deque)
+    recent: deque[np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recent = deque(maxlen=self.cut.smooth)
+
+    @property
+    def last(self) -> int:
+        """The frame in which the person was seen last."""
+        return self.seen[-1][0]
 
     def add(self, frame: int, joints: np.ndarray) -> None:
         """The person's joints (W, C) in a frame."""
         self.seen.append((frame, joints))
-        while self.seen[0][0] <= frame - self.window:
+        while self.seen[0][0] <= frame - self.cut.window:
             self.seen.popleft()
 
     def due(self, frame: int) -> tuple[int, int] | None:
@@ -40,15 +52,15 @@ class Windows:
 
         It ends with a frame in which the person is seen: where that is not so, it waits.
         """
-        end = self.first + self.window - 1 if self.cut is None else self.cut + self.stride
-        if frame < end or self.seen[-1][0] != frame:
+        end = self.first + self.cut.window - 1 if self.ended is None else self.ended + self.cut.stride
+        if frame < end or self.last != frame:
             return None
-        return self._worth(frame - self.window + 1, frame)
+        return self._worth(frame - self.cut.window + 1, frame)
 
     def rest(self) -> tuple[int, int] | None:
         """The window that ends where the person was seen last, where no window has reached that."""
-        last = self.seen[-1][0]
-        return None if self.cut == last else self._worth(max(self.first, last - self.window + 1), last)
+        last = self.last
+        return None if self.ended == last else self._worth(max(self.first, last - self.cut.window + 1), last)
 
     def sequence(self, first: int, last: int) -> np.ndarray:
         """(L, W, C) the frames from the first to the last one; NaN where the person is not seen."""
@@ -58,9 +70,15 @@ class Windows:
                 frames[frame - first] = joints
         return frames
 
+    def smoothed(self, probabilities: np.ndarray) -> np.ndarray:
+        """(K,) the mean of a window's probabilities and those of the windows before it."""
+        self.recent.append(probabilities)
+        mean: np.ndarray = np.mean(self.recent, axis=0)
+        return mean
+
     def _worth(self, first: int, last: int) -> tuple[int, int] | None:
         enough = sum(first <= frame <= last for frame, _ in self.seen) >= LEAST
         if not enough:
             return None
-        self.cut = last
+        self.ended = last
         return first, last
