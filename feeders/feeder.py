@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .resident import ResidentFrames, packed_bytes
-from .store import DataError, SkeletonStore
+from .store import DataError, Sample, SkeletonStore
 from .transforms import STREAMS, to_stream
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         return {
             "layout": self.layout.plain(),
             "coordinates": self.coordinates,
+            "sized": self.sized,
             **{name: getattr(self, name) for name in self.VIEW},
         }
 
@@ -184,10 +186,33 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         """What the preparation of this data set makes of frames (L, M, V, C) with 2 or 3 coordinates. Here: nothing."""
         return frames
 
+    @classmethod
+    def whole_set(
+        cls, path: Path, state: Mapping[str, Any], size: tuple[int, int] | None = None
+    ) -> Iterator[Sample] | None:
+        """The sequences of a file that holds a whole set, stored as this data set stores them; None: it reads no such.
+
+        Args:
+            state: of :meth:`view_state`, of the feeder whose options hold.
+            size: (height, width) of the images of 2D poses, where the file does not say it.
+
+        Raises:
+            DataError: the file is damaged or holds something else.
+        """
+        return None
+
     @property
     def coordinates(self) -> int:
         """How many of the C channels are coordinates; the others, such as a score, are not."""
         return self.in_channels
+
+    @property
+    def sized(self) -> bool | None:
+        """Whether the sizes of the images of 2D poses are known: of all sequences, or of none; else None."""
+        if self.store.dims == 3:
+            return None
+        known = np.stack([self.store.columns[side][self.members] > 0 for side in ("height", "width")]).all(0)
+        return True if known.all() else None if known.any() else False
 
     def __len__(self) -> int:
         return len(self.members)

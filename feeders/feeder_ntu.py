@@ -8,7 +8,7 @@ Shapes: N batch, C coordinates, T frames (``window_size``), V = 25 joints, M = 2
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .convert.ctrgcn_npz import read_arrays
 from .convert.ntu_raw import read_sequence, translate
 from .crop import CropDraws, CropFeeder
 from .feeder import BAD_VALUE_LIMIT, Sampler, StoreFeeder, Whole
 from .ntu_data import NTUData
 from .ntu_protocols import LAYOUT, PROTOCOLS
-from .store import DataError, SkeletonStore
+from .store import DataError, Sample, SkeletonStore
 from .transforms import move, to_device
 
 log = logging.getLogger(__name__)
@@ -160,6 +161,13 @@ class Feeder(CropFeeder):
     def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:
         """See StoreFeeder; two actors, the first one's spine_mid at the origin when it is first there."""
         return translate(frames)
+
+    @classmethod
+    def whole_set(
+        cls, path: Path, state: Mapping[str, Any], size: tuple[int, int] | None = None
+    ) -> Iterator[Sample] | None:
+        """See StoreFeeder: CTR-GCN's ``.npz``."""
+        return read_arrays(path) if path.suffix.lower() == ".npz" else None
 
     def crop(self, lengths: np.ndarray, draws: CropDraws | None) -> tuple[np.ndarray, np.ndarray]:
         """As CropFeeder; with ``random_choose`` ``window_size`` consecutive frames."""

@@ -7,8 +7,8 @@ Shapes: N batch, C = 3 channels (x, y, score or x, y, z), T frames (``window_siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,14 @@ from torch import Tensor
 from shapmix.skeleton import SkeletonLayout
 
 from .convert.pickles import PICKLES
-from .convert.pyskl import Boxes, Recipe, is_training, read_class_names, read_pose, read_poses
+from .convert.pyskl import is_training, read_class_names, read_pose, read_poses
 from .convert.pyskl_3d import prepare_skeleton
+from .convert.recipe import Boxes, Recipe
 from .feeder import BAD_VALUE_LIMIT, Draws, Stage, StoreFeeder, Whole
 from .files import kind_of
 from .lists import listed_rows
 from .placement import MIN_SCORE
-from .store import DataError, SkeletonStore, cache_folders, fingerprint_files
+from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from .transforms import mirror, pose_stream, to_device, turn_and_scale
 from .uniform_sampling import test_clips, training_clips
 
@@ -185,7 +186,7 @@ class Feeder(PoseFeeder):
         split_path: list of the sequences of a training split to use, one name (``frame_dir``) a line, such as BRL's
             long-tailed lists. No effect on other splits.
         layout: of the joints; by default the one with so many joints.
-        box_thr, valid_ratio, img_shape, boxes: of ``ann_file``, see feeders.convert.pyskl.Recipe.
+        box_thr, valid_ratio, img_shape, boxes: of ``ann_file``, see feeders.convert.recipe.Recipe.
         raw_folder: of ``ann_file``: where its raw files lie; by default beside it.
         classes: of ``ann_file``: a file with the names of all classes, one a line.
         on_bad_sample: error or skip, see StoreFeeder; skip also ignores unknown names in ``split_path``.
@@ -195,6 +196,8 @@ class Feeder(PoseFeeder):
     Raises:
         DataError: data or lists that are missing or damaged, no such split.
     """
+
+    recipe: Mapping[str, Any] = {}  # plain values of that by which annotations became sequences, where it is known
 
     def __init__(
         self,
@@ -228,9 +231,10 @@ class Feeder(PoseFeeder):
             size = None if img_shape is None else (int(img_shape[0]), int(img_shape[1]))
             folder = raw_folder or str(Path(ann_file).resolve().parent)
             recipe = Recipe(skeleton, box_thr or 0.0, valid_ratio or 0.0, size, folder, boxes)
-            store = open_annotations(Path(ann_file), recipe, classes, cache_dir)
+            store, self.recipe = open_annotations(Path(ann_file), recipe, classes, cache_dir), recipe.plain()
         else:
             store = _open_store(Path(str(data_path)))
+            self.recipe = store.meta.get("recipe", {})
         split = choose_split(store, split)
         members = np.flatnonzero(store.columns[f"in {split}"])
         if split_path is not None and is_training(split):
@@ -247,6 +251,21 @@ class Feeder(PoseFeeder):
     def as_stored(cls, frames: np.ndarray, dims: int) -> np.ndarray:
         """See StoreFeeder; 3D skeletons are centred and turned as those of PYSKL's annotations."""
         return frames if dims == 2 else prepare_skeleton(frames.swapaxes(0, 1), frames.shape[1])
+
+    def view_state(self) -> dict[str, Any]:
+        """See StoreFeeder; and how annotations become sequences, see feeders.convert.recipe.Recipe."""
+        return super().view_state() | {"recipe": self.recipe}
+
+    @classmethod
+    def whole_set(
+        cls, path: Path, state: Mapping[str, Any], size: tuple[int, int] | None = None
+    ) -> Iterator[Sample] | None:
+        """See StoreFeeder: an annotation pickle."""
+        if path.suffix.lower() not in PICKLES:
+            return None
+        recipe = Recipe.of(state.get("recipe", {}), SkeletonLayout.get(state["layout"]), str(path.parent))
+        poses = read_poses(path, recipe if size is None else replace(recipe, img_shape=size), labelled=False)
+        return map(read_pose, poses.poses)
 
 
 def in_image(x: Tensor, half: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .convert.pyskl import Recipe, is_training, read_poses
+from .convert.pyskl import is_training, read_poses
+from .convert.recipe import Recipe
 from .lists import read_list
 from .ntu_protocols import CLASSES, LAYOUT, NAME, NTU60_SETUPS, NUM_CLASS, PROTOCOLS, parse_names
 from .own_splits import FOLDER, split_names, split_rows

@@ -24,7 +24,7 @@ CALLED_BY = {
     "feeders/splitting.py": ["tools/split.py"],
     "processor/export.py": ["tools/export.py"],
     "processor/zoo": ["tools/zoo.py", "main.py"],
-    "processor/recognition": ["tools/predict.py"],
+    "processor/recognition": ["tools/predict.py", "processor/video/command.py"],
     "processor/video": ["tools/predict.py", "processor/video/command.py"],
     "processor/study": TOOLS,
     "tools": TOOLS,

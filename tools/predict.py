@@ -18,6 +18,7 @@ from feeders.store import DataError
 from processor.command_line import add_plugin, run_command
 from processor.recognition import Recognizer
 from processor.recognition.given import Given, Problem, read_given
+from processor.recognition.options import STREAM, VIDEO, check_options, check_size, what_is_read
 from processor.recognition.predict import predict
 from processor.recognition.rows import Row, Style, check_output, write
 from processor.recognition.stream import Stream
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         "--window", type=int, metavar="L", help="frames of a window; by default a file is one sequence"
     )
     options.add_argument("--stride", type=int, metavar="S", help=f"frames between two windows; by default {STRIDE}")
-    options.add_argument("--smooth", type=int, default=1, metavar="N", help="windows whose probabilities are averaged")
+    options.add_argument("--smooth", type=int, metavar="N", help="windows whose probabilities are averaged")
     options.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes")
     options.add_argument("--explain", action="store_true", help="print the Shapley value of each body part")
     options.add_argument(
@@ -57,33 +58,33 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions as they come; 2 where some files could not be used."""
-    live = Cut.of(arguments.window or LIVE, arguments.stride, arguments.smooth)
-    cut = None if arguments.window is None else live
+    kind = what_is_read(arguments)
+    check_options(arguments, kind)
+    window, smooth = arguments.window, arguments.smooth
+    live = Cut.of(LIVE if window is None else window, arguments.stride, 1 if smooth is None else smooth)
     if arguments.top < 1:
         raise DataError("--top must be at least 1")
     recognizer = Recognizer.from_checkpoint(
         arguments.weights, arguments.device, arguments.precision, arguments.plugin
     )  # fmt: skip
+    check_size(arguments.img_shape, recognizer)
+    each = arguments.people == "each" or (arguments.people is None and recognizer.people == 1)
     style: Style = arguments.style or "text"
     found: Iterator[Row | Problem]
     out = arguments.out
     check_output(out, arguments.files)
-    if arguments.video is not None:
+    if kind == VIDEO:
         found, out = video.video_rows(recognizer, arguments, live), None
-    elif arguments.files == ["-"]:
-        found = Stream(recognizer, live, arguments.explain).rows(sys.stdin)
-    elif not arguments.files or "-" in arguments.files:
-        raise DataError("give FILES, or - alone for standard input, or --video")
-    elif arguments.smooth > 1 and cut is None:
-        raise DataError("--smooth needs --window: a file that is one sequence has no windows")
+    elif kind == STREAM:
+        found = Stream(recognizer, live, arguments.explain, each).rows(sys.stdin)
     else:
-        found = predict(recognizer, _given(recognizer, arguments), cut, arguments.explain)
+        cut = None if window is None else live
+        found = predict(recognizer, _given(recognizer, arguments, each), cut, arguments.explain)
     parts = list(recognizer.layout.parts) if arguments.explain else []
     return 2 if write(found, out, style, arguments.top, parts) else 0
 
 
-def _given(recognizer: Recognizer, arguments: argparse.Namespace) -> Iterator[Given | Problem]:
-    each = arguments.people == "each" or (arguments.people is None and recognizer.people == 1)
+def _given(recognizer: Recognizer, arguments: argparse.Namespace, each: bool) -> Iterator[Given | Problem]:
     size = tuple(arguments.img_shape) if arguments.img_shape else None
     for place in map(Path, arguments.files):
         yield from read_given(recognizer, place, each, arguments.axes, size)

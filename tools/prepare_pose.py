@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 from feeders.convert.prepare import prepare, report_table
-from feeders.convert.pyskl import Recipe, read_class_names, read_pose, read_poses
+from feeders.convert.pyskl import read_class_names, read_pose, read_poses
+from feeders.convert.recipe import Recipe
 from feeders.store import DataError, SkeletonStore, fingerprint_files
 from processor.command_line import run_command
 from processor.config_files import read_layout

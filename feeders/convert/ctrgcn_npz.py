@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +24,7 @@ from ..ntu_protocols import LAYOUT, PROTOCOLS
 from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from ..store_writer import MAX_CLASSES, write_header
 
+SPLITS = ("train", "test")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 BLOCK = 64  # rows
 ACTOR = LAYOUT.num_joints * 3  # columns
@@ -44,27 +46,44 @@ def open_arrays(path: Path, cache_dir: str | None = None) -> SkeletonStore:
     packed = SkeletonStore.find(*where)
     if packed is not None:
         return packed
-    labels = {key: read_labels(path, key) for key in ("y_train", "y_test")}
-    num_class = max((num_class for _, num_class in labels.values()))
+    labels = {split: read_labels(path, f"y_{split}") for split in SPLITS}
+    for split, (known, _) in labels.items():
+        number = _sequences(path, split)
+        if number != len(known):
+            raise DataError(f"{path}: x_{split} has {number} sequences, y_{split} {len(known)}")
+    wanted = np.concatenate([known for known, _ in labels.values()])
 
     def read() -> Iterator[Sample]:
-        for split in ("train", "test"):
-            wanted = labels[f"y_{split}"][0]
-            rows = (row for block in blocks(path, f"x_{split}") for row in block)
-            bar = tqdm(rows, f"packing {path.name} {split}", len(wanted), unit="sequence", disable=None)
-            for number, row in enumerate(bar):
-                there = np.flatnonzero(row.any(axis=1))
-                frames = row[: there[-1] + 1 if len(there) else 0].reshape(-1, row.shape[1] // ACTOR, ACTOR // 3, 3)
-                frames = frames.astype(np.float32, copy=False)
-                yield Sample(f"{split}_{number}", int(wanted[number]), frames, columns={"test": int(split == "test")})
+        bar = tqdm(read_arrays(path), f"packing {path.name}", len(wanted), unit="sequence", disable=None)
+        for label, sample in zip(wanted.tolist(), bar, strict=True):
+            yield replace(sample, label=label)
 
-    for split in ("train", "test"):
-        shape, labelled = array_header(path, f"x_{split}")[0], len(labels[f"y_{split}"][0])
-        if len(shape) != 3 or shape[2] % ACTOR or not shape[2]:
-            raise DataError(f"{path}: x_{split} has shape {shape}, wanted (N, T, {2 * ACTOR}) for 2 actors")
-        if shape[0] != labelled:
-            raise DataError(f"{path}: x_{split} has {shape[0]} sequences, y_{split} {labelled}")
+    num_class = max(number for _, number in labels.values())
     return SkeletonStore.build(*where, read, source=path, num_class=num_class)
+
+
+def read_arrays(path: Path) -> Iterator[Sample]:
+    """The sequences of both sets, as :func:`open_arrays` stores them, without their labels.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds other arrays.
+    """
+    for split in SPLITS:
+        _sequences(path, split)
+        rows = (row for block in blocks(path, f"x_{split}") for row in block)
+        for number, row in enumerate(rows):
+            there = np.flatnonzero(row.any(axis=1))
+            frames = row[: there[-1] + 1 if len(there) else 0].reshape(-1, row.shape[1] // ACTOR, ACTOR // 3, 3)
+            columns = {"test": int(split == "test")}
+            yield Sample(f"{split}_{number}", 0, frames.astype(np.float32, copy=False), columns=columns)
+
+
+def _sequences(path: Path, split: str) -> int:
+    """N of a set; DataError where its array is not NTU's."""
+    shape = array_header(path, f"x_{split}")[0]
+    if len(shape) != 3 or shape[2] % ACTOR or not shape[2]:
+        raise DataError(f"{path}: x_{split} has shape {shape}, wanted (N, T, {2 * ACTOR}) for 2 actors")
+    return shape[0]
 
 
 def write_arrays(path: Path, store: SkeletonStore, protocol: str) -> None:

@@ -32,10 +32,10 @@ from ..store import DataError, Sample
 from .pickles import load_restricted
 from .prepare import Unusable
 from .pyskl_3d import prepare_skeleton
+from .recipe import Recipe
 
 MAX_PEOPLE = 2
 Form = Literal["2D", "3D", "boxes"]
-Boxes = Literal["best", "published"]
 WANTED: dict[Form, str] = {
     "2D": "(people, frames, joints, 2)",
     "3D": "(people, frames, joints, 3) without keypoint_score",
@@ -48,18 +48,6 @@ LISTS = (list, tuple, set, frozenset)
 def is_training(split: str) -> bool:
     """Whether a split is a training set, by its name in PYSKL's files: ``train``, ``xsub_train``, ``train1``, ..."""
     return "train" in split
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How annotations become sequences."""
-
-    layout: SkeletonLayout | None = None  # None: by the number of joints
-    box_thr: float = 0.0  # boxes with a lower score (0 .. 1) are not used
-    valid_ratio: float = 0.0  # training sequences with boxes in a smaller share (0 .. 1) of the frames are not used
-    img_shape: tuple[int, int] | None = None  # (height, width) of annotations that have none
-    folder: str = "."  # where raw files lie
-    boxes: Boxes = "best"  # published: box_thr only where valid_ratio is used; the first two boxes, not the best
 
 
 @dataclass(frozen=True)
@@ -82,22 +70,29 @@ class PoseSet:
     class_names: list[str]
 
     def meta(self) -> dict[str, Any]:
-        """Entries of the ``meta.json`` of their store: layout, class names, names of the splits."""
-        return {"layout": self.poses[0].layout.plain(), "class_names": self.class_names, "splits": self.splits}
+        """Entries of the ``meta.json`` of their store: layout, class names, names of the splits, recipe."""
+        first = self.poses[0]
+        return {
+            "layout": first.layout.plain(), "class_names": self.class_names, "splits": self.splits,
+            "recipe": first.recipe.plain(),
+        }  # fmt: skip
 
 
-def read_poses(path: Path, recipe: Recipe, class_names: Sequence[str] | None = None) -> PoseSet:
+def read_poses(path: Path, recipe: Recipe, class_names: Sequence[str] | None = None, labelled: bool = True) -> PoseSet:
     """Reads and checks an annotation pickle; :func:`read_pose` checks its single sequences.
 
     The numbers stay in the file until :func:`read_pose` wants them.
 
     Args:
         class_names: of all K classes, where some may have no sequences.
+        labelled: labels are asked for; else all have the label 0.
 
     Raises:
         DataError: no such pickle, names that occur twice, splits with unknown sequences, labels outside the classes.
     """
     where, annotations, splits = _contents(path)
+    if not labelled:
+        annotations = [{**one, "label": 0} if isinstance(one, dict) else one for one in annotations]
     names = [_name(where, number, annotation) for number, annotation in enumerate(annotations)]
     again = [name for name, number in Counter(names).items() if number > 1]
     if again:

@@ -87,6 +87,7 @@ class Conversion:
         meta: entries of the ``meta.json`` of the store.
         left_out: what was left out before.
         ids, labels: of the items.
+        recording: item -> the take as its file has it, or Unusable; None where items are takes, see :func:`read_take`.
     """
 
     items: Sequence[Any]
@@ -97,6 +98,7 @@ class Conversion:
     left_out: LeftOut = field(default_factory=dict)
     ids: Sequence[str] = ()
     labels: Sequence[int] = ()
+    recording: Callable[[Any], Recording] | None = None
 
 
 def read_take(take: Take, hints: Hints) -> Recording:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -63,13 +63,22 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     return [*((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), (-1, 0, text)]
 
 
-def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, pattern: str | None = None) -> Takes:
+def find_takes(
+    place: Path,
+    forms: Sequence[Form],
+    labels: Path | None = None,
+    pattern: str | None = None,
+    labelled: bool = True,
+    skip: Collection[Path] = (),
+) -> Takes:
     """The takes of a folder, zip archive or file.
 
     Args:
         forms: that are known; other files are left out.
         labels: a table of ids and labels; by default ``labels.csv`` in the folder.
         pattern: of names, such as ``a{label}_s{subject}_t{}``, where ``{}`` may be anything.
+        labelled: labels are asked for; else what has none is a take too.
+        skip: files that are not looked at; where there are no others, there are no takes.
 
     Raises:
         DataError: nothing there, no file of a known form, a table or pattern that fits no take.
@@ -77,9 +86,13 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
     sources: dict[str, Source] = {}
     twice = {}
     for source in look(place):
+        if Path(source.path) in skip:
+            continue
         if (first := sources.setdefault(_path(place, source), source)) is not source:
             twice[str(source)] = f"{first} was taken"
     sources = _without_stores(sources)
+    if skip and not sources:
+        return Takes([], {}, "")
     tables = [path for path in sources if PurePosixPath(path).name.lower() == "labels.csv"]
     if labels is not None:
         tables = [path for path, source in sources.items() if Path(str(source)).absolute() == labels.absolute()]
@@ -88,7 +101,9 @@ def find_takes(place: Path, forms: Sequence[Form], labels: Path | None = None, p
     takes, left_out = _group(place, sources, forms)
     if twice:
         left_out.setdefault("duplicate name", {}).update(twice)
-    found = _labelled(place, takes, left_out, names, labels, pattern)
+    found = Takes(takes, left_out, "")
+    if labelled:
+        found = _labelled(place, takes, left_out, names, labels, pattern)
     return replace(found, takes=[_in_one_line(take) for take in _below_common_folder(found.takes)])
 
 

@@ -51,6 +51,7 @@ class Wishes:
 
     Attributes:
         to_look_at: no store is made: takes need no label, and joints that are not seen stay NaN.
+        labelled: whether the labels of a pickle are asked for.
     """
 
     layout: SkeletonLayout | None = None
@@ -61,6 +62,7 @@ class Wishes:
     max_missing: float = 0.5
     min_frames: int = 1
     to_look_at: bool = False
+    labelled: bool = True
 
 
 def understand(found: Takes, wishes: Wishes, jobs: int, classes: Path | None = None) -> Conversion:

@@ -8,6 +8,7 @@ Shapes: N takes, L frames, M people, V joints, B boxes; W columns of a frame.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,19 +21,21 @@ import numpy as np
 
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
+from ..files import is_from_macos
 from ..ntu_protocols import COLUMNS, NAME
 from ..store import DataError, Sample, fingerprint_files
 from .axes import recording_of
-from .ctrgcn_npz import KEYS, array_header, blocks, read_labels
+from .ctrgcn_npz import KEYS, SPLITS, array_header, blocks, read_labels
 from .people import Person, join_people
 from .pickles import PICKLES
 from .prepare import Unusable
-from .pyskl import Pose, Recipe, image_size, keypoints_of, numbers_of, read_class_names, read_poses
+from .pyskl import Pose, image_size, keypoints_of, numbers_of, read_class_names, read_poses
+from .recipe import Recipe
 from .recording import Hints, Recording
 from .sequences import Conversion, Plan, sequence
 from .understand import PEOPLE, Wishes
 
-SPLITS = ("train", "test")  # of an .npz file
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,26 @@ class Row:
 
 
 def find_whole_set(place: Path) -> Path | None:
-    """The file, or the only file in a folder, if it holds a whole set."""
-    files = [path for path in place.iterdir() if path.is_file()] if place.is_dir() else [place]
-    whole = [path for path in files if is_whole_set(path)]
+    """The file, or the only one of a folder, that holds a whole set; what else lies there is named in the log."""
+    whole = find_whole_sets(place)
     if len(whole) > 1:
         raise DataError(f"{place} holds {len(whole)} whole sets; name one of them, such as {whole[0]}")
+    others = [] if whole == [place] else [path for path in _files(place) if path not in whole]
+    if whole and others:
+        log.warning(
+            "only %s is read, which is a whole set; not %d other files in %s, such as %s",
+            whole[0], len(others), place, others[0].name,
+        )  # fmt: skip
     return whole[0] if whole else None
+
+
+def find_whole_sets(place: Path) -> list[Path]:
+    """The file, or those in a folder, that hold whole sets."""
+    return [path for path in (_files(place) if place.is_dir() else [place]) if is_whole_set(path)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not is_from_macos(path.name))
 
 
 def is_whole_set(path: Path) -> bool:
@@ -92,6 +109,7 @@ def _whole(
     form: str,
     items: Sequence[Any],
     read: Callable[[Plan, Any], Sample],
+    recording: Callable[[Any], Recording],
     plan: Plan,
     words: Mapping[str, str],
     known: Sequence[tuple[str, int]],
@@ -104,19 +122,20 @@ def _whole(
     }  # fmt: skip
     ids, labels = [name for name, _ in known], [label for _, label in known]
     fingerprint, meta = fingerprint_files([path], plan), plan.meta(form)
-    return Conversion(items, partial(read, plan), fingerprint, words, meta, ids=ids, labels=labels)
+    return Conversion(
+        items, partial(read, plan), fingerprint, words, meta, ids=ids, labels=labels, recording=recording
+    )  # fmt: skip
 
 
-def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], read: Callable[[], Recording]) -> Sample:
+def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], recording: Callable[[], Recording]) -> Sample:
     """A take as a sequence of the store; an error in it becomes the sample's ``problem``."""
     columns = {"subject": -1, "view": -1, **known, "people": 0, "filled": 0, "removed": 0}
     if plan.dims == 2:
         columns |= {"height": 0, "width": 0}
     try:
-        frames, found = sequence(read(), plan)
-    except (IndexError, OSError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        problem = str(error) if isinstance(error, DataError) else f"damaged: {error}"
-        return Sample(name, label, problem=problem, columns=columns)
+        frames, found = sequence(recording(), plan)
+    except DataError as error:
+        return Sample(name, label, problem=str(error), columns=columns)
     return Sample(name, label, frames, columns={**columns, **found})
 
 
@@ -124,7 +143,8 @@ def _sample(plan: Plan, name: str, label: int, known: Mapping[str, int], read: C
 
 
 def _from_pickle(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Conversion:
-    poses = read_poses(path, Recipe(wishes.layout, img_shape=wishes.size, folder=str(path.parent)), names)
+    recipe = Recipe(wishes.layout, img_shape=wishes.size, folder=str(path.parent))
+    poses = read_poses(path, recipe, names, wishes.labelled)
     dims, people = 3 if poses.poses[0].depth else 2, wishes.people or PEOPLE
     shapes: list[tuple[int, ...]] = [getattr(pose.annotation.get("keypoint"), "shape", ()) for pose in poses.poses]
     people = min(people, max(shape[0] if len(shape) == 4 else people for shape in shapes))
@@ -135,7 +155,7 @@ def _from_pickle(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Con
         tuple(poses.splits), wishes.size, wishes.max_missing, wishes.min_frames, wishes.to_look_at,
     )  # fmt: skip
     named = [(str(pose.annotation["frame_dir"]), int(pose.annotation["label"])) for pose in poses.poses]
-    return _whole(path, f"PYSKL {dims}D", poses.poses, _read_pose, plan, {"labels": "the annotations"}, named)
+    return _whole(path, f"PYSKL {dims}D", poses.poses, _read_pose, _pose, plan, {"labels": "the annotations"}, named)
 
 
 def _ntu(name: str) -> dict[str, str]:
@@ -153,7 +173,14 @@ def _read_pose(plan: Plan, pose: Pose) -> Sample:
 
 
 def _pose(pose: Pose) -> Recording:
-    """An annotation as it is."""
+    """An annotation as it is; Unusable where it is damaged."""
+    try:
+        return _annotated(pose)
+    except (IndexError, OSError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise Unusable(str(error) if isinstance(error, DataError) else f"damaged: {error}") from error
+
+
+def _annotated(pose: Pose) -> Recording:
     form, keypoints = keypoints_of(pose)
     hints, annotation = Hints(pose.layout.num_joints, 3 if form == "3D" else 2, "MTVC"), pose.annotation
     if form == "3D":
@@ -223,7 +250,8 @@ def _from_npz(path: Path, wishes: Wishes, names: Sequence[str] | None) -> Conver
         max_missing=wishes.max_missing, min_frames=wishes.min_frames, keeps_gaps=wishes.to_look_at,
     )  # fmt: skip
     named = [(item.name, item.label) for item in items]
-    return _whole(path, "CTR-GCN's .npz", items, _read_row, plan, {"labels": "y_train and y_test"}, named)
+    recording = partial(_recorded, chosen.num_joints)
+    return _whole(path, "CTR-GCN's .npz", items, _read_row, recording, plan, {"labels": "y_train and y_test"}, named)
 
 
 def _layout(path: Path, width: int) -> SkeletonLayout:
@@ -240,16 +268,24 @@ def _layout(path: Path, width: int) -> SkeletonLayout:
 
 def _read_row(plan: Plan, item: Row) -> Sample:
     known = {f"in {split}": int(item.split == split) for split in SPLITS}
-    row = _rows(item.path, item.split, Path(item.path).stat().st_mtime_ns).at(item.number)
-    joints = plan.layout.num_joints
+    row = _row(item)
+    return _sample(plan, item.name, item.label, known, lambda: _joints(plan.layout.num_joints, row))
 
-    def read() -> Recording:
-        there = np.flatnonzero(row.any(axis=1))
-        if not len(there):
-            raise Unusable(f"no people: all {len(row)} frames are 0")
-        return recording_of(row[: there[-1] + 1].reshape(there[-1] + 1, -1, joints, 3), Hints(joints, 3, "TMVC"))
 
-    return _sample(plan, item.name, item.label, known, read)
+def _recorded(joints: int, item: Row) -> Recording:
+    """A row as it is; Unusable where nobody is there, DataError where the file is damaged."""
+    return _joints(joints, _row(item))
+
+
+def _row(item: Row) -> np.ndarray:
+    return _rows(item.path, item.split, Path(item.path).stat().st_mtime_ns).at(item.number)
+
+
+def _joints(joints: int, row: np.ndarray) -> Recording:
+    there = np.flatnonzero(row.any(axis=1))
+    if not len(there):
+        raise Unusable(f"no people: all {len(row)} frames are 0")
+    return recording_of(row[: there[-1] + 1].reshape(there[-1] + 1, -1, joints, 3), Hints(joints, 3, "TMVC"))
 
 
 class _Rows:

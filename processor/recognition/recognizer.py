@@ -110,6 +110,7 @@ class Recognizer:
         self.layout: SkeletonLayout = card.skeleton
         self._feeder: type[StoreFeeder] = import_class(card.config["feeder"], plugins)
         self._warned = False
+        self._crowded = ""  # the name of the last sequence with too many people
 
     @classmethod
     def from_checkpoint(
@@ -171,8 +172,11 @@ class Recognizer:
             raise DataError(f"{name} has shape {frames.shape}, wanted (frames, people, joints, {self.dims}): {wanted}")
         return Recording(frames[..., : self.dims], frames[..., 2] if scored else None, size=size)
 
-    def as_stored(self, given: Recording | Sample, name: str) -> Sample:
+    def as_stored(self, given: Recording | Sample, name: str, ready: bool = False) -> Sample:
         """A take of a file, or a sequence of a store, as the data set stores it: frames with people, gaps filled.
+
+        Args:
+            ready: the data set itself has read the sequence, so that nothing is left to do.
 
         Raises:
             DataError: see :meth:`__call__`; the message begins with ``name``.
@@ -183,13 +187,35 @@ class Recognizer:
             else:
                 frames, columns = sequence(given, Plan(self.layout, self.dims, self.people, Hints(), ()))
                 self._look_at_pixels(frames, columns)
+                self._look_at_people(given, name)
             if frames.shape[1:] != (shape := (self.people, self.layout.num_joints, 3)):
                 raise DataError(f"(people, joints, channels) are {frames.shape[1:]}, the network takes {shape}")
             if len(frames) < FEWEST:
                 raise DataError(f"too short: {len(frames)} frame with people; a movement needs at least {FEWEST}")
-            return Sample(name, 0, self._feeder.as_stored(frames, self.dims), columns=columns)
+            frames = frames if ready else self._feeder.as_stored(frames, self.dims)
+            return Sample(name, 0, frames, columns=self._size_of(columns))
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+
+    def _look_at_people(self, given: Recording, name: str) -> None:
+        """Warns, once for each name, where people are left out."""
+        number = int((np.nan_to_num(given.frames) != 0).any(axis=(0, 2, 3)).sum())
+        if number > self.people and name != self._crowded:
+            self._crowded = name
+            kept = "that move most" if given.score is None else "with the largest scores"
+            log.warning("%s: %d people, the network sees %d; kept those %s", name, number, self.people, kept)
+
+    def _size_of(self, columns: Mapping[str, int]) -> dict[str, int]:
+        """Height and width of the image of 2D poses, as in training: known of all sequences, or of none."""
+        if self.dims == 3:
+            return {}
+        height, width = (0 if self.sized is False else columns.get(side, 0) for side in ("height", "width"))
+        if self.sized and min(height, width) <= 0:
+            raise DataError(
+                "the size of its image (height, width) is not known, but it was in training; give --img_shape HEIGHT "
+                'WIDTH, or in a stream "size": [height, width]'
+            )
+        return {"height": height, "width": width}
 
     def _look_at_pixels(self, frames: np.ndarray, columns: Mapping[str, int]) -> None:
         """DataError for 2D poses that are shares of an image whose size is in pixels."""
@@ -202,6 +228,15 @@ class Recognizer:
                 f"coordinates up to {abs(frames[..., :2]).max():.2g} in an image of {columns['height']} x "
                 f"{columns['width']} pixels are no pixels; if they are shares of the image, give 1 x 1 as its size"
             )
+
+    @property
+    def sized(self) -> bool | None:
+        """Whether the sizes of images were known in training, see StoreFeeder; None too where the card has it not."""
+        return (self.card.view or {}).get("sized")
+
+    def whole_set(self, path: Path, size: tuple[int, int] | None = None) -> Iterator[Sample] | None:
+        """A whole set as the data set itself reads it, see StoreFeeder; None where it does not."""
+        return self._feeder.whole_set(path, self.card.view or {}, size)
 
     @property
     def raw_readers(self) -> Mapping[str, Callable[[bytes], np.ndarray]]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from feeders.store import DataError
 
-from .given import Given, Problem
+from .given import Given, Problem, of_people
 from .live import Live
 from .predict import predict
 from .recognizer import Prediction, Recognizer
@@ -35,10 +35,11 @@ class Stream:
     Args:
         cut: windows of the live frames.
         explain: whether rows have Shapley values. Cost: ``2**P`` forward passes for each.
+        each: each person of a whole sequence is a sequence. In a live stream that is always so.
     """
 
-    def __init__(self, recognizer: Recognizer, cut: Cut, explain: bool = False) -> None:
-        self.recognizer, self.cut, self.explain = recognizer, cut, explain
+    def __init__(self, recognizer: Recognizer, cut: Cut, explain: bool = False, each: bool = False) -> None:
+        self.recognizer, self.cut, self.explain, self.each = recognizer, cut, explain, each
         self._live: dict[Key, Live] = {}
         self._frames: dict[str, int] = {}  # of each stream so far
         self._size: dict[str, tuple[int, int] | None] = {}
@@ -73,7 +74,8 @@ class Stream:
         stream, size = str(values.get("id", name if "frames" in values else "stream")), _size(values.get("size"))
         if "frames" in values:
             recording = self.recognizer.recording(_numbers(values["frames"]), size, stream)
-            yield from predict(self.recognizer, [Given(stream, recording=recording)], None, self.explain)
+            given = of_people(self.recognizer, Given(stream, recording=recording), self.each)
+            yield from predict(self.recognizer, given, None, self.explain)
             return
         people = values.get("people", {None: values["joints"]} if "joints" in values else None)
         if isinstance(people, list):

@@ -25,7 +25,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
     """``--video`` and what belongs to it."""
     video = "a video file, or the number of a camera; --out is then the annotated video"
     options.add_argument("--video", metavar="FILE_OR_CAMERA", help=video)
-    options.add_argument("--poses", default="rtmlib", choices=BACKENDS, help="what finds people in pictures")
+    options.add_argument("--poses", choices=BACKENDS, help="what finds people in pictures; by default rtmlib")
     options.add_argument("--pose_model", type=Path, metavar="FILE", help="MediaPipe's .task file")
 
 
@@ -33,11 +33,9 @@ def video_rows(recognizer: Recognizer, arguments: argparse.Namespace, cut: Cut) 
     """A row for each window of a camera; of a file, one for neighbouring windows of a person with one label.
 
     Raises:
-        DataError: see processor.video.annotate.annotate, and where FILES are given too.
+        DataError: see processor.video.annotate.annotate.
     """
-    if arguments.files:
-        raise DataError("give FILES or --video, not both")
-    source, kind = open_source(arguments.video), find_backend(arguments.poses)
+    source, kind = open_source(arguments.video), find_backend(arguments.poses or "rtmlib")
     if arguments.out is not None:
         check_output(arguments.out)
         if arguments.out.exists() and not source.live and arguments.out.samefile(source.name):

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feeders.convert.pyskl import Pose, Recipe, read_pose, read_poses
+from feeders.convert.pyskl import Pose, read_pose, read_poses
 from feeders.convert.pyskl_3d import prepare_skeleton
+from feeders.convert.recipe import Recipe
 from feeders.feeder_pose import Feeder
 from feeders.store import DataError, SkeletonStore
 from shapmix.skeleton import LAYOUTS

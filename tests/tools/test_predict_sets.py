@@ -1,0 +1,167 @@
+"""Whole sets, stores and people: as the network's own data set reads them, and nothing is left out silently."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from scipy.special import softmax
+
+import main
+from processor.recognition import Recognizer
+from processor.recognition.given import Problem, read_given
+from processor.recognition.predict import predict
+from processor.run_folder import RunFolder
+from processor.scores import read_scores
+from tests.conftest import annotations, tiny_config, write_pickle
+from tests.made_up import write_store
+from tools import predict as command
+
+PLAIN = {  # weights hardly move; batch norm gets to know the data, so that probabilities are neither 0 nor 1
+    "num_epoch": 1, "base_lr": 1e-4, "mixing": "none", "loss": "cross_entropy", "overlap": "warn",
+    "train_feeder_args": {"repeat": 6}, "test_feeder_args": {},
+}  # fmt: skip
+RNG = np.random.default_rng(0)
+
+
+def trained(folder, **values) -> RunFolder:
+    """A run of one epoch."""
+    folder.mkdir(exist_ok=True)
+    (folder / "run.yaml").write_text(yaml.safe_dump(tiny_config(folder, **{**PLAIN, **values})))
+    assert main.main(["--config", str(folder / "run.yaml")]) == 0
+    return RunFolder(folder / "run")
+
+
+def assert_as_recorded(run: RunFolder, place, ids) -> None:
+    """The probabilities of these sequences of a place are those of the test split."""
+    recorded = read_scores(run.scores())
+    recognizer = Recognizer.from_checkpoint(run.path, device="cpu")
+    rows = list(predict(recognizer, read_given(recognizer, place, each=False)))
+    found = {row.id: row.prediction.probabilities for row in rows if not isinstance(row, Problem)}
+    np.testing.assert_allclose([found[name] for name in ids], softmax(recorded.scores, axis=1), atol=1e-5)
+
+
+def test_pyskls_boxes(tmp_path):
+    """Boxes under the threshold of the training are not used, and of the others the best two of each frame."""
+    made = annotations(9, boxes=True, people=3)
+    path = write_pickle(tmp_path / "poses.pkl", made)
+    arguments = {"ann_file": str(path), "window_size": 16, "box_thr": 0.4}
+    run = trained(
+        tmp_path / "a", feeder="feeders.feeder_pose.Feeder", feeder_args=arguments,
+        train_feeder_args={"split": "train", "repeat": 6, "on_bad_sample": "skip"}, test_feeder_args={"split": "val"},
+    )  # fmt: skip
+    assert_as_recorded(run, path, made["split"]["val"])
+    for one in made["annotations"]:
+        del one["label"]
+    assert_as_recorded(run, write_pickle(tmp_path / "unlabelled.pkl", made), made["split"]["val"])
+
+
+def test_ctrgcns_arrays(tmp_path):
+    """The second actor is there longer than the first, nobody in some frames; nothing is moved."""
+    x = RNG.normal(size=(8, 20, 2, 25, 3)).astype(np.float32)
+    x[:, 4:8] = x[:, 9:12, 0] = 0
+    x, y = x.reshape(8, 20, 150), np.eye(2)[np.arange(8) % 2]
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x[::-1] / 2, y_test=y)
+    arguments = {"data_path": str(tmp_path / "mine.npz"), "window_size": 16}
+    run = trained(tmp_path / "a", feeder="feeders.feeder_ntu.Feeder", feeder_args=arguments)
+    assert_as_recorded(run, tmp_path / "mine.npz", [f"test_{row}" for row in range(8)])
+
+
+def moves(length: int, people: int) -> np.ndarray:
+    """(L, M, 13, 3): people who stand 3 apart; the later ones move more."""
+    there = RNG.normal(size=(1, people, 13, 3)) + 3 * np.arange(people)[:, None, None]
+    return (there + 0.1 * (1 + np.arange(people)[:, None, None]) * RNG.normal(size=(length, people, 13, 3))).astype(
+        "f4"
+    )
+
+
+@pytest.fixture(scope="module")
+def of_one(tmp_path_factory) -> RunFolder:
+    """A run on people alone."""
+    return of_people(tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory) -> RunFolder:
+    """A run on two people in space."""
+    return of_people(tmp_path_factory.mktemp("two"), 2)
+
+
+def of_people(folder, people: int) -> RunFolder:
+    write_store(folder / "data", {f"s{n}": moves(12 + n, people) for n in range(8)}, [0, 1] * 4)
+    arguments = {"data_path": str(folder / "data"), "window_size": 16}
+    return trained(folder, feeder="feeders.feeder_store.Feeder", feeder_args=arguments)
+
+
+def said(capsys, *words: object, code: int = 0) -> tuple[list[dict], str]:
+    """What the command answers as JSON, and what it says beside it."""
+    capsys.readouterr()
+    assert command.main([*map(str, words), "--json"]) == code
+    printed = capsys.readouterr()
+    return [json.loads(line) for line in printed.out.splitlines()], printed.err
+
+
+def three_people(tmp_path) -> np.ndarray:
+    """The same three people (L, M, V, C) in every form."""
+    x = moves(20, 3)
+    x[:5, 1] = 0
+    write_store(tmp_path / "store", {"a": x}, [0], dims=3)
+    np.save(tmp_path / "a.npy", x)
+    rows = x.reshape(1, 20, -1)
+    np.savez(tmp_path / "all.npz", x_train=rows, y_train=[[1]], x_test=rows[:0], y_test=np.zeros((0, 1)))
+    one = {"frame_dir": "a", "label": 0, "keypoint": x.transpose(1, 0, 2, 3), "total_frames": 20}
+    write_pickle(tmp_path / "all.pkl", {"split": {"train": ["a"]}, "annotations": [one]})
+    (tmp_path / "line.json").write_text(json.dumps({"id": "a", "frames": x.tolist()}))
+    return x
+
+
+FORMS = (("store",), ("all.npz",), ("all.pkl",), ("a.npy", "--axes", "TMVC"), ("-",))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
+def test_three_people(form, of_one, of_two, tmp_path, capsys, monkeypatch):
+    """Each of them for a network of one person, the same in every form; two are kept for a network of two."""
+    x = three_people(tmp_path)
+    lines = (tmp_path / "line.json").read_text().splitlines()
+    words = [form[0] if form[0] == "-" else tmp_path / form[0], *form[1:]]
+    monkeypatch.setattr("sys.stdin", lines)
+    rows, _ = said(capsys, of_one.path, *words, "--top", 2)
+    assert [row["person"] for row in rows] == [1, 2, 3]
+    recognizer = Recognizer.from_checkpoint(of_one.path, device="cpu")
+    wanted = [recognizer(x[:, [person]]).probability for person in range(3)]
+    assert [row["probability"] for row in rows] == pytest.approx(wanted, abs=2e-6)
+    rows, err = said(capsys, of_two.path, *words)
+    assert [row["person"] for row in rows] == [None]
+    assert "3 people, the network sees 2; kept those that move most" in err
+    wanted = Recognizer.from_checkpoint(of_two.path, device="cpu")(x[:, 1:]).probability
+    assert rows[0]["probability"] == pytest.approx(wanted, abs=2e-6)
+    assert len(said(capsys, of_two.path, *words, "--people", "each")[0]) == 3
+
+
+def test_one_person_for_a_network_of_two(of_two, tmp_path, capsys):
+    """The other one is absent; files and stores are of one batch."""
+    x = moves(20, 1)
+    write_store(tmp_path / "store", {"a": x}, [0], dims=3)
+    np.save(tmp_path / "a.npy", x[:, 0])
+    rows, err = said(capsys, of_two.path, tmp_path / "a.npy", tmp_path / "store")
+    assert [row["person"] for row in rows] == [None, None]
+    assert rows[0]["probability"] == rows[1]["probability"]
+    assert "people" not in err
+
+
+def test_all_of_a_folder_is_read(of_one, tmp_path, capsys):
+    """Whole sets, files and a table of labels; what has no label or another name than most is labelled too."""
+    x = three_people(tmp_path)
+    for name in ("store", "line.json"):
+        (tmp_path / name).rename(tmp_path.parent / f"{tmp_path.name}_{name}")
+    np.save(tmp_path / "a.npy", x[:, 0])
+    np.save(tmp_path / "b.npy", x[:, 1])
+    (tmp_path / "labels.csv").write_text("id,label\na,0\n")
+    rows, _ = said(capsys, of_one.path, tmp_path)
+    assert [row["id"] for row in rows] == [*["train_0"] * 3, *["a"] * 3, "a", "b"]
+    (tmp_path / "none.pkl").write_bytes(b"nothing")
+    rows, err = said(capsys, of_one.path, tmp_path, code=2)
+    assert sum("label" in row for row in rows) == 8
+    assert "none.pkl is damaged" in err
