@@ -1,7 +1,7 @@
 """What a message advises must exist: an option of the command at hand, a key, or a whole command.
 
 Libraries (shapmix, model, feeders) serve several commands and name keys, such as ``layout``. Only modules that certain
-commands alone call may name options of these.
+commands alone call may name options of these. Readers of files may name those that all their commands have.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from tests.conftest import ROOT
 
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w-]*)")
 TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools").rglob("*.py"))
+READERS = ["tools/convert.py", "tools/show.py", "tools/predict.py"]
 CALLED_BY = {
     "feeders/convert/prepare.py": ["tools/prepare_ntu.py", "tools/prepare_pose.py"],
     "feeders/convert/pyskl.py": ["tools/prepare_pose.py"],  # what it names is also a key, so an option of main.py
-    "feeders/convert/": ["tools/convert.py"],  # the others
+    **{f"feeders/convert/{name}.py": ["tools/convert.py"] for name in ("summary", "takes", "understand", "whole_sets")},
+    "feeders/convert/": READERS,  # the readers of single files, which several commands have in common
     "feeders/lists.py": ["tools/split.py", "tools/make_longtail.py"],
     "feeders/splitting.py": ["tools/split.py"],
     "processor/export.py": ["tools/export.py"],
@@ -54,8 +56,10 @@ def is_text(body: list[ast.stmt]) -> bool:
 
 def options_of(tools: list[str]) -> set[str]:
     """Options that these commands define; those of main.py are the keys."""
-    found = {name for tool in tools for name in re.findall(r'"--([a-z][\w-]*)"', (ROOT / tool).read_text())}
-    return found | MAIN if "main.py" in tools else found
+    each = [set(re.findall(r'"--([a-z][\w-]*)"', (ROOT / tool).read_text())) for tool in tools]
+    if tools == READERS:
+        return set.intersection(*each)
+    return set.union(*each, MAIN if "main.py" in tools else set())
 
 
 def unknown_options(path: str, text: str) -> list[str]:

@@ -60,7 +60,7 @@ def orient(array: Any, hints: Hints) -> np.ndarray:
         raise Unusable(f"other axes: shape {array.shape} is not {order}{_wanted(hints)}")
     if "V" not in found or "C" not in found:
         number = f"{found['F']} numbers a frame" if "F" in found else f"{found['R']} rows"
-        raise Unusable(f"unknown joints: {number}, and nothing says how many joints that is; name a --layout")
+        raise Unusable(f"unknown joints: {number}, and nothing says how many joints that is; name their layout")
     axes = "".join({"F": "MVC", "R": "TV"}.get(axis, axis) for axis in order)
     with np.errstate(invalid="ignore"):  # of signalling NaN
         array = array.reshape([found[axis] for axis in axes]).astype(np.float64)

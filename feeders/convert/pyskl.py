@@ -283,7 +283,7 @@ def keypoints_of(pose: Pose) -> tuple[Form, np.ndarray]:
         raise Unusable(f"bad shape: keypoint is {shape}, wanted {WANTED[wanted]}")
     if shape[-2] != layout.num_joints:
         raise Unusable(
-            f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; name theirs with --layout"
+            f"other joints: {shape[-2]} joints, layout {layout.name} has {layout.num_joints}; theirs is another layout"
         )
     keypoints = numbers_of("keypoint", values)
     keypoints = keypoints.astype(np.float16 if keypoints.dtype == np.float16 else np.float32, copy=False)

@@ -244,7 +244,7 @@ def _numbers(text: str, dialect: Dialect, wanted: Sequence[int] | None = None) -
 def _without_header(numbers: np.ndarray, hints: Hints) -> Recording:
     """One row a frame, of V * D numbers, perhaps after a frame's number."""
     if hints.num_joints is None:
-        raise Unusable(f"no header: {numbers.shape[1]} columns without names; name the --layout, or add a header")
+        raise Unusable(f"no header: {numbers.shape[1]} columns without names; name their layout, or add a header")
     for dims in (hints.dims,) if hints.dims else (3, 2):
         extra = numbers.shape[1] - hints.num_joints * dims
         if extra in (0, 1):

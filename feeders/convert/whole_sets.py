@@ -58,8 +58,8 @@ def find_whole_set(place: Path) -> Path | None:
     whole = find_whole_sets(place)
     if len(whole) > 1:
         raise DataError(f"{place} holds {len(whole)} whole sets; name one of them, such as {whole[0]}")
-    others = [] if whole == [place] else [path for path in _files(place) if path not in whole]
-    if whole and others:
+    others = [path for path in _files(place) if path not in whole] if whole and place.is_dir() else []
+    if others:
         log.warning(
             "only %s is read, which is a whole set; not %d other files in %s, such as %s",
             whole[0], len(others), place, others[0].name,

@@ -165,3 +165,56 @@ def test_all_of_a_folder_is_read(of_one, tmp_path, capsys):
     rows, err = said(capsys, of_one.path, tmp_path, code=2)
     assert sum("label" in row for row in rows) == 8
     assert "none.pkl is damaged" in err
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_sizes_of_images(sized, tmp_path, capsys):
+    """Where they were known in training they are asked for; where not, those of new files do not count."""
+    poses = {f"s{n}": 100 * moves(12 + n, 1) for n in range(8)}
+    for one in poses.values():
+        one[..., 2] = 0.9
+    columns, x = {"height": [480 * sized] * 8, "width": [640 * sized] * 8}, poses["s0"]
+    write_store(tmp_path / "data", poses, [0, 1] * 4, columns=columns)
+    arguments = {"data_path": str(tmp_path / "data"), "window_size": 16}
+    run = trained(tmp_path / "a", feeder="feeders.feeder_store.Feeder", feeder_args=arguments)
+    (tmp_path / "data").rename(tmp_path / "known")
+    write_store(tmp_path / "not", {"a": x}, [0], columns={"height": [0], "width": [0]})
+    write_store(tmp_path / "other", {"a": x}, [0], columns={"height": [999], "width": [777]})
+    np.save(tmp_path / "a.npy", x[:, 0])
+    recorded = softmax(read_scores(run.scores()).scores, axis=1).max(axis=1)[0]
+    for place in ("not", "a.npy", "other"):
+        if sized and place != "other":
+            rows, err = said(capsys, run.path, tmp_path / place, code=2)
+            assert "the size of its image (height, width) is not known" in rows[0]["error"]
+            assert "--img_shape" in err
+        words = ("--img_shape", 480, 640) if sized else ()
+        (row,), _ = said(capsys, run.path, tmp_path / place, *words)
+        assert (row["probability"] == pytest.approx(recorded, abs=1e-5)) == (not sized or place != "other")
+    if not sized:
+        assert "in training no size" in said(capsys, run.path, tmp_path / "a.npy", "--img_shape", 1, 1, code=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (
+            ("a.npy", "--img_shape", "480", "640"),
+            "--img_shape has no effect: the network was trained on",
+        ),
+        (("a.npy", "--img_shape", "0", "640"), "--img_shape must be at least 1"),
+        (("a.npy", "--poses", "rtmlib"), "--poses has no effect on FILES, it is for --video"),
+        (("a.npy", "--pose_model", "x"), "--pose_model has no effect on FILES"),
+        (("a.npy", "--stride", "8"), "--stride needs --window"),
+        (("-", "--axes", "TVC"), "--axes has no effect on standard input, it is for FILES"),
+        (("--video", "x.mp4", "--people", "each"), "--people has no effect on --video"),
+        (("a.npy", "--window", "0"), "--window must be at least 2"),
+    ],
+)
+def test_options_without_effect(words, wanted, of_one, capsys):
+    assert wanted in said(capsys, of_one.path, *words, code=2)[1]
+
+
+def test_axes_of_what_says_its_axes(of_one, tmp_path, capsys):
+    three_people(tmp_path)
+    for place in ("store", "all.pkl"):
+        assert "--axes has no effect on it" in said(capsys, of_one.path, tmp_path / place, "--axes", "TVC")[1]

@@ -132,7 +132,7 @@ def test_boxes_as_published():
         ({"keypoint": np.ones((1, 0, 17, 2)), "keypoint_score": np.ones((1, 0, 17))}, "no frames"),
         (
             {"keypoint": np.ones((1, 3, 18, 2))},
-            "other joints: 18 joints, layout coco17 has 17; name theirs with --layout",
+            "other joints: 18 joints, layout coco17 has 17; theirs is another layout",
         ),
         ({"keypoint": np.ones((1, 3, 133, 2))}, "other joints: 133 joints, layout coco17 has 17"),
         ({"keypoint": [[["x" * 9] * 17] * 3]}, "bad shape: keypoint is (1, 3, 17), wanted"),

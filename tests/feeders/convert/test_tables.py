@@ -199,7 +199,7 @@ good = wide(columns("{j}_{a}", JOINTS), X)
         (good.rsplit(",", 1)[0] + "\n", "ragged: line 7 has 11 cells, the first line 12"),
         (good.strip() + ",1\n", "ragged: line 7 has 13 cells"),
         (good.replace(str(float(X[2, 1, 0])), "oops"), "no number: 'oops' in left_hand_x, row 3 below the header"),
-        (wide((), X), "no header: 12 columns without names; name the --layout"),
+        (wide((), X), "no header: 12 columns without names; name their layout"),
         ("frame,x,y\n0,1,2", "no column joint"),
         (long() + "\n0,nose,1,2,3", "joint twice: nose occurs twice in frame 0"),
         (long().replace("2,nose", "two,nose"), "no number: 'two' in frame"),

@@ -10,7 +10,7 @@ import pytest
 
 from feeders.convert.prepare import prepare
 from feeders.convert.understand import Wishes
-from feeders.convert.whole_sets import is_whole_set, open_whole_set
+from feeders.convert.whole_sets import find_whole_set, is_whole_set, open_whole_set
 from feeders.store import DataError, SkeletonStore
 from shapmix.skeleton import LAYOUTS
 from tests.conftest import annotations, write_pickle
@@ -185,3 +185,13 @@ def test_the_command(tmp_path, capfd):
     assert "too short" in capfd.readouterr().out
     assert convert.main([*words[:-1], "ntu25", "--overwrite"]) == 2
     assert "78 columns are" in capfd.readouterr().err
+
+
+def test_what_lies_beside_a_whole_set_is_named(tmp_path, caplog):
+    path = write_npz(tmp_path / "all.npz")
+    assert find_whole_set(tmp_path) == find_whole_set(path) == path
+    assert not caplog.messages
+    (tmp_path / "more.csv").write_text("x")
+    assert find_whole_set(tmp_path) == path
+    assert "not 1 other files" in caplog.text
+    assert "more.csv" in caplog.text
