@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -13,6 +14,9 @@ import main
 from processor.recognition import Recognizer
 from processor.recognition.given import Problem, read_given
 from processor.recognition.predict import predict
+from processor.recognition.rows import Row
+from processor.recognition.stream import Stream
+from processor.recognition.windows import Cut
 from processor.run_folder import RunFolder
 from processor.scores import read_scores
 from tests.conftest import annotations, tiny_config, write_pickle
@@ -78,21 +82,29 @@ def moves(length: int, people: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def of_one(tmp_path_factory) -> RunFolder:
-    """A run on people alone."""
+def of_one(tmp_path_factory) -> Recognizer:
+    """Trained on people alone."""
     return of_people(tmp_path_factory.mktemp("one"), 1)
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory) -> RunFolder:
-    """A run on two people in space."""
+def of_two(tmp_path_factory) -> Recognizer:
+    """Trained on two people in space."""
     return of_people(tmp_path_factory.mktemp("two"), 2)
 
 
-def of_people(folder, people: int) -> RunFolder:
+def of_people(folder, people: int) -> Recognizer:
     write_store(folder / "data", {f"s{n}": moves(12 + n, people) for n in range(8)}, [0, 1] * 4)
     arguments = {"data_path": str(folder / "data"), "window_size": 16}
-    return trained(folder, feeder="feeders.feeder_store.Feeder", feeder_args=arguments)
+    run = trained(folder, feeder="feeders.feeder_store.Feeder", feeder_args=arguments)
+    return Recognizer.from_checkpoint(run.path, device="cpu")
+
+
+def rows_of(recognizer: Recognizer, place, each: bool, axes: str | None = None) -> list[Row | Problem]:
+    """What a network says of a place, or of a line of a stream."""
+    if place.suffix == ".json":
+        return list(Stream(recognizer, Cut(16, 8), each=each).rows(place.read_text().splitlines()))
+    return list(predict(recognizer, read_given(recognizer, place, each, axes)))
 
 
 def said(capsys, *words: object, code: int = 0) -> tuple[list[dict], str]:
@@ -117,54 +129,48 @@ def three_people(tmp_path) -> np.ndarray:
     return x
 
 
-FORMS = (("store",), ("all.npz",), ("all.pkl",), ("a.npy", "--axes", "TMVC"), ("-",))
-
-
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
-def test_three_people(form, of_one, of_two, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("form", ["store", "all.npz", "all.pkl", "a.npy", "line.json"])
+def test_three_people(form, of_one, of_two, tmp_path, caplog):
     """Each of them for a network of one person, the same in every form; two are kept for a network of two."""
-    x = three_people(tmp_path)
-    lines = (tmp_path / "line.json").read_text().splitlines()
-    words = [form[0] if form[0] == "-" else tmp_path / form[0], *form[1:]]
-    monkeypatch.setattr("sys.stdin", lines)
-    rows, _ = said(capsys, of_one.path, *words, "--top", 2)
-    assert [row["person"] for row in rows] == [1, 2, 3]
-    recognizer = Recognizer.from_checkpoint(of_one.path, device="cpu")
-    wanted = [recognizer(x[:, [person]]).probability for person in range(3)]
-    assert [row["probability"] for row in rows] == pytest.approx(wanted, abs=2e-6)
-    rows, err = said(capsys, of_two.path, *words)
-    assert [row["person"] for row in rows] == [None]
-    assert "3 people, the network sees 2; kept those that move most" in err
-    wanted = Recognizer.from_checkpoint(of_two.path, device="cpu")(x[:, 1:]).probability
-    assert rows[0]["probability"] == pytest.approx(wanted, abs=2e-6)
-    assert len(said(capsys, of_two.path, *words, "--people", "each")[0]) == 3
+    x, axes = three_people(tmp_path), "TMVC" if form == "a.npy" else None
+    rows = rows_of(of_one, tmp_path / form, True, axes)
+    assert [row.person for row in rows] == [1, 2, 3]
+    wanted = [of_one(x[:, [person]]).probability for person in range(3)]
+    assert [row.prediction.probability for row in rows] == pytest.approx(wanted, abs=2e-6)
+    assert len(rows_of(of_two, tmp_path / form, True, axes)) == 3
+    assert "the network sees" not in caplog.text
+    (row,) = rows_of(of_two, tmp_path / form, False, axes)
+    assert "3 people, the network sees 2; kept those that move most" in caplog.text
+    assert row.person is None
+    assert row.prediction.probability == pytest.approx(of_two(x[:, 1:]).probability, abs=2e-6)
 
 
-def test_one_person_for_a_network_of_two(of_two, tmp_path, capsys):
+def test_one_person_for_a_network_of_two(of_two, tmp_path, caplog):
     """The other one is absent; files and stores are of one batch."""
     x = moves(20, 1)
     write_store(tmp_path / "store", {"a": x}, [0], dims=3)
     np.save(tmp_path / "a.npy", x[:, 0])
-    rows, err = said(capsys, of_two.path, tmp_path / "a.npy", tmp_path / "store")
-    assert [row["person"] for row in rows] == [None, None]
-    assert rows[0]["probability"] == rows[1]["probability"]
-    assert "people" not in err
+    places = (read_given(of_two, tmp_path / name, False) for name in ("a.npy", "store"))
+    one, two = predict(of_two, itertools.chain(*places))
+    assert (one.person, two.person) == (None, None)
+    assert one.prediction.probability == two.prediction.probability
+    assert "people" not in caplog.text
 
 
-def test_all_of_a_folder_is_read(of_one, tmp_path, capsys):
-    """Whole sets, files and a table of labels; what has no label or another name than most is labelled too."""
+def test_all_of_a_folder_is_read(of_one, tmp_path):
+    """Whole sets, files and a table of labels; what has no label is labelled too, and a damaged set is named."""
     x = three_people(tmp_path)
     for name in ("store", "line.json"):
         (tmp_path / name).rename(tmp_path.parent / f"{tmp_path.name}_{name}")
     np.save(tmp_path / "a.npy", x[:, 0])
     np.save(tmp_path / "b.npy", x[:, 1])
     (tmp_path / "labels.csv").write_text("id,label\na,0\n")
-    rows, _ = said(capsys, of_one.path, tmp_path)
-    assert [row["id"] for row in rows] == [*["train_0"] * 3, *["a"] * 3, "a", "b"]
     (tmp_path / "none.pkl").write_bytes(b"nothing")
-    rows, err = said(capsys, of_one.path, tmp_path, code=2)
-    assert sum("label" in row for row in rows) == 8
-    assert "none.pkl is damaged" in err
+    *rows, first, second = rows_of(of_one, tmp_path, True)
+    (problem,) = [row for row in rows if isinstance(row, Problem)]
+    assert "none.pkl is damaged" in problem.reason
+    assert [row.id for row in rows if row is not problem] == [*["train_0"] * 3, *["a"] * 3]
+    assert (first.id, second.id) == ("a", "b")
 
 
 @pytest.mark.parametrize("sized", [True, False])
@@ -210,11 +216,13 @@ def test_sizes_of_images(sized, tmp_path, capsys):
         (("a.npy", "--window", "0"), "--window must be at least 2"),
     ],
 )
-def test_options_without_effect(words, wanted, of_one, capsys):
-    assert wanted in said(capsys, of_one.path, *words, code=2)[1]
+def test_options_without_effect(words, wanted, of_one, capsys, monkeypatch):
+    monkeypatch.setattr(Recognizer, "from_checkpoint", lambda *words: of_one)
+    assert wanted in said(capsys, "run", *words, code=2)[1]
 
 
-def test_axes_of_what_says_its_axes(of_one, tmp_path, capsys):
+def test_axes_of_what_says_its_axes(of_one, tmp_path, caplog):
     three_people(tmp_path)
     for place in ("store", "all.pkl"):
-        assert "--axes has no effect on it" in said(capsys, of_one.path, tmp_path / place, "--axes", "TVC")[1]
+        rows_of(of_one, tmp_path / place, True, "TVC")
+        assert f"{place} says its axes itself: --axes has no effect on it" in caplog.text
