@@ -80,7 +80,10 @@ class _Run:
 
 
 def merged(found: Iterable[Seen]) -> Iterator[_Run]:
-    """Neighbouring windows of a person with the same label as one, as soon as the label changes."""
+    """Neighbouring windows of a person with the same label as one, as soon as the label changes.
+
+    As in the annotated video, a frame has the label of the window whose middle is nearest.
+    """
     runs: dict[int, _Run] = {}
     for seen in found:
         run = runs.get(seen.person)

@@ -12,11 +12,14 @@ import matplotlib.colors
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 
 import main as train
 from feeders.convert.names import draft_layout, layout_text
 from feeders.store import Sample, StoreWriter
 from feeders.synthetic import synthesize
+from processor.checkpoint import load_checkpoint, save_checkpoint
+from processor.scores import read_scores
 from processor.study.layout_picture import PARTS, first_person, frames_picture, layout_picture, png, rest_pose
 from shapmix import LAYOUTS, SkeletonLayout
 from tools import show
@@ -172,8 +175,11 @@ def test_hostile_names(tmp_path):
 
 def test_a_run_and_its_predictions(write_config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    config = write_config(num_epoch=1)
+    config = write_config(num_epoch=1, loss="cross_entropy", post_hoc_tau=1.0)
     assert train.main(["--config", config]) == 0
+    state, recorded = load_checkpoint(tmp_path / "run" / "last.pt"), read_scores(tmp_path / "run" / "scores_test.npz")
+    save_checkpoint(tmp_path / "run" / "last.pt", state | {"card": state["card"] | {"temperature": 2.0}})
+    largest = dict(zip(recorded.ids, softmax(recorded.scores / 2, axis=1).max(1), strict=True))
     assert show.main([config, "--number", "2", "--out", "bare.html"]) == 0
     assert [one["values"] for one in motions(Path("bare.html"))] == [None, None]
     words = ["--weights", str(tmp_path / "run"), "--device", "cpu", "--number", "2"]
@@ -181,6 +187,7 @@ def test_a_run_and_its_predictions(write_config, tmp_path, monkeypatch, capsys):
         assert show.main([*words, "--out", f"page.{suffix}"]) == 0
     for one in motions(Path("page.html")):
         probability = float(re.search(r"predicted: .* \((.*) %\)", one["notes"][0])[1]) / 100
+        assert probability == pytest.approx(largest[one["name"]], abs=6e-4)
         assert len(one["groups"]) == 5
         assert sum(part["value"] for part in one["groups"]) < probability  # it sums to v(all) - v(none)
     capsys.readouterr()
