@@ -64,6 +64,7 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
         DataError: options out of range, and as StoreFeeder.
     """
 
+    needs_size = True
     skips_held_out = True  # a video in which the detector saw nobody
     VIEW = (*StoreFeeder.VIEW, "num_clips")
 

@@ -169,6 +169,8 @@ def _read(recognizer: Recognizer, place: Path, axes: str | None, size: Size | No
             yield from _of_whole_set(recognizer, path, size)
         except DataError as error:
             yield Problem(str(path), str(error))
+    for inside in _stores_in(place):
+        log.warning("the store %s is not read with the other files of %s; name it beside them", inside, place)
     takes, single = find_takes(place, FORMS, labelled=False, skip=whole), place.is_file()
     for reasons in takes.left_out.values():
         yield from (Problem(name, reason) for name, reason in reasons.items())
@@ -179,6 +181,12 @@ def _read(recognizer: Recognizer, place: Path, axes: str | None, size: Size | No
             yield _of_take(recognizer, take, hints)
         except DataError as error:
             yield Problem(take.id, str(error))
+
+
+def _stores_in(folder: Path) -> list[Path]:
+    """Stores that somebody prepared; what a run packed for itself is of data that lie beside it."""
+    found = sorted(path.parent for path in folder.rglob("frames.npy") if (path.parent / "meta.json").is_file())
+    return [store for store in found if ".store-" not in store.name]
 
 
 def _without_axes(place: Path, axes: str | None) -> None:

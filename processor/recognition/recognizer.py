@@ -231,8 +231,8 @@ class Recognizer:
 
     @property
     def sized(self) -> bool | None:
-        """Whether the sizes of images were known in training, see StoreFeeder; None too where the card has it not."""
-        return (self.card.view or {}).get("sized")
+        """Whether the sizes of images were known in training, see StoreFeeder; None too where an old card lacks it."""
+        return (self.card.view or {}).get("sized", self._feeder.needs_size or None)
 
     def whole_set(self, path: Path, size: tuple[int, int] | None = None) -> Iterator[Sample] | None:
         """A whole set as the data set itself reads it, see StoreFeeder; None where it does not."""

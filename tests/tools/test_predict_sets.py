@@ -157,11 +157,10 @@ def test_one_person_for_a_network_of_two(of_two, tmp_path, caplog):
     assert "people" not in caplog.text
 
 
-def test_all_of_a_folder_is_read(of_one, tmp_path):
+def test_all_of_a_folder_is_read(of_one, tmp_path, caplog):
     """Whole sets, files and a table of labels; what has no label is labelled too, and a damaged set is named."""
     x = three_people(tmp_path)
-    for name in ("store", "line.json"):
-        (tmp_path / name).rename(tmp_path.parent / f"{tmp_path.name}_{name}")
+    (tmp_path / "line.json").unlink()
     np.save(tmp_path / "a.npy", x[:, 0])
     np.save(tmp_path / "b.npy", x[:, 1])
     (tmp_path / "labels.csv").write_text("id,label\na,0\n")
@@ -171,6 +170,7 @@ def test_all_of_a_folder_is_read(of_one, tmp_path):
     assert "none.pkl is damaged" in problem.reason
     assert [row.id for row in rows if row is not problem] == [*["train_0"] * 3, *["a"] * 3]
     assert (first.id, second.id) == ("a", "b")
+    assert f"the store {tmp_path / 'store'} is not read" in caplog.text
 
 
 @pytest.mark.parametrize("sized", [True, False])

@@ -365,6 +365,16 @@ def test_store(tmp_path, compressed, capsys):
     assert "train                                8        3        3        2" in out
 
 
+def test_the_recipe_goes_with_the_store(tmp_path):
+    """So a network that is trained on it knows how to read other pickles."""
+    store = prepared(tmp_path, annotations(boxes=True, people=3), "--jobs", "1", "--box_thr", "0.4")
+    state = Feeder(str(store.path), split="val").view_state()
+    assert state["recipe"] == {"box_thr": 0.4, "valid_ratio": 0.0, "img_shape": None, "boxes": "best"}
+    again = {sample.id: sample.frames for sample in Feeder.whole_set(tmp_path / "a.pkl", state) or ()}
+    for row, name in enumerate(store.ids):
+        np.testing.assert_array_equal(again[name], store.sequence(row))
+
+
 def test_jobs_make_no_difference(tmp_path):
     stores = [prepared(tmp_path, annotations(40), "--jobs", jobs, out=jobs) for jobs in ("1", "2")]
     assert stores[0].checksum == stores[1].checksum

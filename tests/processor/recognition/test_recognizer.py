@@ -155,7 +155,7 @@ def test_bad_sequences(change, wanted, run, write_config):
 def test_the_size_of_an_image_is_needed(run, write_config):
     folder = run(write_config, "2D")
     frames = test_set(folder)[0][0]
-    with pytest.raises(DataError, match="bob: the size of its image"):
+    with pytest.raises(DataError, match=r"bob: the size of its image .* --img_shape"):
         Recognizer.from_checkpoint(folder.path, device="cpu")(frames, name="bob")
 
 
