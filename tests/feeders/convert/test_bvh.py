@@ -86,7 +86,7 @@ def test_rotation_orders(tmp_path, order):
     angles = np.random.default_rng(0).uniform(-180, 180, size=(5, 2, len(order)))
     recording = take(tmp_path, arm_of(order, angles), Hints(num_joints=3))
     for frame, (first, second) in enumerate(angles):
-        shoulder, elbow = (Rotation.from_euler(order.upper(), turn, degrees=True) for turn in (first, second))
+        shoulder, elbow = (Rotation.from_euler(order.upper(), turn.squeeze(), degrees=True) for turn in (first, second))
         tip = shoulder.apply(np.array([2, 0, 0]) + elbow.apply([1, 0, 0]))
         wanted = np.stack([np.zeros(3), shoulder.apply([2, 0, 0]), tip])
         np.testing.assert_allclose(recording.frames[frame, 0], wanted, atol=1e-12)
