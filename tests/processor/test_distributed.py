@@ -96,6 +96,7 @@ def test_stopped_under_torchrun_goes_on(tmp_path):
                         break
                 rest = stopped.stdout.read().decode()
             assert "stopped in epoch 1 after step" in rest
+            assert stopped.returncode == 1, "torchrun's own; docs/cluster.md requeues on it"
         done = run(words)
         assert done.returncode == 0, done.stderr
         lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
