@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from processor.host import StopSignals
 from processor.run_folder import RunFolder
 from processor.training import Training
 from tests import as_on_cuda
-from tests.conftest import ROOT, tiny_config
+from tests.conftest import tiny_config
+from tools.faults.process import Command, Fuse, Started
 from tools.faults.runs import difference, result
 
 EPOCHS = 5
@@ -48,39 +47,44 @@ def run_config(folder: Path, **options: object) -> str:
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Here and in the processes that are started: runs that are compared have the same number."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def start(folder: Path, blown: Fuse | None = None, words: tuple[str, ...] = (), **options: object) -> Started:
+    """The run in a process of its own; with options for speed, as on a GPU."""
+    folder.mkdir(exist_ok=True)
+    words = ("--config", run_config(folder, **options), "--plugin", "tests", *words)
+    return Command("main", words, folder, before=as_on_cuda.pretend if options else None).start(blown)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert main.main(["--config", run_config(folder)]) == 0
-    return result(folder / "run")
-
-
-@pytest.fixture(scope="module")
-def undisturbed_and_quick(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quick")
-    with pytest.MonkeyPatch.context() as patch:
-        as_on_cuda.pretend(patch.setattr)
-        assert main.main(["--config", run_config(folder, **QUICK), "--plugin", "tests"]) == 0
+    started = start(folder)
+    assert started.wait() == 0, started.text
     return result(folder / "run")
 
 
 @pytest.mark.parametrize(("kills", "options"), [(KILLS, {}), ([("step", 5), ("evaluation", 1)], QUICK)])
-def test_killed_at_any_moment(tmp_path, request, monkeypatch, kills, options):
+def test_killed_at_any_moment(tmp_path, undisturbed, kills, options):
     """The second of two steps is saved; with all options for speed it is also the one whose losses are read."""
-    undisturbed = request.getfixturevalue("undisturbed_and_quick" if options else "undisturbed")
-    path = run_config(tmp_path, **options)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    if options:
-        as_on_cuda.pretend(monkeypatch.setattr)
-        environment["AS_ON_CUDA"] = "1"
+    whole = start(tmp_path / "whole", **options) if options else None
     for moment, number in kills:
-        words = [sys.executable, "-m", "tests.faulty_main", moment, str(number), "--config", path, "--plugin", "tests"]
-        killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
-    assert main.main(["--config", path, "--plugin", "tests"]) == 0
-    ours = result(tmp_path / "run")
+        killed = start(tmp_path / "killed", Fuse(moment, number), **options)
+        assert killed.wait() == -signal.SIGKILL, (moment, killed.text)
+    last = start(tmp_path / "killed", **options)
+    assert last.wait() == 0, last.text
+    ours = result(tmp_path / "killed" / "run")
     assert [line["epoch"] for line in ours["metrics"]] == list(range(EPOCHS))
-    assert difference(ours, undisturbed) is None
+    assert whole is None or whole.wait() == 0
+    assert difference(ours, undisturbed if whole is None else result(tmp_path / "whole" / "run")) is None
 
 
 def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypatch):
@@ -119,16 +123,12 @@ def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypa
 
 
 def test_sigterm_from_outside(tmp_path):
-    path = run_config(tmp_path)
-    words = [sys.executable, "main.py", "--config", path, "--num_epoch", "1000"]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
-        for line in run.stdout:
-            if line.startswith("epoch   1"):
-                run.send_signal(signal.SIGTERM)
-                break
-        rest = run.stdout.read()
-    assert run.returncode == 143
-    assert "the same command continues" in rest
+    run = start(tmp_path, words=("--num_epoch", "1000"))
+    while "epoch   1" not in run.text:
+        assert run.wait(0.02) is None, run.text
+    run.process.terminate()
+    assert run.wait() == 143
+    assert "the same command continues" in run.text
     assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] >= 1
 
 
