@@ -1,4 +1,4 @@
-"""Five Shap-Mix steps in float64 on a small network; ``ddp_worker.py OUT CACHE OPTIONS``, also under torchrun.
+"""Five Shap-Mix steps in float64 on a small network, in one process or several; the words are OUT CACHE OPTIONS.
 
 Rank 0 writes an .npz with what every step saw and did, joined over the ranks.
 """
@@ -6,7 +6,7 @@ Rank 0 writes an .npz with what every step saw and did, joined over the ranks.
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from feeders.loader import StoreLoader
 from feeders.synthetic import Feeder
 from processor.build import mean_sequence
-from processor.distributed import gather_rows, leave, set_up, sum_over_ranks, tear_down
+from processor.distributed import gather_rows, set_up, sum_over_ranks, tear_down
 from processor.engine import Reading, Trainer, evaluate
 from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, Remix, ShapMix, effective_number_weights
 from shapmix.distributed import world
@@ -37,7 +37,8 @@ class Small(nn.Module):
         return self.layers(x)
 
 
-def main(out: str, cache: str, options: str) -> None:
+def main(words: Sequence[str]) -> int:
+    out, cache, options = words
     given = json.loads(options)
     estimate = {name: given[name] for name in ("estimate_interval", "estimate_fraction") if name in given}
     device = set_up("cpu")
@@ -99,8 +100,4 @@ def main(out: str, cache: str, options: str) -> None:
             **{name: np.stack(values) for name, values in kept.items()},
         )
     tear_down(done=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-    leave(0)
+    return 0

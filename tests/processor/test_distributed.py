@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -15,17 +14,29 @@ import torch
 import yaml
 
 import main
+from shapmix import LogitAdjustedLoss
+from shapmix.distributed import world
+from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
+from tools.faults.case import python
+from tools.faults.process import Command
+from tools.faults.runs import start_all
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "main.py"]
 
 
-def run(words, **more):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **more
-    )
+def write_run(folder, **changes):
+    """The words of a run with the small network."""
+    folder.mkdir(exist_ok=True)
+    changes = {"model": "tests.small.Model", "model_args": {}, "logger": "none", **changes}
+    (folder / "run.yaml").write_text(yaml.safe_dump(tiny_config(folder, **changes)))
+    return ["--config", str(folder / "run.yaml"), "--plugin", "tests"]
 
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+def forked(command, processes):
+    """Exit codes of a command's processes, which are started as torchrun does, and what they print."""
+    started = start_all(command, processes)
+    return [one.wait() for one in started], "".join(one.text for one in started)
 
 
 OPTIONS = [
@@ -38,12 +49,12 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_five_steps(tmp_path, options):
-    worker = str(ROOT / "tests" / "processor" / "ddp_worker.py")
     found = {}
     for processes in (1, 2, 3):
         out = tmp_path / f"{processes}.npz"
-        done = run([*TORCHRUN, str(processes), worker, str(out), str(tmp_path / "cache"), json.dumps(options)])
-        assert done.returncode == 0, done.stderr
+        words = [str(out), str(tmp_path / "cache"), json.dumps(options)]
+        codes, printed = forked(Command("tests.processor.ddp_worker", words, tmp_path), processes)
+        assert not any(codes), printed
         with np.load(out) as file:
             found[processes] = dict(file)
     one = found[1]
@@ -59,16 +70,15 @@ def test_five_steps(tmp_path, options):
 
 
 def test_main_under_torchrun(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(tiny_config(tmp_path, test_feeder_args={"num_test": 3})))
-    done = run([*TORCHRUN, "2", "main.py", "--config", str(path)])
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = write_run(tmp_path, test_feeder_args={"num_test": 3})
+    done = python([*TORCHRUN, *words])
+    assert done.returncode == 0, done.stdout
     assert done.stdout.count("epoch   1") == 1, "only the main process prints"
     assert "batch norm uses each process's own samples" in done.stdout
-    assert "Warning" not in done.stdout + done.stderr
+    assert "Warning" not in done.stdout
     with np.load(tmp_path / "run" / "scores_test.npz") as scores:
         assert len(set(scores["ids"].tolist())) == 36
-    assert main.main(["--config", str(path), "--num_epoch", "2"]) == 0, "one process reads what two wrote"
+    assert main.main([*words, "--num_epoch", "2"]) == 0, "one process reads what two wrote"
 
 
 def test_stopped_under_torchrun_goes_on(tmp_path):
@@ -79,26 +89,22 @@ def test_stopped_under_torchrun_goes_on(tmp_path):
     found, states = [], []
     for name in ("stopped", "undisturbed"):
         folder = tmp_path / name
-        folder.mkdir()
-        path = folder / "run.yaml"
-        changes = {"train_feeder_args": {"n_max": 40, "imbalance": 2}, "precision": "fp64"}
-        path.write_text(yaml.safe_dump(tiny_config(folder, **changes)))
-        words = [*TORCHRUN, "2", "main.py", "--config", str(path)]
+        words = write_run(folder, train_feeder_args={"n_max": 80, "imbalance": 2}, precision="fp64")
         if name == "stopped":
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             with subprocess.Popen(
-                [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            ) as stopped:
+                [sys.executable, *TORCHRUN, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as stopped:  # fmt: skip
                 for line in stopped.stdout:
                     if line.startswith(b"epoch   0"):
-                        time.sleep(0.5)
                         stopped.send_signal(signal.SIGTERM)
                         break
                 rest = stopped.stdout.read().decode()
             assert "stopped in epoch 1 after step" in rest
             assert stopped.returncode == 1, "torchrun's own; docs/cluster.md requeues on it"
-        done = run(words)
-        assert done.returncode == 0, done.stderr
+        codes, printed = forked(Command("main", words, folder), 2)
+        assert not any(codes), printed
         lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
         found.append([(line["epoch"], line["train_loss"], line["train_mix_loss"], line["top1"]) for line in lines])
         state = torch.load(folder / "run" / "last.pt", weights_only=True)
@@ -108,40 +114,35 @@ def test_stopped_under_torchrun_goes_on(tmp_path):
     assert [key for key, value in states[0].items() if not torch.equal(value, states[1][key])] == []
 
 
-@pytest.mark.parametrize("start", ["", "from tests import as_on_cuda\nas_on_cuda.pretend()\n"])
-def test_loss_not_finite_on_one_rank_stops_all(tmp_path, start):
+def nan_on_rank_1():
+    calls, forward = 0, LogitAdjustedLoss.forward
+
+    def broken(self, logits, target):
+        nonlocal calls
+        calls += 1
+        return forward(self, logits, target) * (float("nan") if calls == 2 and world()[0] == 1 else 1)
+
+    LogitAdjustedLoss.forward = broken
+
+
+def nan_on_rank_1_as_on_cuda():
+    as_on_cuda.pretend()
+    nan_on_rank_1()
+
+
+@pytest.mark.parametrize("before", [nan_on_rank_1, nan_on_rank_1_as_on_cuda])
+def test_loss_not_finite_on_one_rank_stops_all(tmp_path, before):
     """At once, and where losses are read at the epoch's end: the step is named, and nothing of it is saved."""
-    worker = tmp_path / "worker.py"
-    worker.write_text(start + NAN_ON_RANK_1)
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(tiny_config(tmp_path, mixing="none")))
-    done = run([*TORCHRUN, "2", str(worker), "--config", str(path)])
-    assert done.returncode != 0
-    assert done.stderr.count("error: epoch 0, step 1: the loss is not finite") == 2, done.stderr
-    assert "Connection closed" not in done.stderr
+    codes, printed = forked(Command("main", write_run(tmp_path, mixing="none"), tmp_path, before=before), 2)
+    assert all(codes)
+    assert printed.count("error: epoch 0, step 1: the loss is not finite") == 2, printed
+    assert "Connection closed" not in printed
     assert "the loss is not finite" in (tmp_path / "run" / "log.txt").read_text()
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-NAN_ON_RANK_1 = """
-import sys, torch, main
-from shapmix import LogitAdjustedLoss
-from shapmix.distributed import world
-
-calls, forward = 0, LogitAdjustedLoss.forward
-def broken(self, logits, target):
-    global calls
-    calls += 1
-    return forward(self, logits, target) * (float("nan") if calls == 2 and world()[0] == 1 else 1)
-LogitAdjustedLoss.forward = broken
-sys.exit(main.main(sys.argv[1:]))
-"""
-
-
 def test_batch_that_does_not_divide(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(tiny_config(tmp_path, batch_size=7)))
-    done = run([*TORCHRUN, "2", "main.py", "--config", str(path)])
-    assert done.returncode != 0
-    assert "the global batch of 7" in done.stderr
-    assert "does not divide by 2 processes" in done.stderr
+    codes, printed = forked(Command("main", write_run(tmp_path, batch_size=7), tmp_path), 2)
+    assert all(codes)
+    assert "the global batch of 7" in printed
+    assert "does not divide by 2 processes" in printed
