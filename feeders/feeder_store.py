@@ -47,7 +47,7 @@ class Feeder(CropFeeder):
         val_subjects: names of training subjects that are held out for ``split: val``; for stores without that split.
         val_fraction: instead, the share (0 .. 1) of training subjects to hold out; always the same ones.
         long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; without ``n_max``
-            as large as it can be.
+            as large as it can be. The last classes are rare; with ``order_seed: 0``, classes at random.
         min_crop: a training crop has at least so many frames, where the sequence has them; by default half of T.
         facing, scale, up: of 3D skeletons, see feeders.placement.InSpace.
         random_rot: the largest angle, in radians, by which training sequences are turned; 0 or false: not at all.

@@ -53,7 +53,8 @@ class Feeder(StoreFeeder[ViewDraws]):
         split: ``train`` (views 1 and 2), ``test`` (view 3), or ``val``: views 1 and 2 of ``val_subjects``.
         stream, repeat, on_bad_sample, bad_value_limit: see StoreFeeder.
         window_size: T; in training frames are drawn uniformly and sorted, elsewhere they are evenly spaced.
-        long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; null: no cut.
+        long_tail: ``{n_max: 100, imbalance: 10, seed: 0}`` cuts the training set by BRL's protocol; null: no cut. The
+            last classes are rare; with ``order_seed: 0``, classes at random.
         val_subjects: subjects that are held out of training for ``split: val``.
         val_fraction: instead, the share (0 .. 1) of subjects to hold out; always the same ones.
         random_rot: in training turn by whole degrees, uniform in -60 .. 60, about y (vertical), then about x. (CTR-GCN

@@ -90,19 +90,20 @@ def long_tailed_subset(
 def cut_long_tail(labels: np.ndarray, num_class: int, long_tail: Mapping[str, Any]) -> np.ndarray:
     """Rows of a long-tailed subset, rising, as a config describes it: ``{n_max: 100, imbalance: 10, seed: 0}``.
 
-    By default ``imbalance`` is 10, and ``n_max`` the largest that the labels (n,) allow.
+    By default ``imbalance`` is 10, and ``n_max`` the largest that the labels (n,) allow. With ``order_seed`` the classes
+    are rare in a random order; without it the last ones are.
 
     Raises:
         DataError: unknown keys, and as :func:`long_tailed_subset`.
     """
-    unknown = sorted(set(long_tail) - {"n_max", "imbalance", "seed"})
+    unknown = sorted(set(long_tail) - {"n_max", "imbalance", "seed", "order_seed"})
     if unknown:
-        raise DataError(f"long_tail: unknown keys {unknown}; there are n_max, imbalance, seed")
-    imbalance = float(long_tail.get("imbalance", 10))
+        raise DataError(f"long_tail: unknown keys {unknown}; there are n_max, imbalance, seed, order_seed")
+    imbalance, order_seed = float(long_tail.get("imbalance", 10)), long_tail.get("order_seed")
     n_max = long_tail.get("n_max")
     if n_max is None:
-        n_max = largest_n_max(labels, None, exponential_counts, imbalance, num_class)
-    counts = exponential_counts(int(n_max), imbalance, num_class)
+        n_max = largest_n_max(labels, order_seed, exponential_counts, imbalance, num_class)
+    counts = permuted(exponential_counts(int(n_max), imbalance, num_class), order_seed)
     return np.sort(long_tailed_subset(labels, counts, int(long_tail.get("seed", 0))))
 
 

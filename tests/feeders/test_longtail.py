@@ -10,7 +10,7 @@ import pytest
 
 from feeders.feeder_pose import Feeder
 from feeders.lists import read_list, write_list
-from feeders.longtail import exponential_counts, held_out_subjects, long_tailed_subset, step_counts
+from feeders.longtail import cut_long_tail, exponential_counts, held_out_subjects, long_tailed_subset, step_counts
 from feeders.ntu_protocols import CLASSES, PROTOCOLS, parse_names
 from feeders.own_splits import split_names, split_rows
 from feeders.store import DataError, SkeletonStore
@@ -393,3 +393,14 @@ def test_read_list(tmp_path):
     path = Path(tmp_path / "list.txt")
     path.write_bytes(b"a.skeleton\r\nb\r\n\r\n  c\n")
     assert read_list(path) == ["a", "b", "c"]
+
+
+def test_a_config_can_draw_which_classes_are_rare():
+    labels = np.repeat(np.arange(5), 16)
+    plain = cut_long_tail(labels, 5, {"imbalance": 16})
+    assert np.bincount(labels[plain]).tolist() == [16, 8, 4, 2, 1]
+    counts = [
+        np.bincount(labels[cut_long_tail(labels, 5, {"imbalance": 16, "order_seed": seed})]).tolist() for seed in (3, 4)
+    ]
+    assert sorted(counts[0]) == sorted(counts[1]) == [1, 2, 4, 8, 16]
+    assert counts[0] != counts[1]
