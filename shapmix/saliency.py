@@ -39,9 +39,9 @@ class SaliencyTable(nn.Module):
             after each update, as published, so that a class seen by one of W ranks moves 1/W as fast. Before that each
             rank has its own table, and a checkpoint of one rank does not resume the others exactly.
         temperature: of the softmax over a row, > 0.
-        bias_correction: the initial value's share is taken out of a moving average, as Adam does (Kingma and Ba, ICLR
-            2015), and an entry without evidence counts as the mean of its row's others. Without it, as published, the
-            rows of rare classes stay near the initial value for long.
+        bias_correction: an entry is the moving average of its evidence alone: the initial value's share is taken out,
+            as Adam does (Kingma and Ba, ICLR 2015). For guidance, an entry without evidence counts as the mean of its
+            row's others. Without it, as published, the rows of rare classes stay near the initial value for long.
         standardise: a row's mean is subtracted, and it is divided by its standard deviation, before the softmax, so
             that every class is guided alike strongly. Sampled rows of rare classes are mostly noise: use it with
             refreshed ones.
@@ -62,7 +62,7 @@ class SaliencyTable(nn.Module):
         update: Literal["mean", "sequential"] = "mean",
         reduction: Literal["evidence", "table"] = "evidence",
         temperature: float = 0.2,
-        bias_correction: bool = False,
+        bias_correction: bool = True,
         standardise: bool = False,
     ) -> None:
         super().__init__()
@@ -97,18 +97,31 @@ class SaliencyTable(nn.Module):
         by_class = torch.where(onehot > 0, weight.unsqueeze(1), 0.0)
         old, count = self.table[:, column], onehot.sum(0)
         if self.update_rule == "mean":
-            mean = by_class.sum(0) / count.clamp(min=1)
-            new = torch.where(count > 0, ema * old + (1 - ema) * mean, old)
-            count = count.clamp(max=1)
+            entered = (1 - ema) * by_class.sum(0) / count.clamp(min=1)
+            times = count.clamp(max=1)
         else:  # n values one after another: old * ema^n + (1 - ema) * sum of w_i * ema^(number of later ones)
             later = count - onehot.cumsum(0)  # (N, K)
-            fading = torch.full_like(later, ema).pow(later)  # 0 ** 0 is 1
-            new = old * torch.full_like(old, ema).pow(count) + (1 - ema) * (by_class * fading).sum(0)
-        self.table[:, column] = new
-        self.initial[:, column] *= torch.full_like(old, ema).pow(count)
+            entered = (1 - ema) * (by_class * torch.full_like(later, ema).pow(later)).sum(0)  # 0 ** 0 is 1
+            times = count
+        decay = torch.full_like(old, ema).pow(times)
+        before = self._evidence()[:, column]
+        self.initial[:, column] *= decay
+        share = self._evidence()[:, column]  # 0 where ema is 1: nothing enters
+        self.table[:, column] = torch.where((count > 0) & (share > 0), (before * decay * old + entered) / share, old)
         if self.reduction == "table" and average:
-            average_over_ranks(self.table)
-            average_over_ranks(self.initial)
+            self._average_tables()
+
+    def _evidence(self) -> Tensor:
+        """(K, S): the share of an entry that is not its initial value, where that is taken out; else 1."""
+        return 1 - self.initial if self.bias_correction else torch.ones_like(self.initial)
+
+    def _average_tables(self) -> None:
+        """The mean of the ranks' tables, each entry weighed by its evidence."""
+        total = self._evidence() * self.table
+        average_over_ranks(total)
+        average_over_ranks(self.initial)
+        share = self._evidence()
+        self.table.copy_(torch.where(share > 0, total / share, self.table))
 
     @torch.no_grad()
     def replace(self, mean: Tensor, count: Tensor) -> None:
@@ -118,13 +131,12 @@ class SaliencyTable(nn.Module):
         self.initial.masked_fill_(seen, 0)
 
     def rows(self) -> Tensor:
-        """(K, S): the table as guided mixing reads it, corrected for the initial value where that is asked for."""
+        """(K, S): the table as guided mixing reads it; with the correction, entries without evidence are filled."""
         if not self.bias_correction:
             return self.table
         seen = self.initial < 1
-        own = torch.where(seen, (self.table - self.initial * INITIAL) / (1 - self.initial).clamp(min=1e-12), 0)
-        row_mean = own.sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
-        return torch.where(seen, own, torch.where(seen.any(1, keepdim=True), row_mean, self.table))
+        row_mean = (self.table * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+        return torch.where(seen | ~seen.any(1, keepdim=True), self.table, row_mean)
 
     def logits(self) -> Tensor:
         """(K, S): guided mixing draws a coalition with p = softmax of its class's row of these."""

@@ -93,7 +93,7 @@ class ShapMix(Mixer):
         coalition_sizes: Sequence[int] | None = None,
         paste_probability: float = 0.75,
         temperature: float = 0.2,
-        bias_correction: bool = False,
+        bias_correction: bool = True,
         standardise: bool = False,
         guide_from: float = 1.0,
         tail_over_head: bool = False,

@@ -45,7 +45,10 @@ RECORDED = {  # clean and mixed loss of each step
         (1.9369145921064468, 1.9068727967044832),
     ],
 }
-CHANGES = {"start": {}, "guided": {"naive_mix_epoch": 0, "naive_estimate_epoch": 0}}
+CHANGES = {
+    "start": {},
+    "guided": {"naive_mix_epoch": 0, "naive_estimate_epoch": 0, "mixing_args": {"bias_correction": False}},
+}
 EPOCH = {"start": 0, "guided": 1}
 
 

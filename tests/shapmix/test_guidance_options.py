@@ -33,21 +33,17 @@ def network(x: Tensor) -> Tensor:
 
 def test_the_initial_value_is_taken_out_of_a_moving_average():
     """Constant evidence gives that value from the first update on; entries without evidence, the mean of the others."""
-    saliency = mixer(bias_correction=True).saliency
+    saliency = mixer().saliency
     for column, value, times in ((0, 0.3, 1), (1, 0.5, 7)):
         for _ in range(times):
             saliency.update(column, torch.tensor([1, 1]), torch.full((2,), value / saliency.gain[column]), 0.9)
     torch.testing.assert_close(saliency.rows()[1, :2], torch.tensor([0.3, 0.5]))
     torch.testing.assert_close(saliency.rows()[1, 2:], torch.full((18,), 0.4))
     assert torch.equal(saliency.rows()[[0, 2]], torch.full((2, 20), 1e-6)), "nothing is known of these classes"
-    plain = mixer().saliency
-    plain.load_state_dict(saliency.state_dict())
-    assert torch.equal(plain.rows(), saliency.table)
-    assert saliency.table[1, 0] == pytest.approx(0.03, rel=1e-3)
 
 
 def test_a_table_from_before_the_correction_is_read_as_it_is():
-    saliency = mixer(bias_correction=True).saliency
+    saliency = mixer().saliency
     table = torch.rand(3, 20, generator=generator(0, "table"))
     saliency.load_state_dict({"table": table})
     assert torch.equal(saliency.rows(), table)
@@ -189,3 +185,31 @@ def test_bones_are_pasted_within_the_segment_alone():
 def test_bad_options(options, reason):
     with pytest.raises(ValueError, match=reason):
         mixer(**options)
+
+
+def test_rows_of_rare_classes_reach_the_level_of_their_evidence():
+    """Every contribution is 0.3, in batches as an epoch shows them: so are the rows, of the rarest class too."""
+    counts = [120, 40, 12, 3, 2]
+    labels = torch.arange(5).repeat_interleave(torch.tensor(counts))
+    made = ShapMix(LAYOUT, counts, torch.zeros(3, 16, 20, 1), temperature=0.05, naive_estimate_epoch=3, seed=1)
+    for epoch in range(24):
+        order = torch.randperm(len(labels), generator=generator(1, epoch, "order"))
+        for step, column in enumerate(torch.randint(20, (len(order) // 16,), generator=generator(1, epoch, "column"))):
+            y = labels[order[16 * step : 16 * step + 16]]
+            gain = made.saliency.gain[column]
+            made.saliency.update(int(column), y, torch.full((16,), 0.3 / gain), 0.9 if epoch >= 3 else 0.0)
+    torch.testing.assert_close(made.saliency.rows(), torch.full((5, 20), 0.3))
+    assert made.guidance().max() < 1e-6, "equal contributions guide nothing"
+    published = ShapMix(LAYOUT, counts, torch.zeros(3, 16, 20, 1), bias_correction=False).saliency
+    published.update(0, torch.tensor([4]), torch.tensor([0.3 / published.gain[0]]), 0.9)
+    assert published.table[4, 0] == pytest.approx(0.03, rel=1e-3)
+
+
+def test_tables_of_ranks_are_averaged_by_their_evidence(monkeypatch):
+    """``reduction: table``: this rank has seen 0.6 once; the other one has seen nothing, so it has no say."""
+    here, others = mixer(reduction="table").saliency, [torch.zeros(3, 20), torch.ones(3, 20)]  # its sums, its shares
+    monkeypatch.setattr("shapmix.saliency.average_over_ranks", lambda values: values.add_(others.pop(0)).div_(2))
+    here.update(0, torch.tensor([1]), torch.tensor([0.6 / here.gain[0]]), 0.9)
+    assert here.table[1, 0] == pytest.approx(0.6)
+    assert here.initial[1, 0] == pytest.approx(0.95), "half of the evidence of one rank"
+    assert (here.table[0] == 1e-6).all()
