@@ -202,9 +202,16 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = copy.deepcopy(value)  # the caller keeps what it gave
 
 
+def _class_of(config: Config, key: str) -> type:
+    try:
+        return import_class(getattr(config, key), config.plugins)
+    except ConfigError as error:
+        raise ConfigError(f"{config.config}: {key}: {error}") from error
+
+
 def _check_arguments(config: Config) -> Config:
     """Argument dicts against the constructors that take them; official feeder arguments are translated."""
-    feeder, model = import_class(config.feeder, config.plugins), import_class(config.model, config.plugins)
+    feeder, model = _class_of(config, "feeder"), _class_of(config, "model")
     changed: dict[str, Any] = {"layout": read_layout(config.layout, f"{config.config}: layout")}
     for key in ("feeder_args", "train_feeder_args", "val_feeder_args", "test_feeder_args"):
         changed[key] = translate_feeder_args(

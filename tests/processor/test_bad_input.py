@@ -64,7 +64,7 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"feeder": "feeders.nothing.Feeder"}, ["feeders.nothing"]),
         ({"feeder": "feeders.synthetic.Feder"}, ["has no 'Feder'"]),
         ({"feeder": "feeders.synthetic.synthesize"}, ["is not a class of feeders, model, shapmix"]),
-        ({"model": "torch.nn.Linear"}, ["'torch.nn.Linear' is outside"]),
+        ({"model": "torch.nn.Linear"}, ["run.yaml: model: class path 'torch.nn.Linear' is outside"]),
         ({"train_feeder_args": {"n_maxx": 3}}, ["unknown key train_feeder_args.n_maxx", "did you mean n_max?"]),
         ({"train_feeder_args": {"n_max": "many"}}, ["train_feeder_args.n_max", "valid integer", "'many'"]),
         ({"model_args": {"base_chanel": 8}}, ["unknown key model_args.base_chanel", "did you mean base_channel?"]),
