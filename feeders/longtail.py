@@ -90,8 +90,8 @@ def long_tailed_subset(
 def cut_long_tail(labels: np.ndarray, num_class: int, long_tail: Mapping[str, Any]) -> np.ndarray:
     """Rows of a long-tailed subset, rising, as a config describes it: ``{n_max: 100, imbalance: 10, seed: 0}``.
 
-    By default ``imbalance`` is 10, and ``n_max`` the largest that the labels (n,) allow. With ``order_seed`` the classes
-    are rare in a random order; without it the last ones are.
+    By default ``imbalance`` is 10, and ``n_max`` the largest that the labels (n,) allow. With ``order_seed`` the
+    classes are rare in a random order; without it the last ones are.
 
     Raises:
         DataError: unknown keys, and as :func:`long_tailed_subset`.
