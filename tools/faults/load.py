@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from processor.run_folder import RunFolder
 
-from .case import LIMIT, ROOT, Case, Outcome, single, tiny_config
+from .case import LIMIT, Case, Outcome, tiny_config
+from .process import Command, Started
 from .short_runs import weights_digest
 
 
@@ -30,28 +29,25 @@ def at_once(folder: Path, number: int, largest: int = 8) -> Outcome:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     values = tiny_config(
-        folder, num_epoch=1, threads=1, logger="none", print_log=False,
+        folder, model="tools.faults.small.Model", model_args={}, num_epoch=1, threads=1, logger="none", print_log=False,
         train_feeder_args={"n_max": largest, "imbalance": 4, "cache_dir": str(folder / "cache")},
     )  # fmt: skip
     (folder / "run.yaml").write_text(json.dumps(values), encoding="utf-8")
     runs = [RunFolder(folder / f"run_{index}") for index in range(number)]
-    codes = [process.wait() for process in [_begin(folder, run) for run in runs]]
+    started = [_begin(folder, run) for run in runs]
+    codes = [one.wait() for one in started]
     alone = RunFolder(folder / "alone")
     codes.append(_begin(folder, alone).wait())
     if any(codes):
         return Outcome("lost", f"exit codes {codes}, the last one of the run alone")
     wrong = [run.path.name for run in runs if weights_digest(run.last) != weights_digest(alone.last)]
-    packed = sum((run.path / "printed.txt").read_text(encoding="utf-8").count("packing ") for run in runs)
+    packed = sum(one.text.count("packing ") for one in started)
     left = sorted(path.name for path in (folder / "cache").iterdir())
     if wrong or packed != 2 or len(left) != 2:
         return Outcome("lost", f"{packed} times packed, left in the cache are {left}, other weights have {wrong}")
     return Outcome("survived")
 
 
-def _begin(folder: Path, run: RunFolder) -> subprocess.Popen[bytes]:
-    run.path.mkdir()
-    words = ["main.py", "--config", str(folder / "run.yaml"), "--work_dir", str(run.path), "--print_log", "true"]
-    with open(run.path / "printed.txt", "wb") as printed:
-        return subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=single(), stdout=printed, stderr=subprocess.STDOUT
-        )
+def _begin(folder: Path, run: RunFolder) -> Started:
+    words = ["--config", str(folder / "run.yaml"), "--work_dir", str(run.path), "--print_log", "true"]
+    return Command("main", [*words, "--plugin", "tools"], run.path).start()
