@@ -238,9 +238,11 @@ class Scores:
     loss: float
 
     def divided(self, temperature: float, labels: Tensor) -> Scores:
-        """The scores with logits divided by a temperature; labels (n,)."""
+        """The scores with logits divided by a temperature; labels (n,), those that are not known are not counted."""
+        if temperature == 1.0:
+            return self
         logits = self.logits / temperature
-        return Scores(logits, F.cross_entropy(logits, labels).item())
+        return Scores(logits, F.cross_entropy(logits, labels, ignore_index=UNLABELLED).item())
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from shapmix.distributed import world
 
 from .answers import probabilities
 from .build import Data, build, build_network, load_data
-from .card import KEY, card_of
+from .card import KEY, card_of, temperature_of
 from .checkpoint import load_checkpoint
 from .config import Config
 from .distributed import any_rank, barrier, gather_rows, is_main, launched_by, others_than_main, set_up, tear_down
@@ -129,16 +129,16 @@ class Processor:
         card = card_of(state, weights) if KEY in state else None  # then the training data is not needed
         data = load_data(config, self.device, ("train", "test") if card is None else ("test",), card)
         network = build_network(config, data, self.device, config.weights)
-        scores = score_split(config, data, network, "test", StopSignals())
         labels, written = data.loaders["test"].labels, folder.scores("test", weights)
+        scores = score_split(config, data, network, "test", StopSignals())
+        scores = scores.divided(temperature_of(state, weights), labels)
         if (labels != UNLABELLED).any():
             log.info("test loss %.4f", scores.loss)
             metrics = split_metrics(config, data, "test", scores)
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
         write_scores(config, data, "test", scores, written)
         if (labels == UNLABELLED).any() and is_main():
-            temperature = 1.0 if card is None else card.temperature  # as tools.predict says it
-            self._write_labels(data, probabilities(scores.logits, temperature), written.with_suffix(".csv"))
+            self._write_labels(data, probabilities(scores.logits), written.with_suffix(".csv"))
         return 0
 
     def _write_labels(self, data: Data, values: np.ndarray, path: Path) -> None:

@@ -113,7 +113,7 @@ def verify(
     for split in splits:
         if split in data.loaders:
             scores = score_split(config, data, network, split, StopSignals())
-            scores = scores if temperature == 1.0 else scores.divided(temperature, data.loaders[split].labels)
+            scores = scores.divided(temperature, data.loaders[split].labels)
             values = split_metrics(config, data, split, scores)
             found |= values if split == "test" else {f"val_{name}": value for name, value in values.items()}
             if split == "test":

@@ -299,7 +299,7 @@ def test_rows_that_are_compared(number, shorter):
 def test_samples_without_labels_get_predictions(own, capsys, tmp_path):
     """Label -1 is an unknown one; the others are counted. Only in a test: nobody trains without labels.
 
-    Probabilities are those of scores over the checkpoint's temperature.
+    Scores are divided by the checkpoint's temperature, as a run divides its own.
     """
     words = own(model="tests.small.Model", model_args={"num_class": 3})
     assert main.main(words) == 0
@@ -317,7 +317,9 @@ def test_samples_without_labels_get_predictions(own, capsys, tmp_path):
     assert without.labels is None
     np.testing.assert_array_equal(without.scores, recorded.scores)
     assert [row[4] for row in rows] == [str(label) for label in recorded.scores.argmax(1)]
-    largest = softmax(recorded.scores / 2, axis=1).max(1)
+    own_scores = read_scores(tmp_path / "run" / "scores_test.npz").scores
+    np.testing.assert_allclose(recorded.scores, own_scores / 2, rtol=1e-5)
+    largest = softmax(recorded.scores, axis=1).max(1)
     np.testing.assert_allclose([float(row[5]) for row in rows], largest, atol=1e-6)
     other = own(train_feeder_args={"fault": "negative"}, model_args={"num_class": 3}, work_dir=str(tmp_path / "other"))
     fails(capsys, other, "has label -1")
