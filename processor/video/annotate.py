@@ -82,8 +82,9 @@ class _Life:
         return float(x), float(y)
 
     def decided(self, frame: int) -> bool:
-        """Can no later window be nearer to this frame?"""
-        return self.over or bool(self.seen and _middle(self.seen[-1]) >= frame)
+        """Can no later window be nearer to this frame? Windows that were not recognised count too."""
+        ended = self.live.ended
+        return self.over or (ended is not None and ended - (self.live.cut.window - 1) / 2 >= frame)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,7 @@ class _Waiting:
     seconds: float
     number: int
     picture: Any
+    size: tuple[int, int]  # (height, width) before it was made smaller
     people: Sequence[tuple[_Life, np.ndarray]]
 
 
@@ -190,7 +192,7 @@ def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> I
             seen, people = annotator.look(frame)
             yield from seen
             if writer is not None:
-                waiting.append(_Waiting(frame.seconds, frame.number, small(frame.picture), people))
+                waiting.append(_Waiting(frame.seconds, frame.number, small(frame.picture), annotator.size, people))
                 _draw_ready(waiting, writer, annotator)
             if stop.received is not None:
                 break
@@ -216,7 +218,7 @@ def _draw_ready(waiting: deque[_Waiting], writer: Writer, annotator: Annotator, 
     """Draws the first pictures whose labels are decided."""
     while waiting and (everything or all(life.decided(waiting[0].number) for life, _ in waiting[0].people)):
         one = waiting.popleft()
-        share = one.picture.height / annotator.size[0], one.picture.width / annotator.size[1]
+        share = one.picture.height / one.size[0], one.picture.width / one.size[1]
         people = []
         for life, joints in one.people:
             if not life.person.number:

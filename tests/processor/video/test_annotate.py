@@ -107,7 +107,14 @@ def test_a_picture_shows_the_window_around_it(tmp_path, monkeypatch):
     assert abs(change - 40) <= 4
 
 
-def test_few_pictures_wait(tmp_path, monkeypatch):
+class NeverSure(Counter):
+    def sample(self, frames, size=None, name=""):
+        raise DataError(f"{name}: too few joints seen")
+
+
+@pytest.mark.parametrize("recognizer", [Counter, NeverSure])
+def test_few_pictures_wait(recognizer, tmp_path, monkeypatch):
+    """Also where no window is recognised: a person at a desk, whose legs are never seen."""
     here = raising(RIGHT, 200, 140)
     here[60:] = np.nan
     figures, most = figures_of(here, raising(LEFT, 450, 140)), [0]
@@ -119,7 +126,7 @@ def test_few_pictures_wait(tmp_path, monkeypatch):
 
     monkeypatch.setattr("processor.video.annotate._draw_ready", watch)
     monkeypatch.setattr("processor.video.annotate.draw_people", lambda picture, people, layout: picture)
-    list(annotate(Annotator(Counter(), DrawnPoses(figures), Cut(24, 8)), Pictures(figures), tmp_path / "out.mp4"))
+    list(annotate(Annotator(recognizer(), DrawnPoses(figures), Cut(24, 8)), Pictures(figures), tmp_path / "out.mp4"))
     assert 8 < most[0] <= 24 + 8 + LOST
 
 
