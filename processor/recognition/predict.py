@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
 import numpy as np
@@ -97,9 +97,8 @@ def _windows(
 def _label(recognizer: Recognizer, windows: Sequence[Window]) -> None:
     """Adds the probabilities of windows to their sequences; one that cannot be used spoils no other."""
     try:
-        names = [sample.id if len(windows) == 1 else f"{sample.id}#{n}" for n, (_, _, sample) in enumerate(windows)]
-        samples = [replace(sample, id=name) for (_, _, sample), name in zip(windows, names, strict=True)]
-        for (sequence, span, _), row in zip(windows, recognizer.probabilities(samples), strict=True):
+        found = recognizer.probabilities([sample for _, _, sample in windows])
+        for (sequence, span, _), row in zip(windows, found, strict=True):
             sequence.found[span] = row
     except DataError as error:
         if len(windows) == 1:
@@ -139,6 +138,5 @@ def _shapley(recognizer: Recognizer, given: Given, spans: Sequence[Span], segmen
     for place in range(0, len(spans), AT_ONCE):
         few = spans[place : place + AT_ONCE]
         samples = [given.cut(*span).sample(recognizer, given.name) for span in few]
-        own = [replace(sample, id=str(row)) for row, sample in enumerate(samples)]
-        total += recognizer.shapley(own, [segment.label] * len(own)).sum(axis=0)
+        total += recognizer.shapley(samples, [segment.label] * len(samples)).sum(axis=0)
     return total / len(spans)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -244,7 +244,7 @@ class Recognizer:
         return self._feeder.raw_readers
 
     def probabilities(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(n, K) float64 of sequences with different ids, as :meth:`sample` makes them. Cost: n views forward.
+        """(n, K) float64 of sequences, as :meth:`sample` makes them. Cost: n views forward.
 
         Raises:
             DataError: one cannot be used, or the network's scores of it are not finite.
@@ -262,17 +262,17 @@ class Recognizer:
         return np.concatenate(found)
 
     def _look_at_size(self, x: Tensor, few: Sequence[Sample]) -> None:
-        """Warns once where what the network sees has another size than in training."""
-        trained = self.card.spread
-        if not trained or self._warned:
-            return
-        ratio = spread_of(x, self.dims) / trained
-        if not 1 / OTHER_SIZE < ratio < OTHER_SIZE:
-            self._warned = True
-            log.warning(
-                "%s and the next: the coordinates are %.3g times as large as those of the training data; give them in "
-                "the same unit", few[0].id, ratio,
-            )  # fmt: skip
+        """Warns, for the first sample, where what the network sees of it has another size than in training."""
+        for sample, own in zip(few, x.chunk(len(few)), strict=True):
+            if self._warned or not self.card.spread:
+                return
+            ratio = spread_of(own, self.dims) / self.card.spread
+            if not 1 / OTHER_SIZE < ratio < OTHER_SIZE:
+                self._warned = True
+                log.warning(
+                    "%s: the coordinates are %.3g times as large as those of the training data; give them in the same "
+                    "unit (said of the first one alone)", sample.id, ratio,
+                )  # fmt: skip
 
     def shapley(self, samples: Sequence[Sample], classes: Sequence[int]) -> np.ndarray:
         """(n, P) exact Shapley values of the body parts for the probability of a class of each sample, -1 .. 1.
@@ -287,7 +287,8 @@ class Recognizer:
                 "an explanation needs the mean of the training samples, which this checkpoint does not have"
             )
         baseline, found, place = self.card.baseline.to(self.device), [np.zeros((0, self.layout.num_parts))], 0
-        for x, few in self._views(samples, EXPLAINED):
+        clips = (self.card.view or {}).get("num_clips", 1)
+        for x, few in self._views(samples, max(1, EXPLAINED // (clips << self.layout.num_parts))):
             own = classes[place : place + len(few)]
             found.append(self.answers.shapley(x, len(x) // len(few), own, baseline, self.layout).numpy())
             place += len(few)
@@ -300,7 +301,9 @@ class Recognizer:
             yield self._view(few).batch(np.arange(len(few)), self.device), few
 
     def _view(self, samples: Sequence[Sample]) -> StoreFeeder:
-        """The view of the test split over these samples."""
+        """The view of the test split over these samples; where several have one id, their place is added to it."""
+        if len({sample.id for sample in samples}) < len(samples):
+            samples = [replace(sample, id=f"{sample.id} ({place})") for place, sample in enumerate(samples)]
         return self._feeder.from_view(self.card.view or {}, SkeletonStore.of(samples))
 
 

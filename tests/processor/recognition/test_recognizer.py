@@ -208,8 +208,9 @@ def test_another_unit_is_seen(run, write_config, caplog):
     recognizer, frames = Recognizer.from_checkpoint(folder.path, device="cpu"), test_set(folder)[0][0]
     recognizer(frames, name="one")
     assert "times as large" not in caplog.text
-    recognizer(1000 * frames, name="two")
+    samples = [recognizer.sample(scale * frames, name=f"at {scale}") for scale in (1, 1000, 1)]
+    recognizer.probabilities([*samples, *samples])
     recognizer(1000 * frames, name="three")
     (said,) = [line for line in caplog.messages if "times as large" in line]
-    assert said.startswith("two and the next: the coordinates are")
+    assert said.startswith("at 1000: the coordinates are"), "in a batch, the one that is of another size is named"
     assert float(said.split(" are ")[1].split()[0]) == pytest.approx(1000, rel=0.3)
