@@ -33,9 +33,8 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("weights", metavar="RUN", help="a run's folder, a checkpoint or zoo:NAME")
     options.add_argument("files", nargs="*", metavar="FILES", help="files, folders, archives, stores, or -")
-    options.add_argument(
-        "--window", type=int, metavar="L", help="frames of a window; by default a file is one sequence"
-    )
+    window = f"frames of a window; by default a file is one sequence, and in live streams and videos {LIVE}"
+    options.add_argument("--window", type=int, metavar="L", help=window)
     options.add_argument("--stride", type=int, metavar="S", help=f"frames between two windows; by default {STRIDE}")
     options.add_argument("--smooth", type=int, metavar="N", help="windows whose probabilities are averaged")
     options.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes")
@@ -76,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     if kind == VIDEO:
         found, out = video.video_rows(recognizer, arguments, live), None
     elif kind == STREAM:
-        found = Stream(recognizer, live, arguments.explain, each).rows(sys.stdin)
+        stream = Stream(recognizer, live, arguments.explain, each)
+        found = stream.rows(sys.stdin.buffer)  # bytes that are no text spoil their line alone
     else:
         cut = None if window is None else live
         found = predict(recognizer, _given(recognizer, arguments, each), cut, arguments.explain)

@@ -124,6 +124,11 @@ class Problem:
     id: str
     reason: str
 
+    @classmethod
+    def of(cls, id: str, error: Exception) -> Problem:
+        """Of an error, which may begin with the name."""
+        return cls(id, str(error).removeprefix(id).removeprefix(":").lstrip())
+
 
 def read_given(
     recognizer: Recognizer, place: Path, each: bool, axes: str | None = None, size: Size | None = None
@@ -141,7 +146,7 @@ def read_given(
         for one in _read(recognizer, place, axes, size):
             yield from [one] if isinstance(one, Problem) else of_people(recognizer, one.of_size(size), each)
     except DataError as error:
-        yield Problem(str(place), str(error))
+        yield Problem.of(str(place), error)
 
 
 def of_people(recognizer: Recognizer, given: Given, each: bool) -> Iterator[Given]:
@@ -168,7 +173,7 @@ def _read(recognizer: Recognizer, place: Path, axes: str | None, size: Size | No
             _without_axes(path, axes)
             yield from _of_whole_set(recognizer, path, size)
         except DataError as error:
-            yield Problem(str(path), str(error))
+            yield Problem.of(str(path), error)
     for inside in _stores_in(place):
         log.warning("the store %s is not read with the other files of %s; name it beside them", inside, place)
     takes, single = find_takes(place, FORMS, labelled=False, skip=whole), place.is_file()
@@ -180,7 +185,7 @@ def _read(recognizer: Recognizer, place: Path, axes: str | None, size: Size | No
         try:
             yield _of_take(recognizer, take, hints)
         except DataError as error:
-            yield Problem(take.id, str(error))
+            yield Problem.of(take.id, error)
 
 
 def _stores_in(folder: Path) -> list[Path]:

@@ -44,7 +44,7 @@ class Stream:
         self._frames: dict[str, int] = {}  # of each stream so far
         self._size: dict[str, tuple[int, int] | None] = {}
 
-    def rows(self, lines: Iterable[str]) -> Iterator[Row | Problem]:
+    def rows(self, lines: Iterable[str | bytes]) -> Iterator[Row | Problem]:
         """What the lines are answered with, in order. Lines that complete no window have no answer."""
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -53,7 +53,7 @@ class Stream:
             try:
                 yield from self._answer(line, name)
             except (DataError, ValueError, TypeError, RecursionError) as error:
-                yield Problem(name, str(error).removeprefix(f"{name}: "))
+                yield Problem.of(name, error)
         yield from self._ended(self._live)
 
     def _ended(self, keys: Iterable[Key]) -> Iterator[Row | Problem]:
@@ -65,9 +65,9 @@ class Stream:
                 try:
                     yield self._row(key, live, span, self._size.get(key[0]))
                 except DataError as error:
-                    yield Problem(key[0], str(error).removeprefix(f"{key[0]}: "))
+                    yield Problem.of(key[0], error)
 
-    def _answer(self, line: str, name: str) -> Iterator[Row | Problem]:
+    def _answer(self, line: str | bytes, name: str) -> Iterator[Row | Problem]:
         values = json.loads(line)
         if not isinstance(values, dict):
             raise DataError(f"it is a {type(values).__name__}; {WANTED}")
@@ -101,6 +101,8 @@ class Stream:
             raise DataError(f"joints have shape {joints.shape}; wanted ({wanted}, {self.recognizer.dims})")
         if joints.shape[1] == 2:
             joints = np.concatenate([joints, np.ones_like(joints[:, :1])], axis=1)
+        if not np.isfinite(joints).all(axis=1).any():
+            return  # nobody is seen in this frame
         live = self._live.setdefault(key, Live(self.cut, frame))
         live.add(frame, joints)
         span = live.due(frame)

@@ -161,7 +161,8 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(run, tmp_path, capsys
 
 
 def stream(run, capsys, monkeypatch, lines, *words):
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    content = b"".join(line if isinstance(line, bytes) else f"{line}\n".encode() for line in lines)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     capsys.readouterr()
     code = predict.main([str(run[0]), "-", "--json", *words])
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -186,6 +187,18 @@ def test_stream(run, capsys, monkeypatch):
     assert rows[6]["probability"] == pytest.approx(recognizer(sequence).probability, abs=1e-5)
 
 
+def test_a_stream_goes_on_after_bytes_that_are_no_text(run, capsys, monkeypatch):
+    """Nobody in a frame is no error: the person comes back."""
+    _, frames, _ = run
+    live = [json.dumps({"joints": joints}) for joints in next(iter(frames.values()))[:34, 0].tolist()]
+    nobody = json.dumps({"joints": [[None] * 3] * 25})
+    lines = [b"\xff\n", *live[:5], nobody, *live[6:]]
+    code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32")
+    assert code == 2
+    assert (rows[0]["id"], "utf-8" in rows[0]["error"]) == ("line 1", True)
+    assert [(row["first_frame"], row["last_frame"]) for row in rows[1:]] == [(0, 31), (2, 33)]
+
+
 def test_stream_of_people(run, capsys, monkeypatch):
     """Each has windows of their own; null is a joint that was not seen."""
     _, frames, _ = run
@@ -204,7 +217,7 @@ def test_stream_of_people(run, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["{run}", "nowhere"], "nowhere does not exist"),
+        (["{run}", "nowhere"], "error: nowhere: does not exist"),
         (["nowhere", "{store}"], "checkpoint nowhere does not exist"),
         (["{run}", "{store}", "--window", "1"], "--window must be at least 2"),
         (["{run}", "{store}", "--top", "0"], "--top must be at least 1"),
@@ -244,7 +257,7 @@ def test_a_place_that_is_not_there_stops_no_other(run, tmp_path, capsys):
     assert predict.main([str(folder), str(tmp_path / "x.npy"), str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr()
     assert printed.out.startswith(str(tmp_path / "x.npy"))
-    assert "nowhere does not exist" in printed.err
+    assert "nowhere: does not exist" in printed.err
 
 
 def test_a_stream_that_ends_within_a_window(run, capsys, monkeypatch):
