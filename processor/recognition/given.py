@@ -176,12 +176,12 @@ def _read(recognizer: Recognizer, place: Path, axes: str | None, size: Size | No
             yield Problem.of(str(path), error)
     for inside in _stores_in(place):
         log.warning("the store %s is not read with the other files of %s; name it beside them", inside, place)
-    takes, single = find_takes(place, FORMS, labelled=False, skip=whole), place.is_file()
+    takes = find_takes(place, FORMS, labelled=False, skip=whole)
     for reasons in takes.left_out.values():
         yield from (Problem(name, reason) for name, reason in reasons.items())
     hints = Hints(recognizer.layout.num_joints, recognizer.dims, axes, recognizer.layout.joint_names)
     for take in takes.takes:
-        take = replace(take, id=str(place)) if single and len(takes.takes) == 1 else take
+        take = replace(take, id=str(take.sources[0]) if len(take.sources) == 1 else str(place / take.id))
         try:
             yield _of_take(recognizer, take, hints)
         except DataError as error:

@@ -108,7 +108,7 @@ def test_windows_are_made_when_they_are_needed(run, tmp_path, capsys, monkeypatc
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
         assert one["parts"] == pytest.approx(other["parts"], abs=1e-5)
     assert numbers[:5] == [0, 0, 0, 0, 4]
-    assert next(row["first_frame"] for row in rows if row["id"] == "b") == 4
+    assert next(row["first_frame"] for row in rows if row["id"] == str(tmp_path / "b.npy")) == 4
 
 
 def test_each_person_has_a_label(run, tmp_path, capsys):

@@ -170,7 +170,7 @@ def test_all_of_a_folder_is_read(of_one, tmp_path, caplog):
     assert problem.id.endswith("none.pkl")
     assert problem.reason.startswith("is damaged")
     assert [row.id for row in rows if row is not problem] == [*["train_0"] * 3, *["a"] * 3]
-    assert (first.id, second.id) == ("a", "b")
+    assert (first.id, second.id) == (str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
     assert f"the store {tmp_path / 'store'} is not read" in caplog.text
 
 
