@@ -80,13 +80,18 @@ _heartbeat: list[Heartbeat] = []  # one, where there are several processes
 
 
 def tear_down(done: bool) -> None:
-    """Leaves the process group, if there is one; a process that is done waits for the others, which may still write."""
+    """Leaves the process group, if there is one; a process that is done waits for the others, which may still write.
+
+    One of several that is done keeps the group until :func:`leave` ends it: torch 2.6 now and then waits forever where
+    a group is destroyed right after its last collective.
+    """
     if dist.is_available() and dist.is_initialized():
         if done:
             barrier()
         while _heartbeat:
             _heartbeat.pop().end(together=done)
-        dist.destroy_process_group()
+        if not done or world()[1] == 1:
+            dist.destroy_process_group()
 
 
 def leave(code: int) -> NoReturn:
