@@ -81,7 +81,7 @@ class Page:
         """What a script returns; ``arguments[0]`` is the first of the values."""
         return self.driver.execute_script(script, *values)
 
-    def wait(self, script: str, seconds: float = 5.0) -> Any:
+    def wait(self, script: str, seconds: float = 60.0) -> Any:
         """What the script returns as soon as that is true; TimeoutException after so many seconds."""
         from selenium.webdriver.support.ui import WebDriverWait
 
