@@ -126,8 +126,8 @@ class Problem:
 
     @classmethod
     def of(cls, id: str, error: Exception) -> Problem:
-        """Of an error, which may begin with the name."""
-        return cls(id, str(error).removeprefix(id).removeprefix(":").lstrip())
+        """Of an error, which may begin with the name, as ``NAME: ...`` or ``NAME has ...``."""
+        return cls(id, str(error).removeprefix(f"{id}: ").removeprefix(f"{id} "))
 
 
 def read_given(

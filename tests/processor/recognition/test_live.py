@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from processor.recognition.given import Problem
 from processor.recognition.live import Live
 from processor.recognition.windows import Cut
 
@@ -58,3 +59,16 @@ def test_probabilities_are_smoothed_with_those_before():
     found = [person.smoothed(row) for row in rows]
     for number, mean in enumerate(found):
         np.testing.assert_allclose(mean, rows[max(0, number - 2) : number + 1].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("s: too short", "too short"),
+        ("s has shape (1, 2)", "has shape (1, 2)"),
+        ("size is 3; it is [height, width] in pixels", "size is 3; it is [height, width] in pixels"),
+    ],
+)
+def test_a_problem_says_its_name_once(error, reason):
+    """A stream may have any name, such as the first letter of a message."""
+    assert Problem.of("s", ValueError(error)) == Problem("s", reason)
