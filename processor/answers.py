@@ -43,6 +43,11 @@ class Answers:
         joined = over_clips(logits, clips)
         return joined if self.adjustment is None else joined - self.adjustment.to(joined.dtype).to(joined.device)
 
+    def probabilities(self, scores: Tensor) -> np.ndarray:
+        """(N, K) float64 of scores (N, K)."""
+        found: np.ndarray = (scores.cpu().double() / self.temperature).softmax(1).numpy()
+        return found
+
     def shapley(
         self, x: Tensor, clips: int, classes: Sequence[int], baseline: Tensor, layout: SkeletonLayout
     ) -> Tensor:
@@ -59,12 +64,6 @@ class Answers:
         target = torch.tensor(classes, device=x.device).repeat_interleave(clips)
         at_once = max(1, EXPLAINED // clips) * clips
         return shapley_values(divided, x, target, baseline, layout, max_batch=at_once)[::clips].cpu().double()
-
-
-def probabilities(scores: Tensor, temperature: float = 1.0) -> np.ndarray:
-    """(N, K) float64 of scores (N, K)."""
-    found: np.ndarray = (scores.cpu().double() / temperature).softmax(1).numpy()
-    return found
 
 
 def over_clips(logits: Tensor, clips: int) -> Tensor:

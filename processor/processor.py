@@ -13,7 +13,6 @@ import torch
 from feeders.loader import UNLABELLED
 from shapmix.distributed import world
 
-from .answers import probabilities
 from .build import Data, build, build_network, load_data
 from .card import KEY, card_of, temperature_of
 from .checkpoint import load_checkpoint
@@ -138,7 +137,7 @@ class Processor:
             log.info("\n%s", table(metrics, data.class_names, data.class_counts, data.groups))
         write_scores(config, data, "test", scores, written)
         if (labels == UNLABELLED).any() and is_main():
-            self._write_labels(data, probabilities(scores.logits), written.with_suffix(".csv"))
+            self._write_labels(data, scores.logits.double().softmax(1).numpy(), written.with_suffix(".csv"))
         return 0
 
     def _write_labels(self, data: Data, values: np.ndarray, path: Path) -> None:

@@ -63,9 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     live = Cut.of(LIVE if window is None else window, arguments.stride, 1 if smooth is None else smooth)
     if arguments.top < 1:
         raise DataError("--top must be at least 1")
-    recognizer = Recognizer.from_checkpoint(
-        arguments.weights, arguments.device, arguments.precision, arguments.plugin
-    )  # fmt: skip
+    recognizer = Recognizer.from_checkpoint(arguments.weights, arguments.device, arguments.precision, arguments.plugin)
     check_size(arguments.img_shape, recognizer)
     each = arguments.people == "each" or (arguments.people is None and recognizer.people == 1)
     style: Style = arguments.style or "text"

@@ -6,10 +6,14 @@ Shapes: L frames of a window, W joints, K classes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from feeders.store import Sample
+
+from .recognizer import Prediction, Recognizer
 from .windows import Cut
 
 LEAST = 2  # frames in which a person is seen, of a window that is recognised
@@ -82,3 +86,22 @@ class Live:
             return None
         self.ended = last
         return first, last
+
+
+def label_windows(
+    recognizer: Recognizer, lives: Sequence[Live], samples: Sequence[Sample], explain: bool
+) -> list[Prediction]:
+    """What each person does in a window, with probabilities averaged over the person's last windows.
+
+    Args:
+        lives: people.
+        samples: their windows.
+        explain: Shapley values too, of the window alone. Cost: ``2**P`` forward passes more.
+    """
+    pairs = zip(lives, recognizer.probabilities(samples), strict=True)
+    means = [live.smoothed(probabilities) for live, probabilities in pairs]
+    parts: Sequence[np.ndarray | None] = [None] * len(means)
+    if explain:
+        parts = list(recognizer.shapley(samples, [int(mean.argmax()) for mean in means]))
+    names = recognizer.layout.part_names
+    return [Prediction(mean, recognizer.class_names, own, names) for mean, own in zip(means, parts, strict=True)]

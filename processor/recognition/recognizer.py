@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from feeders.feeder import StoreFeeder
 from feeders.store import DataError, Sample, SkeletonStore
 from shapmix import SkeletonLayout
 
-from ..answers import EXPLAINED, Answers, autocast_dtype, probabilities
+from ..answers import EXPLAINED, Answers, autocast_dtype
 from ..card import Card, card_of, spread_of
 from ..checkpoint import load_checkpoint
 from ..config import Config
@@ -108,6 +108,8 @@ class Recognizer:
                 f"M) {card.sample_shape}; use phase: test, or load its weights with processor.weights.load_weights"
             )
         self.layout: SkeletonLayout = card.skeleton
+        self.view: Mapping[str, Any] = card.view
+        self._clips: int = card.view.get("num_clips", 1)
         self._feeder: type[StoreFeeder] = import_class(card.config["feeder"], plugins)
         self._warned = False
         self._crowded = ""  # the name of the last sequence with too many people
@@ -232,11 +234,11 @@ class Recognizer:
     @property
     def sized(self) -> bool | None:
         """Whether the sizes of images were known in training, see StoreFeeder; None too where an old card lacks it."""
-        return (self.card.view or {}).get("sized", self._feeder.needs_size or None)
+        return self.view.get("sized", self._feeder.needs_size or None)
 
     def whole_set(self, path: Path, size: tuple[int, int] | None = None) -> Iterator[Sample] | None:
         """A whole set as the data set itself reads it, see StoreFeeder; None where it does not."""
-        return self._feeder.whole_set(path, self.card.view or {}, size)
+        return self._feeder.whole_set(path, self.view, size)
 
     @property
     def raw_readers(self) -> Mapping[str, Callable[[bytes], np.ndarray]]:
@@ -250,15 +252,14 @@ class Recognizer:
             DataError: one cannot be used, or the network's scores of it are not finite.
         """
         found = [np.zeros((0, len(self.class_names)))]
-        clips = self.card.view.get("num_clips", 1) if self.card.view else 1
         with torch.inference_mode():
-            for x, few in self._views(samples, max(1, BATCH_SIZE // clips)):
+            for x, few in self._views(samples, max(1, BATCH_SIZE // self._clips)):
                 self._look_at_size(x, few)
                 scores = self.answers.scores(x, len(x) // len(few))
                 if not scores.isfinite().all():
                     row = int((~scores.isfinite().all(1)).nonzero()[0])
                     raise DataError(f"{few[row].id}: the network's scores are not finite; look at its coordinates")
-                found.append(probabilities(scores, self.card.temperature))
+                found.append(self.answers.probabilities(scores))
         return np.concatenate(found)
 
     def _look_at_size(self, x: Tensor, few: Sequence[Sample]) -> None:
@@ -287,8 +288,7 @@ class Recognizer:
                 "an explanation needs the mean of the training samples, which this checkpoint does not have"
             )
         baseline, found, place = self.card.baseline.to(self.device), [np.zeros((0, self.layout.num_parts))], 0
-        clips = (self.card.view or {}).get("num_clips", 1)
-        for x, few in self._views(samples, max(1, EXPLAINED // (clips << self.layout.num_parts))):
+        for x, few in self._views(samples, max(1, EXPLAINED // (self._clips << self.layout.num_parts))):
             own = classes[place : place + len(few)]
             found.append(self.answers.shapley(x, len(x) // len(few), own, baseline, self.layout).numpy())
             place += len(few)
@@ -304,7 +304,7 @@ class Recognizer:
         """The view of the test split over these samples; where several have one id, their place is added to it."""
         if len({sample.id for sample in samples}) < len(samples):
             samples = [replace(sample, id=f"{sample.id} ({place})") for place, sample in enumerate(samples)]
-        return self._feeder.from_view(self.card.view or {}, SkeletonStore.of(samples))
+        return self._feeder.from_view(self.view, SkeletonStore.of(samples))
 
 
 def trained_network(weights: str | Path, plugins: Sequence[str] = ()) -> tuple[Card, nn.Module]:

@@ -19,9 +19,9 @@ import numpy as np
 from feeders.store import DataError
 
 from .given import Given, Problem, of_people
-from .live import Live
+from .live import Live, label_windows
 from .predict import predict
-from .recognizer import Prediction, Recognizer
+from .recognizer import Recognizer
 from .rows import Row
 from .windows import Cut
 
@@ -112,10 +112,8 @@ class Stream:
     def _row(self, key: Key, live: Live, span: tuple[int, int], size: tuple[int, int] | None) -> Row:
         """What a person does in a window."""
         sample = self.recognizer.sample(live.sequence(*span), size, key[0])
-        mean = live.smoothed(self.recognizer.probabilities([sample])[0])
-        parts = self.recognizer.shapley([sample], [int(mean.argmax())])[0] if self.explain else None
-        names = list(self.recognizer.layout.parts)
-        return Row(key[0], key[1], *span, Prediction(mean, self.recognizer.class_names, parts, names))
+        (found,) = label_windows(self.recognizer, [live], [sample], self.explain)
+        return Row(key[0], key[1], *span, found)
 
 
 def _numbers(values: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 
 from feeders.store import DataError
 
-from ..answers import Answers, adjustment_of, autocast_dtype, probabilities
+from ..answers import Answers, adjustment_of, autocast_dtype
 from ..build import Data
 from ..config_files import nearest
 from ..errors import ConfigError
@@ -70,7 +70,7 @@ def predictions(run: Live, ids: Sequence[str]) -> dict[str, Prediction]:
         loader = data.loaders[split]
         batch = next(iter(loader.in_order(1, torch.tensor([list(loader.ids).index(name)]))))
         with torch.no_grad():
-            (values,) = probabilities(answers.scores(batch.x, batch.clips), run.temperature)
+            (values,) = answers.probabilities(answers.scores(batch.x, batch.clips))
         label, names = int(values.argmax()), loader.class_names
         (parts,) = answers.shapley(batch.x, batch.clips, [label], baseline, layout)
         found[name] = Prediction(names[label], float(values[label]), names[int(batch.y[0])], parts.numpy())

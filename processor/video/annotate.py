@@ -23,7 +23,7 @@ from feeders.store import DataError
 
 from ..host import StopSignals
 from ..recognition import Prediction, Recognizer
-from ..recognition.live import Live
+from ..recognition.live import Live, label_windows
 from ..recognition.windows import Cut
 from .drawing import Drawn, draw_people
 from .framing import Framing
@@ -160,16 +160,9 @@ class Annotator:
                     self.unusable, self.reason = self.unusable + 1, self.reason or str(error)
         if not samples:
             return []
-        smoothed = []
-        for (life, _, _), probabilities in zip(usable, self.recognizer.probabilities(samples), strict=True):
-            smoothed.append(life.live.smoothed(probabilities))
-        parts: Sequence[np.ndarray | None] = [None] * len(samples)
-        if self.explain:
-            parts = list(self.recognizer.shapley(samples, [int(found.argmax()) for found in smoothed]))
-        seen, names = [], self.recognizer.layout.part_names
-        for (life, first, last), found, values in zip(usable, smoothed, parts, strict=True):
+        found, seen = label_windows(self.recognizer, [life.live for life, _, _ in usable], samples, self.explain), []
+        for (life, first, last), what in zip(usable, found, strict=True):
             start, end = (self.times[frame - self.last - 1] for frame in (first, last))
-            what = Prediction(found, self.recognizer.class_names, values, names)
             seen.append(Seen(life.person.number, first, last, start, end, what))
             life.seen.append(seen[-1])
         return seen
