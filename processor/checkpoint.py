@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from feeders.files import kind_of, write_atomically
+from feeders.zips import open_zip
 
 from .errors import CheckpointError
 from .safetensors_file import SUFFIX, read_safetensors
@@ -59,7 +60,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def _check_sums(path: Path) -> None:
     """Compares the parts of a file with their CRC-32; torch does not. Files of torch before 1.6 have none."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             wrong = archive.testzip()
         if wrong is not None:
             raise zipfile.BadZipFile(f"{wrong} has another checksum")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..npy import read_header
+from ..zips import open_zip
 from .axes import recording_of
 from .prepare import Source, Unusable
 from .recording import Form, Hints, Recording
@@ -63,7 +64,7 @@ def _arrays(source: Source) -> dict[str, np.ndarray]:
     try:
         if content[:2] != b"PK":
             return {"keypoints": _loaded(content)}
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_zip(io.BytesIO(content)) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
             if sum(member.file_size for member in members) > LARGEST:
                 raise Unusable(f"too large: it unpacks to more than {LARGEST >> 20} MB")

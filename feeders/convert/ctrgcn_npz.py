@@ -23,6 +23,7 @@ from ..npy import read_header
 from ..ntu_protocols import LAYOUT, PROTOCOLS
 from ..store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_files
 from ..store_writer import MAX_CLASSES, write_header
+from ..zips import open_zip
 
 SPLITS = ("train", "test")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -159,7 +160,7 @@ def array_header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
 def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
     """The array ``key`` of an ``.npz`` file, after its header; whatever goes wrong is a DataError."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = archive.namelist()
             if f"{key}.npy" not in names:
                 there = ", ".join(name.removesuffix(".npy") for name in names)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from ..files import is_from_macos, parse_json, write_atomically, writing
 from ..own_splits import FOLDER
 from ..store import DataError, Sample, SkeletonStore, StoreWriter
+from ..zips import open_zip
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"
@@ -99,7 +100,7 @@ class Source:
 @lru_cache(maxsize=8)
 def _opened(archive: str, changed: int) -> zipfile.ZipFile:
     """A zip archive, whose directory each process reads once; again where its time of change differs."""
-    return zipfile.ZipFile(archive)
+    return open_zip(archive)
 
 
 def find_sources(places: Sequence[Path], suffix: str) -> tuple[list[Source], LeftOut]:
@@ -139,7 +140,7 @@ def look(place: Path) -> Iterator[Source]:
         raise DataError(f"{place} does not exist; name folders or .zip archives")
     elif place.suffix == ".zip":
         try:
-            with zipfile.ZipFile(place) as archive:
+            with open_zip(place) as archive:
                 members = [member for member in archive.infolist() if not member.is_dir()]
                 members = [member for member in members if not is_from_macos(member.filename)]
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:

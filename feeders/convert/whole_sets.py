@@ -24,6 +24,7 @@ from shapmix.skeleton import LAYOUTS, SkeletonLayout
 from ..files import is_from_macos
 from ..ntu_protocols import COLUMNS, NAME
 from ..store import DataError, Sample, fingerprint_files
+from ..zips import open_zip
 from .axes import recording_of
 from .ctrgcn_npz import KEYS, SPLITS, array_header, blocks, read_labels
 from .people import Person, join_people
@@ -83,7 +84,7 @@ def is_whole_set(path: Path) -> bool:
     if path.suffix.lower() in PICKLES:
         return True
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return any(f"{key}.npy" in archive.namelist() for key in KEYS)
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
