@@ -33,7 +33,7 @@ from .config_files import import_class, parameters
 from .distributed import main_first, no_bar
 from .errors import ConfigError
 from .methods import LOSSES, MIXERS, SECOND_STAGES
-from .network import Shape, check_output, layout_of, make_network
+from .network import Shape, check_logits, layout_of, make_network
 from .overlap import check_overlap
 from .own_dataset import DatasetLoader
 from .saliency_file import read_table
@@ -258,7 +258,7 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
     network = network.to(device, DTYPES[config.precision])
     loader = data.loaders["test"]
     x = torch.zeros(2, *data.sample_shape, device=loader.device, dtype=loader.dtype)
-    check_output(config, network, x, len(data.class_names))
+    check_logits(config, network, x, len(data.class_names))
     if config.compile:
         mode = None if config.compile is True else config.compile
         network.compile(mode=mode, dynamic=False)  # in place, at its first calls: names stay, DDP calls it too

@@ -131,7 +131,7 @@ def card_of(state: Mapping[str, Any], where: object) -> Card:
     if KEY not in state:
         raise CheckpointError(
             f"{where} says nothing of its data and classes: it is of an older version, or weights alone. "
-            "Train on for one epoch (--resume FILE --num_epoch N), or use it with --phase test and its config"
+            "Train an epoch more (--config ... --resume FILE --num_epoch N), or use it with its config and --phase test"
         )
     try:
         card = Card(config=state["config"], **state[KEY])

@@ -42,7 +42,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         inside = ", ".join(str(file) for file in sorted([*path.glob("[!.]*.pt"), *path.glob(f"[!.]*{SUFFIX}")])[:5])
-        hint = f"; give a file of it: {inside}" if inside else ""
+        hint = f"; give a file of it: {inside}" if inside else " without a checkpoint" if path.is_dir() else ""
         raise CheckpointError(f"checkpoint {path} {kind_of(path)}{hint}")
     try:
         if path.suffix == SUFFIX:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from signal import SIGINT
 from typing import Any, get_args
 
@@ -40,15 +41,14 @@ def run_command(
     take_any_console()
     open_log(None, os.environ.get("RANK", "0") == "0", log_to)
     arguments = parse(options, words)
-    if getattr(arguments, "plugin", None) and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # packages that --plugin names may lie in the current folder
     try:
+        find_plugins(getattr(arguments, "plugin", []))
         return work(arguments) or 0
     except UnreadError:
         drop_output()
         return UNREAD
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
+        print("stopped; the same command continues, or starts again", file=sys.stderr)
         return 128 + SIGINT
     except Exception as error:
         message = explained(error)
@@ -74,6 +74,16 @@ def parse(options: argparse.ArgumentParser, words: Sequence[str] | None = None) 
 def add_plugin(options: argparse.ArgumentParser) -> None:
     """``--plugin``."""
     options.add_argument("--plugin", action="append", default=[], help="your package that class paths may name")
+
+
+def find_plugins(names: Sequence[str]) -> None:
+    """Packages that ``--plugin`` names may lie in the current folder; ConfigError where one is not there."""
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in names:
+        package = name.partition(".")[0]
+        if not package.isidentifier() or find_spec(package) is None:
+            raise ConfigError(f"--plugin {name}: no package of this name is installed or lies in this folder")
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -83,7 +83,7 @@ def make_network(config: Config, shape: Shape, num_class: int, layout: SkeletonL
     return network
 
 
-def check_output(config: Config, network: nn.Module, x: Tensor, num_class: int) -> None:
+def check_logits(config: Config, network: nn.Module, x: Tensor, num_class: int) -> None:
     """Looks at what the network returns for two samples x (2, C, T, V, M) in evaluation mode; it must be (2, K).
 
     Of several values the first one is taken, now and at every call.

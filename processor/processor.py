@@ -101,11 +101,11 @@ class Processor:
 
     def _report(self, training: Training) -> None:
         """Writes report.html. A run is as good without it, so that nothing that happens here fails the run."""
-        from .report.live import Live  # takes a second: plotly
+        from .report.open_run import OpenRun  # takes a second: plotly
         from .report.report import write_report
 
         try:
-            live = Live(training.config, training.data, training.tested, training.parts.mixer, training.temperature)
+            live = OpenRun(training.config, training.data, training.tested, training.parts.mixer, training.temperature)
             log.info("%s", write_report(self.folder, live))
         except Exception as error:
             log.warning(

@@ -17,10 +17,10 @@ from pathlib import Path
 from feeders.store import DataError
 from processor.command_line import add_plugin, run_command
 from processor.recognition import Recognizer
-from processor.recognition.given import Given, Problem, read_given
+from processor.recognition.given import Problem, read_given
 from processor.recognition.options import STREAM, VIDEO, check_options, check_size, what_is_read
 from processor.recognition.predict import predict
-from processor.recognition.rows import Row, Style, check_output, write
+from processor.recognition.rows import Row, Style, check_out, write
 from processor.recognition.stream import Stream
 from processor.recognition.windows import STRIDE, Cut
 from processor.video import command as video
@@ -69,23 +69,20 @@ def run(arguments: argparse.Namespace) -> int:
     style: Style = arguments.style or "text"
     found: Iterator[Row | Problem]
     out = arguments.out
-    check_output(out, arguments.files)
+    check_out(out, arguments.files)
+    cut = None if window is None else live
+    size = tuple(arguments.img_shape) if arguments.img_shape else None
     if kind == VIDEO:
         found, out = video.video_rows(recognizer, arguments, live), None
     elif kind == STREAM:
-        stream = Stream(recognizer, live, arguments.explain, each)
+        stream = Stream(recognizer, live, cut, arguments.explain, each, size)
         found = stream.rows(sys.stdin.buffer)  # bytes that are no text spoil their line alone
     else:
-        cut = None if window is None else live
-        found = predict(recognizer, _given(recognizer, arguments, each), cut, arguments.explain)
+        places = map(Path, arguments.files)
+        given = (one for place in places for one in read_given(recognizer, place, each, arguments.axes, size))
+        found = predict(recognizer, given, cut, arguments.explain)
     parts = list(recognizer.layout.parts) if arguments.explain else []
     return 2 if write(found, out, style, arguments.top, parts) else 0
-
-
-def _given(recognizer: Recognizer, arguments: argparse.Namespace, each: bool) -> Iterator[Given | Problem]:
-    size = tuple(arguments.img_shape) if arguments.img_shape else None
-    for place in map(Path, arguments.files):
-        yield from read_given(recognizer, place, each, arguments.axes, size)
 
 
 main = partial(run_command, run, parser(), log_to="stderr")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from processor.command_line import add_plugin, run_command
 from processor.host import say
-from processor.report.live import Live, open_run
+from processor.report.open_run import OpenRun, open_run
 from processor.report.report import write_comparison, write_report
 from processor.run_folder import RunFolder
 from processor.study.archive import find_runs
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         out = arguments.out or RunFolder(arguments.runs[0]).report
         say(str(write_comparison(arguments.runs, folders, arguments.baseline, out)))
         return
-    live: Live | None = None
+    live: OpenRun | None = None
     reason = ""
     try:
         live = open_run(folders[0], arguments.device, arguments.plugin)

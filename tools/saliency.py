@@ -17,7 +17,7 @@ from pathlib import Path
 
 from processor.command_line import add_plugin, run_command
 from processor.report.explain import explain_run, parts_page, truth_page
-from processor.report.live import Live, open_run
+from processor.report.open_run import OpenRun, open_run
 from processor.run_folder import RunFolder
 from processor.study.saliency import ClassContributions, class_contributions, contribution_page, correlation_line
 from shapmix import ShapMix
@@ -33,12 +33,12 @@ def parser(description: str = "Which body parts carry each class, by exact contr
     return options
 
 
-def trained(arguments: argparse.Namespace) -> Live:
+def trained(arguments: argparse.Namespace) -> OpenRun:
     """The run that the command line names."""
     return open_run(RunFolder(arguments.run), arguments.device, arguments.plugin, arguments.checkpoint)
 
 
-def contributions(run: Live) -> ClassContributions:
+def contributions(run: OpenRun) -> ClassContributions:
     """What the network and the saliency table look at."""
     return class_contributions(run.network, run.mixer, run.data.loaders["test"])
 

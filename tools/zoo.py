@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Lists the entries, or adds one."""
     if arguments.add is None:
+        if arguments.name or arguments.data or arguments.overwrite:
+            raise ConfigError("--name, --data and --overwrite belong to --add RUN; without it the entries are listed")
         for entry in read_index(arguments.zoo).values():
             say(f"{PREFIX}{entry.name}\n    {entry.data}; {summary(entry)}")
         return

@@ -5,7 +5,8 @@ Shapes: L frames, M people, V joints, D = 2 or 3 coordinates, C channels of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,8 +104,15 @@ class Conversion:
 
 def read_take(take: Take, hints: Hints) -> Recording:
     """One take as its file has it; Unusable where it cannot be read."""
-    try:
+    with damage_named():
         return READERS[take.form].read(take.sources, hints)
+
+
+@contextmanager
+def damage_named() -> Iterator[None]:
+    """Unusable, whatever a reader of files raises."""
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:  # a damaged file may raise anything

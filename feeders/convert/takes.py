@@ -28,6 +28,7 @@ PATTERNS = {  # how public sets name their files
     ),
 }
 FEWEST = 0.9  # share of the names that fit where a pattern is taken without being asked for
+TAKEN = "has the same name and was taken; rename one of them"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def find_takes(
         if Path(source.path) in skip:
             continue
         if (first := sources.setdefault(_path(place, source), source)) is not source:
-            twice[str(source)] = f"{first} was taken"
+            twice[str(source)] = f"{first} {TAKEN}"
     sources = _without_stores(sources)
     if skip and not sources:
         return Takes([], {}, "")
@@ -184,7 +185,9 @@ def _group(place: Path, sources: Mapping[str, Source], forms: Sequence[Form]) ->
                 name = _without_number(path) if by_prefix else folder
             of, files = groups.setdefault(name, (form, []))
             if of != form or (files and not frames[folder, form]):
-                left_out.setdefault("duplicate name", {})[path] = f"{files[0]} was taken"
+                left_out.setdefault("duplicate name", {})[path] = (
+                    f"{files[0]} has the same name and was taken; rename one of them"
+                )
             else:
                 files.append(sources[path])
     if not groups:

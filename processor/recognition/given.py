@@ -15,7 +15,7 @@ import numpy as np
 from feeders.convert.forms import FORMS
 from feeders.convert.prepare import Unusable
 from feeders.convert.recording import Hints, Recording
-from feeders.convert.sequences import read_take
+from feeders.convert.sequences import damage_named, read_take
 from feeders.convert.takes import Take, find_takes
 from feeders.convert.understand import Wishes
 from feeders.convert.whole_sets import find_whole_sets, open_whole_set
@@ -119,15 +119,27 @@ class Given:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or sample that cannot be labelled, and why."""
+    """A file, a sample or a line of a stream that cannot be labelled, and why.
 
-    id: str
+    Attributes:
+        id: of the file, sample or stream; None for a line of which it is not known.
+        line: number of the line of standard input, from 1.
+    """
+
+    id: str | None
     reason: str
+    line: int | None = None
 
     @classmethod
-    def of(cls, id: str, error: Exception) -> Problem:
+    def of(cls, id: str | None, error: Exception, line: int | None = None) -> Problem:
         """Of an error, which may begin with the name, as ``NAME: ...`` or ``NAME has ...``."""
-        return cls(id, str(error).removeprefix(f"{id}: ").removeprefix(f"{id} "))
+        return cls(id, str(error).removeprefix(f"{id}: ").removeprefix(f"{id} "), line)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        known = [self.id, None if self.line is None else f"line {self.line}"]
+        return ", ".join(dict.fromkeys(one for one in known if one is not None))
 
 
 def read_given(
@@ -203,9 +215,10 @@ def _of_take(recognizer: Recognizer, take: Take, hints: Hints) -> Given:
     """A file as the recogniser's data set itself reads it, where it does; else in a form that is known."""
     suffix = Path(take.sources[0].member or take.sources[0].path).suffix.lower()
     reader = recognizer.raw_readers.get(suffix) if len(take.sources) == 1 else None
-    if reader is not None:
+    if reader is None:
+        return Given(take.id, recording=read_take(take, hints))
+    with damage_named():
         return Given(take.id, stored=Sample(take.id, 0, reader(take.sources[0].read())))
-    return Given(take.id, recording=read_take(take, hints))
 
 
 def _of_whole_set(recognizer: Recognizer, path: Path, size: Size | None) -> Iterator[Given | Problem]:

@@ -14,9 +14,7 @@ import numpy as np
 from feeders.store import Sample
 
 from .recognizer import Prediction, Recognizer
-from .windows import Cut
-
-LEAST = 2  # frames in which a person is seen, of a window that is recognised
+from .windows import Cut, enough
 
 
 @dataclass(eq=False)
@@ -81,8 +79,7 @@ class Live:
         return mean
 
     def _worth(self, first: int, last: int) -> tuple[int, int] | None:
-        enough = sum(first <= frame <= last for frame, _ in self.seen) >= LEAST
-        if not enough:
+        if not enough(sum(first <= frame <= last for frame, _ in self.seen), last - first + 1):
             return None
         self.ended = last
         return first, last

@@ -13,7 +13,7 @@ FILES, STREAM, VIDEO = "FILES", "standard input", "--video"
 EFFECTIVE = {  # option -> what it is for; the others are for everything
     "people": (FILES, STREAM),
     "axes": (FILES,),
-    "img_shape": (FILES,),
+    "img_shape": (FILES, STREAM),
     "poses": (VIDEO,),
     "pose_model": (VIDEO,),
 }
@@ -27,6 +27,8 @@ def what_is_read(arguments: argparse.Namespace) -> str:
         return VIDEO
     if arguments.files == ["-"]:
         return STREAM
+    if "" in arguments.files:
+        raise DataError("one of FILES is an empty text; name files, or a . for this folder")
     if not arguments.files or "-" in arguments.files:
         raise DataError("give FILES, or - alone for standard input, or --video")
     return FILES

@@ -20,10 +20,9 @@ from feeders.store import DataError, Sample
 from .given import Given, Problem
 from .recognizer import Prediction, Recognizer
 from .rows import Row
-from .windows import Cut, Segment, segments, smoothed
+from .windows import Cut, Segment, enough, segments, smoothed
 
 log = logging.getLogger(__name__)
-LEAST_SEEN = 0.5  # share of a window's frames in which somebody must be
 AT_ONCE = 256  # windows that are made and labelled together
 Span = tuple[int, int]  # first frame and end of a window
 
@@ -87,8 +86,8 @@ def _windows(
         started.append(sequence)
         for first, end in sequence.spans:
             try:
-                if cut is not None and seen[first:end].mean() < LEAST_SEEN:
-                    raise DataError("somebody is in less than half of the frames")
+                if cut is not None and not enough(number := int(seen[first:end].sum()), end - first):
+                    raise DataError(f"somebody is in {number} of {end - first} frames; wanted half of them, at least 2")
                 yield sequence, (first, end), one.cut(first, end).sample(recognizer, one.name)
             except DataError as error:
                 sequence.leave_out((first, end), error)

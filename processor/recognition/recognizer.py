@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from feeders.convert.recording import Hints, Recording
 from feeders.convert.sequences import Plan, sequence
-from feeders.feeder import StoreFeeder
+from feeders.feeder import BAD_VALUE_LIMIT, StoreFeeder
 from feeders.store import DataError, Sample, SkeletonStore
 from shapmix import SkeletonLayout
 
@@ -29,11 +29,11 @@ from ..config import Config
 from ..config_files import import_class
 from ..distributed import set_up
 from ..errors import CheckpointError
-from ..network import check_output, make_network
+from ..network import check_logits, make_network
 from ..weights import find_weights, load_weights
+from .windows import FEWEST
 
 BATCH_SIZE = 64  # views in a forward pass
-FEWEST = 2  # frames of a sequence
 SHARES = 2  # coordinates of at most this are no pixels
 OTHER_SIZE = 5.0  # times as large as in training, or as small: another unit
 log = logging.getLogger(__name__)
@@ -194,6 +194,8 @@ class Recognizer:
                 raise DataError(f"(people, joints, channels) are {frames.shape[1:]}, the network takes {shape}")
             if len(frames) < FEWEST:
                 raise DataError(f"too short: {len(frames)} frame with people; a movement needs at least {FEWEST}")
+            if (largest := np.abs(frames).max(initial=0)) > BAD_VALUE_LIMIT:
+                raise DataError(f"values up to {largest:.3g}: no number above {BAD_VALUE_LIMIT:g} is a coordinate")
             frames = frames if ready else self._feeder.as_stored(frames, self.dims)
             return Sample(name, 0, frames, columns=self._size_of(columns))
         except DataError as error:
@@ -207,16 +209,20 @@ class Recognizer:
             kept = "that move most" if given.score is None else "with the largest scores"
             log.warning("%s: %d people, the network sees %d; kept those %s", name, number, self.people, kept)
 
+    def check_size(self, size: tuple[int, int] | None) -> None:
+        """DataError where the size (height, width) of the images of 2D poses is needed, and is not known."""
+        if self.dims == 2 and self.sized and min(size or (0, 0)) <= 0:
+            raise DataError(
+                "the size of its image (height, width) is not known, but it was in training; give --img_shape HEIGHT "
+                'WIDTH, or in a stream "size": [height, width]'
+            )
+
     def _size_of(self, columns: Mapping[str, int]) -> dict[str, int]:
         """Height and width of the image of 2D poses, as in training: known of all sequences, or of none."""
         if self.dims == 3:
             return {}
         height, width = (0 if self.sized is False else columns.get(side, 0) for side in ("height", "width"))
-        if self.sized and min(height, width) <= 0:
-            raise DataError(
-                "the size of its image (height, width) is not known, but it was in training; give --img_shape HEIGHT "
-                'WIDTH, or in a stream "size": [height, width]'
-            )
+        self.check_size((height, width))
         return {"height": height, "width": width}
 
     def _look_at_pixels(self, frames: np.ndarray, columns: Mapping[str, int]) -> None:
@@ -317,6 +323,6 @@ def trained_network(weights: str | Path, plugins: Sequence[str] = ()) -> tuple[C
     except ValidationError as error:
         raise CheckpointError(f"{path} has a config of another version of this program: {error}") from error
     network = make_network(config, card.sample_shape, len(card.class_names), card.skeleton)
-    check_output(config, network, torch.zeros(2, *card.sample_shape), len(card.class_names))
+    check_logits(config, network, torch.zeros(2, *card.sample_shape), len(card.class_names))
     load_weights(network, path)
     return card, network

@@ -41,7 +41,7 @@ class Row:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def check_output(path: Path | None, inputs: Iterable[str]) -> None:
+def check_out(path: Path | None, inputs: Iterable[str]) -> None:
     """DataError where what is written would take the place of what is read."""
     for one in map(Path, inputs):
         if path is not None and path.exists() and one.exists() and path.samefile(one):
@@ -66,7 +66,7 @@ def write(
         for row in rows:
             if isinstance(row, Problem):
                 problems += 1
-                say(f"error: {row.id}: {row.reason}", sys.stderr)
+                say(f"error: {row.name}: {row.reason}", sys.stderr)
             yield row
 
     with _output(path) as out:
@@ -90,7 +90,8 @@ def _output(path: Path | None) -> Iterator[TextIO]:
 def as_json(row: Row | Problem, top: int) -> str:
     """One line of JSON."""
     if isinstance(row, Problem):
-        return json.dumps({"id": row.id, "error": row.reason})
+        where = {} if row.line is None else {"line": row.line}
+        return json.dumps({"id": row.id, **where, "error": row.reason})
     found = row.prediction
     values: dict[str, Any] = {"id": row.id, "person": row.person, "first_frame": row.first, "last_frame": row.last}
     values |= {"label": found.label, "probability": round(found.probability, 6)}

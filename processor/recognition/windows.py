@@ -13,6 +13,8 @@ import numpy as np
 from feeders.store import DataError
 
 STRIDE = 16  # frames between the beginnings of two windows
+FEWEST = 2  # frames of a sequence with somebody in them
+LEAST_SEEN = 0.5  # share of a window's frames in which somebody must be
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,9 @@ class Cut:
         return cls(window, max(min(STRIDE, window), 1) if stride is None else stride, smooth)
 
     def __post_init__(self) -> None:
-        if self.window < 2 or self.stride < 1 or self.smooth < 1:
-            raise DataError(
-                f"--window must be at least 2, --stride and --smooth at least 1; got {self.window}, {self.stride}, "
-                f"{self.smooth}"
-            )
+        for name, least in (("window", FEWEST), ("stride", 1), ("smooth", 1)):
+            if getattr(self, name) < least:
+                raise DataError(f"--{name} must be at least {least}; got {getattr(self, name)}")
         if self.stride > self.window:
             raise DataError(f"--stride {self.stride} is larger than --window {self.window}: frames would be left out")
 
@@ -54,6 +54,11 @@ class Cut:
         last = max(length - self.window, 0)
         starts = [*range(0, last, self.stride), last]
         return [(start, min(start + self.window, length)) for start in starts]
+
+
+def enough(seen: int, frames: int) -> bool:
+    """Is a window of ``frames`` frames worth a label where somebody is seen in ``seen`` of them?"""
+    return seen >= max(FEWEST, LEAST_SEEN * frames)
 
 
 def smoothed(probabilities: np.ndarray, over: int) -> np.ndarray:

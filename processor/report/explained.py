@@ -6,13 +6,13 @@ import numpy as np
 
 from .charts import carrying_parts, removal_curves
 from .explain import CURVES, Explanation
-from .live import Live
+from .open_run import OpenRun
 from .page import Figure, Motion, Panel, Section, Table
 
 PLAYED = 48  # classes of which a body is shown
 
 
-def explained_sections(found: Explanation | None, live: Live | None, reason: str) -> list[Section]:
+def explained_sections(found: Explanation | None, live: OpenRun | None, reason: str) -> list[Section]:
     """Both sections; where there is no explanation, the reason."""
     if found is None:
         absent = f"This needs the network, the test data and a skeleton layout: {reason}"
@@ -23,7 +23,7 @@ def explained_sections(found: Explanation | None, live: Live | None, reason: str
     return [_parts(found, live), _truth(found)]
 
 
-def _parts(found: Explanation, live: Live | None) -> Section:
+def _parts(found: Explanation, live: OpenRun | None) -> Section:
     values = found.by_class()
     known = np.flatnonzero(np.isfinite(values).all(axis=1))
     names = [found.class_names[label] for label in known]

@@ -8,9 +8,9 @@ import numpy as np
 
 from shapmix import SkeletonLayout
 
-from .live import PLAYED, START, Live
 from .mixed import MixedSample, mixed_samples
 from .motion import motion
+from .open_run import PLAYED, START, OpenRun
 from .page import Motion, Panel, Section
 
 Groups = Mapping[str, Sequence[int]]
@@ -19,7 +19,7 @@ SHOWN = 3
 TITLE = "Mixing, seen"
 
 
-def mixing_section(live: Live | None, reason: str) -> Section:
+def mixing_section(live: OpenRun | None, reason: str) -> Section:
     """Mixed samples of the last epoch; where there are none, the reason."""
     if live is None:
         return Section("mixing", TITLE, absent=f"This needs the training data and the mixer: {reason}")

@@ -18,13 +18,13 @@ from ..build import Data
 from ..config_files import nearest
 from ..errors import ConfigError
 from .explain import run_baseline
-from .live import Live
+from .open_run import OpenRun
 
 SPLITS = ("test", "val", "train")
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class ShownPrediction:
     """Of one sample.
 
     Attributes:
@@ -48,7 +48,7 @@ def known_ids(data: Data) -> list[str]:
     return [name for split in SPLITS if split in data.loaders for name in data.loaders[split].ids]
 
 
-def predictions(run: Live, ids: Sequence[str]) -> dict[str, Prediction]:
+def predictions(run: OpenRun, ids: Sequence[str]) -> dict[str, ShownPrediction]:
     """Predictions of samples of a run, by id. Cost: ``2**P + 1`` forward passes for each view of a sample.
 
     Raises:
@@ -73,5 +73,5 @@ def predictions(run: Live, ids: Sequence[str]) -> dict[str, Prediction]:
             (values,) = answers.probabilities(answers.scores(batch.x, batch.clips))
         label, names = int(values.argmax()), loader.class_names
         (parts,) = answers.shapley(batch.x, batch.clips, [label], baseline, layout)
-        found[name] = Prediction(names[label], float(values[label]), names[int(batch.y[0])], parts.numpy())
+        found[name] = ShownPrediction(names[label], float(values[label]), names[int(batch.y[0])], parts.numpy())
     return found

@@ -13,8 +13,8 @@ from feeders.files import write_atomically
 from ..run_folder import RunFolder
 from .explain import Explanation, explain_run, load
 from .explained import explained_sections
-from .live import Live
 from .mixing_section import mixing_section
+from .open_run import OpenRun
 from .page import Page, Section
 from .run_data import RunData, read_run
 from .sections import sections_of
@@ -25,7 +25,7 @@ PASSES = 8  # forward passes that a training sample costs: two for each of netwo
 MOST = 10  # samples of each class
 
 
-def run_page(run: RunData, live: Live | None, found: Explanation | None = None, reason: str = "") -> Page:
+def run_page(run: RunData, live: OpenRun | None, found: Explanation | None = None, reason: str = "") -> Page:
     """The page of one run.
 
     Args:
@@ -38,7 +38,7 @@ def run_page(run: RunData, live: Live | None, found: Explanation | None = None, 
     return Page(f"{run.name}: report", sections, f"Made by python -m tools.report {run.place}")
 
 
-def write_report(folder: RunFolder, live: Live | None, samples: int | None = None, reason: str = "") -> Path:
+def write_report(folder: RunFolder, live: OpenRun | None, samples: int | None = None, reason: str = "") -> Path:
     """Writes report.html into a run's folder.
 
     Args:
@@ -55,7 +55,7 @@ def write_report(folder: RunFolder, live: Live | None, samples: int | None = Non
     return folder.report
 
 
-def _explained(folder: RunFolder, live: Live, samples: int | None) -> tuple[Explanation | None, str]:
+def _explained(folder: RunFolder, live: OpenRun, samples: int | None) -> tuple[Explanation | None, str]:
     """What was explained before of these weights, if it is as much, else what is explained now; or why nothing is."""
     if samples is None:
         samples = affordable(live)
@@ -71,7 +71,7 @@ def _explained(folder: RunFolder, live: Live, samples: int | None) -> tuple[Expl
     return found, ""
 
 
-def affordable(live: Live) -> int:
+def affordable(live: OpenRun) -> int:
     """Samples of each class whose explanation costs at most ``SHARE`` of the forward passes of the training."""
     config, loader, layout = live.config, live.data.loaders["train"], live.layout
     parts = layout.num_parts if layout is not None else 0

@@ -18,7 +18,7 @@ from feeders.gaps import filled_joints
 from ..study.layout_picture import frames_picture, layout_picture, png
 from ..study.picture import Body, moving_picture
 from .motion import motion
-from .predictions import Prediction
+from .predictions import ShownPrediction
 from .sequences import Sequences
 from .templating import render
 
@@ -40,7 +40,7 @@ class Shown:
     sequences: Sequences
     frames: Mapping[int, np.ndarray]
     chosen: bool = True
-    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    predictions: Mapping[str, ShownPrediction] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:

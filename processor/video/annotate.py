@@ -119,7 +119,8 @@ class Annotator:
         self.lives: dict[Person, _Life] = {}
         self.times: deque[float] = deque(maxlen=cut.window + LOST + 2)  # of the last frames
         self.last, self.size = -1, (0, 0)
-        self.unusable, self.reason = 0, ""  # windows that could not be recognised; why the first one could not
+        self.recognised, self.unusable = 0, 0  # windows that were, and that could not be
+        self.reason = ""  # why the first one could not be
 
     def look(self, frame: Frame) -> tuple[list[Seen], list[tuple[_Life, np.ndarray]]]:
         """The next picture.
@@ -165,7 +166,16 @@ class Annotator:
             start, end = (self.times[frame - self.last - 1] for frame in (first, last))
             seen.append(Seen(life.person.number, first, last, start, end, what))
             life.seen.append(seen[-1])
+        self.recognised += len(seen)
         return seen
+
+    def why_nothing(self) -> str:
+        """Why no window at all was recognised."""
+        if self.unusable:
+            return f"none of its {self.unusable} windows could be recognised; the first: {self.reason}"
+        if self.tracker.counted:
+            return "nobody was seen long enough: in at least half of the frames of a window"
+        return f"nobody was found in its {self.last + 1} frames"
 
 
 def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> Iterator[Seen]:
@@ -175,7 +185,7 @@ def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> I
         out: where to write the annotated video; the annotator must explain, or its parts have no colours.
 
     Raises:
-        DataError: the video cannot be read, or nobody was found in it; then ``out`` is as it was.
+        DataError: the video cannot be read, or nobody was recognised in it; then ``out`` is as it was.
     """
     if out is not None:
         check_output(out)
@@ -190,8 +200,8 @@ def annotate(annotator: Annotator, source: Source, out: Path | None = None) -> I
             if stop.received is not None:
                 break
         yield from annotator.end()
-        if not annotator.tracker.counted and not source.live:
-            raise DataError(f"{source.name}: nobody was found in its {annotator.last + 1} frames")
+        if not annotator.recognised and not source.live:
+            raise DataError(f"{source.name}: {annotator.why_nothing()}")
         if annotator.unusable:
             log.warning("%d windows were not recognised; the first: %s", annotator.unusable, annotator.reason)
         if writer is not None:

@@ -16,7 +16,7 @@ from processor.checkpoint import load_checkpoint
 from processor.config_files import keys_without_effect, load_config
 from processor.errors import CheckpointError, ConfigError
 from processor.host import Stopped
-from processor.report.live import open_run
+from processor.report.open_run import open_run
 from processor.run_folder import RunFolder
 from processor.scores import read_scores
 from processor.training import Training

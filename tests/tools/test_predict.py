@@ -14,6 +14,7 @@ import pytest
 import main
 from feeders.synthetic import Feeder
 from processor.recognition import Recognizer
+from processor.recognition import stream as stream_of_lines
 from processor.recognition.given import Given
 from processor.scores import read_scores
 from tests.conftest import tiny_config
@@ -156,7 +157,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(run, tmp_path, capsys
     printed = capsys.readouterr()
     assert "b_good" in printed.out
     assert len(printed.out.splitlines()) == 1
-    for name, reason in (("a_short", "too short: 1 frame"), ("c_other", "joints"), ("d_huge", "has values up to")):
+    for name, reason in (("a_short", "too short: 1 frame"), ("c_other", "joints"), ("d_huge", "values up to 1")):
         assert any(name in line and reason in line for line in printed.err.splitlines()), printed.err
 
 
@@ -177,8 +178,10 @@ def test_stream(run, capsys, monkeypatch):
     lines += [json.dumps({"id": "whole", "frames": sequence.tolist()}), "[" * 100_000]
     code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32", "--stride", "16")
     assert code == 2
-    assert [row.get("id") for row in rows] == ["line 11", "stream", "stream", "line 50", "line 51", "line 53", "whole",
-                                               "line 55"]  # fmt: skip
+    assert [(row["id"], row.get("line")) for row in rows] == [
+        (None, 11), ("stream", None), ("stream", None), ("stream", 50), (None, 51), (None, 53), ("whole", None),
+        (None, 55),
+    ]  # fmt: skip
     assert all(row["error"] for row in rows if "label" not in row)
     recognizer = Recognizer.from_checkpoint(folder, device="cpu")
     for row, first in zip([rows[1], rows[2]], (0, 16), strict=True):
@@ -195,7 +198,7 @@ def test_a_stream_goes_on_after_bytes_that_are_no_text(run, capsys, monkeypatch)
     lines = [b"\xff\n", *live[:5], nobody, *live[6:]]
     code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32")
     assert code == 2
-    assert (rows[0]["id"], "utf-8" in rows[0]["error"]) == ("line 1", True)
+    assert (rows[0]["line"], "utf-8" in rows[0]["error"]) == (1, True)
     assert [(row["first_frame"], row["last_frame"]) for row in rows[1:]] == [(0, 31), (2, 33)]
 
 
@@ -219,7 +222,11 @@ def test_stream_of_people(run, capsys, monkeypatch):
     [
         (["{run}", "nowhere"], "error: nowhere: does not exist"),
         (["nowhere", "{store}"], "checkpoint nowhere does not exist"),
-        (["{run}", "{store}", "--window", "1"], "--window must be at least 2"),
+        (["{run}", "{store}", "--window", "1"], "--window must be at least 2; got 1"),
+        (["{run}", ""], "empty text"),
+        (["{run}", "{store}", "--plugin", "no_such_package"], "--plugin no_such_package: no package"),
+        (["{run}", "{store}", "--plugin", ".."], "--plugin ..: no package"),
+        (["tests", "{store}"], "checkpoint tests is a folder without a checkpoint"),
         (["{run}", "{store}", "--top", "0"], "--top must be at least 1"),
         (["{run}", "{store}", "--smooth", "3"], "--smooth needs --window"),
         (["{run}", "{store}", "-"], "or - alone"),
@@ -273,7 +280,55 @@ def test_a_stream_that_ends_within_a_window(run, capsys, monkeypatch):
         ("ben", 20, 51), ("anna", 0, 19), ("ben", 28, 59),
     ]  # fmt: skip
     (problem,) = [row for row in rows if "error" in row]
-    assert problem["id"] == "line 61"
+    assert (problem["id"], problem["line"]) == ("stream", 61)
+
+
+def test_streams_end(run, capsys, monkeypatch):
+    """Where a line says so, and the one that is silent for longest where there are too many; a name may come again."""
+    _, frames, _ = run
+    one = next(iter(frames.values()))[:20, 0].tolist()
+    monkeypatch.setattr(stream_of_lines, "MOST", 2)
+    lines = [json.dumps({"id": name, "joints": joints}) for name in ("a", "b", 3, "a") for joints in one]
+    lines.insert(20, '{"id": "a", "end": true}')
+    lines += ['{"id": "b", "end": true}'] * 2 + ['{"id": 3, "end": false}', '{"id": 3, "end": true, "joints": []}']
+    code, rows = stream(run, capsys, monkeypatch, lines)
+    assert code == 2
+    assert [(row["id"], row["first_frame"], row["last_frame"]) for row in rows if "label" in row] == [
+        ("a", 0, 19), ("b", 0, 19), ("3", 0, 19), ("a", 0, 19)
+    ]  # fmt: skip
+    errors = [(row["id"], row["line"], row["error"]) for row in rows if "error" in row]
+    assert [error[:2] for error in errors] == [("b", 82), ("b", 83), ("3", 84), ("3", 85)]
+    assert "no live stream" in errors[0][2]
+    assert "it has joints and end" in errors[3][2]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ('{"joints": [], "people": {}}', "it has joints and people"),
+        ('{"id": [1], "joints": []}', "id is [1]; it is a text or a whole number"),
+        ('{"id": true, "joints": []}', "id is true"),
+        ("3", "no object of JSON; wanted"),
+        ('{"id": null}', "it has no frames, joints, people; wanted"),
+        ('{"people": 3}', "people is 3; wanted"),
+        ('{"joints": [], "size": [0, 4]}', "size is [0, 4]"),
+    ],
+)
+def test_bad_lines(line, wanted, run, capsys, monkeypatch):
+    code, (row,) = stream(run, capsys, monkeypatch, [line])
+    assert code == 2
+    assert row["error"].startswith(wanted)
+
+
+def test_whole_sequences_of_a_stream_are_cut_too(run, tmp_path, capsys, monkeypatch):
+    folder, frames, _ = run
+    long = np.concatenate([sequence[:, 0] for sequence in list(frames.values())[:3]])
+    np.save(tmp_path / "long.npy", long)
+    line, cut = json.dumps({"id": "long", "frames": long.tolist()}), ("--window", "32", "--stride", "8")
+    for words in ((), cut):
+        wanted = said(capsys, folder, tmp_path / "long.npy", *words)
+        _, rows = stream(run, capsys, monkeypatch, [line], *words)
+        assert [row | {"id": ""} for row in rows] == [row | {"id": ""} for row in wanted]
 
 
 def test_frames_without_people_count(run, capsys, monkeypatch):

@@ -141,7 +141,7 @@ def test_joints_that_were_not_seen(run, write_config):
         (lambda x: x[:, :, :17], "bob: other joints: 17, layout ntu25 has 25"),
         (lambda x: x[..., :2], r"bob has shape \(\d+, 1, 25, 2\), wanted .* 3\): x, y, z"),
         (lambda x: x[0, 0], r"bob has shape \(25, 3\)"),
-        (lambda x: x * 1e8, "bob has values up to"),
+        (lambda x: x * 1e8, "bob: values up to"),
         (lambda x: np.where(np.arange(25)[:, None] > 5, np.nan, x), "bob: too few joints seen: 76%"),
     ],
 )

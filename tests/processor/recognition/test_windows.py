@@ -24,9 +24,17 @@ def test_spans(length, window, stride, wanted):
     assert Cut(window, stride).spans(length) == wanted
 
 
-@pytest.mark.parametrize("cut", [(1, 1, 1), (4, 0, 1), (4, 1, 0), (4, 5, 1)])
-def test_bad_numbers(cut):
-    with pytest.raises(DataError, match="--stride"):
+@pytest.mark.parametrize(
+    ("cut", "wanted"),
+    [
+        ((1, 1, 1), "window .* got 1"),
+        ((4, 0, 1), "stride .* got 0"),
+        ((4, 1, 0), "smooth .* got 0"),
+        ((4, 5, 1), "stride 5"),
+    ],
+)
+def test_bad_numbers(cut, wanted):
+    with pytest.raises(DataError, match=wanted):
         Cut(*cut)
 
 

@@ -108,13 +108,17 @@ def test_a_picture_shows_the_window_around_it(tmp_path, monkeypatch):
 
 
 class NeverSure(Counter):
+    """Nothing after the first window."""
+
     def sample(self, frames, size=None, name=""):
-        raise DataError(f"{name}: too few joints seen")
+        if self.seen:
+            raise DataError(f"{name}: too few joints seen")
+        return super().sample(frames, size, name)
 
 
 @pytest.mark.parametrize("recognizer", [Counter, NeverSure])
 def test_few_pictures_wait(recognizer, tmp_path, monkeypatch):
-    """Also where no window is recognised: a person at a desk, whose legs are never seen."""
+    """Also where hardly a window is recognised: a person at a desk, whose legs are seen for a moment."""
     here = raising(RIGHT, 200, 140)
     here[60:] = np.nan
     figures, most = figures_of(here, raising(LEFT, 450, 140)), [0]
@@ -142,6 +146,20 @@ def test_a_window_that_cannot_be_used_is_passed_over(caplog):
     found = list(annotate(Annotator(Picky(), DrawnPoses(figures), Cut(8, 8)), Pictures(figures)))
     assert [seen.first for seen in found] == [0, 16]
     assert "1 windows were not recognised; the first: person 1 in frames 8 to 15: too few joints" in caplog.text
+
+
+def test_nothing_is_recognised(tmp_path):
+    """Poses without a label are an error: an annotated video without labels would be taken for an answer."""
+
+    class Never(Counter):
+        def sample(self, frames, size=None, name=""):
+            raise DataError(f"{name}: too few joints seen")
+
+    figures = figures_of(raising(RIGHT, 200, 24))
+    wanted = "none of its 3 windows could be recognised; the first: person 1 in frames 0 to 7: too few"
+    with pytest.raises(DataError, match=wanted):
+        list(annotate(Annotator(Never(), DrawnPoses(figures), Cut(8, 8)), Pictures(figures), tmp_path / "out.mp4"))
+    assert not [*tmp_path.iterdir()]
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------

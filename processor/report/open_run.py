@@ -30,7 +30,7 @@ START = 0.5  # where in a sequence a still picture is: in the middle of the acti
 
 
 @dataclass(frozen=True, eq=False)
-class Live:
+class OpenRun:
     """A run's config, data, network as it is tested, mixer, and the temperature that its scores are divided by."""
 
     config: Config
@@ -82,7 +82,7 @@ class Live:
 
 def open_run(
     folder: RunFolder, device: str = "auto", plugins: Sequence[str] = (), checkpoint: str | None = None
-) -> Live:
+) -> OpenRun:
     """A finished or unfinished run, from its config and a checkpoint in its folder, by default the last one.
 
     Raises:
@@ -98,4 +98,4 @@ def open_run(
     data = load_data(config, place, ("train", "test"))
     network = build_network(config, data, place, str(weights))
     mixer = build_mixer(config, data, place, state["mixer"] or None)
-    return Live(config, data, network, mixer, temperature_of(state, weights))
+    return OpenRun(config, data, network, mixer, temperature_of(state, weights))
