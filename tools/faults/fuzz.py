@@ -128,7 +128,8 @@ def stream_lines() -> bytes:
     """What a live program sends to tools.predict."""
     frames = np.random.default_rng(0).normal(size=(FRAMES, JOINTS, 3)).round(3)
     whole = [json.dumps({"id": "a", "frames": frames.tolist(), "size": [480, 640]})]
-    live = [json.dumps({"people": {"anna": frame, "ben": frame}}) for frame in frames.tolist()]
+    live = [json.dumps({"id": "hall", "people": {"anna": frame, "ben": frame}}) for frame in frames.tolist()]
+    live.append(json.dumps({"id": "hall", "end": True}))
     return "\n".join([*whole, *live, *(json.dumps({"joints": frame}) for frame in frames.tolist())]).encode()
 
 
@@ -147,8 +148,8 @@ def _labelled(recognizer: Recognizer, path: Path, content: bytes) -> Outcome:
 def _streamed(recognizer: Recognizer, content: bytes) -> Outcome:
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="replace")
     with bounded_memory(), contextlib.redirect_stderr(io.StringIO()):
-        rows = list(Stream(recognizer, Cut(4, 2, 2)).rows(lines))
-    return _judged(rows, "")  # a problem is of a line, or of the id that a line gave
+        rows = list(Stream(recognizer, Cut(4, 2, 2), Cut(8, 4)).rows(lines))
+    return _judged(rows, "")  # a problem is of a line, of a stream, or of both
 
 
 def _judged(rows: list[Any], name: str) -> Outcome:
@@ -156,8 +157,8 @@ def _judged(rows: list[Any], name: str) -> Outcome:
         json.loads(as_json(row, 2), parse_constant=_refuse)
         if isinstance(row, Row) and not math.isfinite(row.prediction.probability):
             return Outcome("lost", f"{row.id} has probability {row.prediction.probability}")
-        if not isinstance(row, Row) and not (row.reason and row.id and name in row.id):
-            return Outcome("lost", f"a problem of {row.id!r} without name or reason: {row.reason}")
+        if not isinstance(row, Row) and not (row.reason and row.name and name in row.name):
+            return Outcome("lost", f"a problem of {row.name!r} without name or reason: {row.reason}")
     refused = [row.reason for row in rows if not isinstance(row, Row)]
     return Outcome("refused", refused[0]) if refused else Outcome("survived")
 
