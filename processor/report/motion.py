@@ -47,8 +47,9 @@ def motion(
 
     Args:
         frames: (L, M, V, C), as a store has them, or as (T, M, V, C) from a batch; NaN where a joint is not seen, a
-            person of zeros or NaN is absent. Who is never there is left out.
-        dims: 3: y up, x to the left, as a depth camera sees them; 2: x, y downwards as in an image, and a score.
+            person of zeros or NaN is absent. Who is never there is left out. More channels are not shown.
+        dims: 3: y up, x to the left, as a depth camera sees them; 2: x, y downwards as in an image, and a score, which
+            may be absent.
         name, notes: the title, and lines under the picture; plain text, whatever is in it.
         fps: frames a second.
         most_frames: of a longer sequence every second, third ... frame is shown, so that no more are left; the player
@@ -66,9 +67,9 @@ def motion(
         DataError: frames that do not fit the layout, no frame, values or groups that do not fit.
     """
     groups = layout.parts if groups is None else groups
-    _check(frames, layout, name, groups, values)
+    _check(frames, layout, dims, name, groups, values)
     every = -(-len(frames) // most_frames)
-    joints, missing = filled_joints(np.asarray(frames[::every], np.float64), layout, dims)
+    joints, missing = filled_joints(_with_score(np.asarray(frames[::every, ..., :3], np.float64)), layout, dims)
     ever = np.isfinite(joints).any(axis=(0, 2, 3))
     ever[0] |= not ever.any()
     joints, missing = joints[:, ever], missing[:, ever]
@@ -93,18 +94,27 @@ def in_script(data: Any) -> str:
 def _check(
     frames: np.ndarray,
     layout: SkeletonLayout,
+    dims: int,
     name: str,
     groups: Mapping[str, Sequence[int]],
     values: Sequence[float] | None,
 ) -> None:
-    if frames.ndim != 4 or frames.shape[2] != layout.num_joints or frames.shape[3] != 3:
-        raise DataError(f"frames {frames.shape} are not (L, M, {layout.num_joints}, 3), as {layout.name} wants")
+    if frames.ndim != 4 or frames.shape[2] != layout.num_joints or frames.shape[3] < dims:
+        raise DataError(f"frames {frames.shape} are not (L, M, {layout.num_joints}, {dims}), as {layout.name} wants")
     if not frames.size:
         raise DataError(f"{name or 'a sequence'} has no frame")
     if sorted(joint for joints in groups.values() for joint in joints) != list(range(layout.num_joints)):
         raise DataError(f"groups of joints must name each of 0 .. {layout.num_joints - 1} once")
     if values is not None and len(values) != len(groups):
         raise DataError(f"{len(values)} values for {len(groups)} groups of joints")
+
+
+def _with_score(joints: np.ndarray) -> np.ndarray:
+    """(L, M, V, 2 or 3) -> (L, M, V, 3): x and y alone get a score, 1 where the person is."""
+    if joints.shape[3] == 3:
+        return joints
+    there = (joints != 0).any(axis=(2, 3), keepdims=True)
+    return np.concatenate([joints, np.broadcast_to(there, (*joints.shape[:3], 1))], axis=3)
 
 
 def _quantised(joints: np.ndarray) -> tuple[list[float], float, np.ndarray]:

@@ -1,6 +1,6 @@
 """Sequences to look at, from whatever somebody has: a store, a run or config, a whole set, single files.
 
-Shapes: n sequences, L frames, M people, V joints, C = 3 channels: x, y, z, or x, y, score (dims 2).
+Shapes: n sequences, L frames, M people, V joints, C channels: x, y, z, or x, y and perhaps a score (dims 2).
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _of_split(feeder: Any, loader: Any, row: int) -> np.ndarray:
     if isinstance(feeder, StoreFeeder):
         return feeder.store.sequence(int(feeder.members[row]))
     x = next(iter(loader.in_order(1, torch.tensor([row])))).x[0]
-    frames = x.float().cpu().numpy().transpose(1, 3, 2, 0)[..., :3]  # (T, M, V, C)
-    return np.pad(frames, [(0, 0)] * 3 + [(0, 3 - frames.shape[3])], constant_values=1.0)
+    frames: np.ndarray = x.float().cpu().numpy().transpose(1, 3, 2, 0)  # (T, M, V, C)
+    return frames
 
 
 def _of_store(place: Path, layout: SkeletonLayout | None, dims: int | None) -> Sequences:

@@ -159,6 +159,15 @@ def drawing(constructor):
 # --- what is filled in -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("channels", [2, 3, 6])
+def test_its_report_shows_any_number_of_channels(own, capsys, tmp_path, channels):
+    shape = {"shape": [channels, 16, 25, 1]}
+    words = own(feeder_args=shape, test_feeder_args={"seed": 1, "names": "a"}, report=True)
+    assert main.main(words) == 0
+    assert "report could not be made" not in capsys.readouterr().out
+    assert "a0" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("shape", [[3, 16, 25, 1], [3, 16, 25, 3], [2, 16, 25, 1]])
 def test_shape_is_filled_in(own, shape):
     assert main.main(own(feeder_args={"shape": shape}, mixing="none")) == 0
@@ -222,7 +231,7 @@ def test_plugin_that_cannot_be_imported(own, capsys, tmp_path, monkeypatch):
     words = own(feeder="failing_plugin.Feeder")
     fails(capsys, [*words, "--plugin", "failing_plugin"], "AttributeError", "failing_plugin.py, line 3", "in <module>")
     words = own(feeder="absent_plugin.Feeder")
-    fails(capsys, [*words, "--plugin", "absent_plugin"], "No module named 'absent_plugin'", "current folder")
+    fails(capsys, [*words, "--plugin", "absent_plugin"], "--plugin absent_plugin", "no package of this name")
 
 
 def test_plugin_in_the_current_folder(own, tmp_path, monkeypatch):

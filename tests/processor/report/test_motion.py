@@ -149,3 +149,11 @@ def test_what_is_written_into_pages(path):
 def test_colours_are_those_of_the_pictures():
     text = template("player.css")
     assert tuple(re.findall(r"--player-group-\d: (#\w+)", text)) == PARTS + PARTS_ON_DARK
+
+
+def test_two_coordinates_without_a_score():
+    """They are drawn as those with a score of 1, and a person of zeros is absent."""
+    frames = np.random.default_rng(0).normal(size=(5, 2, 17, 3))
+    frames[..., 2] = 1
+    frames[2:, 1] = 0
+    assert motion(frames[..., :2], COCO, 2) == motion(frames, COCO, 2)
