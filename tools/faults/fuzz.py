@@ -13,7 +13,8 @@ import math
 import pickle
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,23 +85,45 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return content
 
 
+@dataclass(frozen=True)
+class Target:
+    """What takes input from outside.
+
+    Attributes:
+        name: the kind of input.
+        whole: input as it should be.
+        give: other input -> what becomes of it.
+    """
+
+    name: str
+    whole: Sequence[bytes]
+    give: Callable[[bytes], Outcome]
+
+
 def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
-    """Files of every form, configs, pickles and lines of a stream in turn, without end."""
-    recognizer = Recognizer.from_checkpoint(write_checkpoint(folder), device="cpu")
-    files, lines, recipes = takes(), stream_lines(), sorted((ROOT / "config").rglob("*.yaml"))
+    """Each target in turn, without end."""
+    found = targets(folder)
     while True:
-        for name, content in files.items():
-            place = rng.randrange(2**32)
-            read = partial(_labelled, recognizer, folder / name, mutated(content, random.Random(place)))
-            yield Case(f"{name.partition('.')[2]}: draw {place}", read)
-        place = rng.randrange(2**32)
-        yield Case(f"stream: draw {place}", partial(_streamed, recognizer, mutated(lines, random.Random(place))))
-        recipe, place = rng.choice(recipes), rng.randrange(2**32)
-        text = mutated(recipe.read_bytes(), random.Random(place))
-        yield Case(f"config: {recipe.name}, draw {place}", partial(_configured, folder / "odd.yaml", text))
-        place = rng.randrange(2**32)
-        content = _pickled(random.Random(place))
-        yield Case(f"pickle: draw {place}", partial(_unpickled, folder / "odd.pkl", content))
+        for target in found:
+            number, place = rng.randrange(len(target.whole)), rng.randrange(2**32)
+            content = mutated(target.whole[number], random.Random(place))
+            yield Case(f"{target.name}: input {number}, draw {place}", partial(target.give, content))
+
+
+def targets(folder: Path) -> list[Target]:
+    """Files of every form, lines of a stream, configs and pickles."""
+    recognizer = Recognizer.from_checkpoint(write_checkpoint(folder), device="cpu")
+    forms: dict[str, list[bytes]] = {}
+    for name, content in takes().items():
+        forms.setdefault(name.partition(".")[2], []).append(content)
+    recipes = [path.read_bytes() for path in sorted((ROOT / "config").rglob("*.yaml"))]
+    files = {form: folder / f"take.{form}" for form in forms}
+    return [
+        *(Target(form, whole, partial(_labelled, recognizer, files[form])) for form, whole in forms.items()),
+        Target("stream", [stream_lines()], partial(_streamed, recognizer)),
+        Target("config", [text for text in recipes if b"\nfeeder:" in text], partial(_configured, folder / "odd.yaml")),
+        Target("pickle", pickles(), partial(_unpickled, folder / "odd.pkl")),
+    ]
 
 
 def takes() -> dict[str, bytes]:
@@ -177,15 +200,15 @@ def _unpickled(path: Path, content: bytes) -> Outcome:
     return outcome_of_reading(partial(load_restricted, path), None, str(path), checked=False)
 
 
-def _pickled(rng: random.Random) -> bytes:
-    """A pickle that is changed, or opcodes in any order."""
+def pickles() -> list[bytes]:
+    """One of each protocol, and some that go on with opcodes in any order."""
     values: dict[str, Any] = {"a": np.arange(6.0), "b": [(1, "x"), {2.5, None}], "c": {"d": b"text", "e": 10**20}}
-    content = pickle.dumps(values, protocol=rng.randrange(6))
-    if rng.random() < 0.5:
-        return mutated(content, rng)
+    whole, rng = [pickle.dumps(values, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)], random.Random(0)
     codes = [value for name, value in vars(pickle).items() if name.isupper() and isinstance(value, bytes)]
-    parts = [rng.choice(codes) + rng.randbytes(rng.choice((0, 0, 1, 4))) for _ in range(rng.randrange(40))]
-    return content[: rng.randrange(len(content))] + b"".join(parts) + b"."
+    for content in whole * 8:
+        parts = [rng.choice(codes) + rng.randbytes(rng.choice((0, 0, 1, 4))) for _ in range(rng.randrange(40))]
+        whole.append(content[: rng.randrange(len(content))] + b"".join(parts) + b".")
+    return whole
 
 
 def _saved(save: Callable[[io.BytesIO], Any]) -> bytes:
