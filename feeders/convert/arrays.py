@@ -98,4 +98,4 @@ def _recognises(name: str, head: bytes) -> bool:
     return head.startswith(b"\x93NUMPY") or name.lower().endswith((".npy", ".npz"))
 
 
-ARRAYS = Form("numpy", _recognises, read, _is_frame)
+ARRAYS = Form("numpy", _recognises, read, _is_frame, arrays=True)

@@ -232,4 +232,4 @@ def _recognises(name: str, start: bytes) -> bool:
     return start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
 
 
-FORMS = (Form("JSON", _recognises, read, _is_one_frame),)
+FORMS = (Form("JSON", _recognises, read, _is_one_frame, arrays=True),)

@@ -100,4 +100,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.size == 1
 
 
-FORMS = (Form("MATLAB", lambda name, start: start.startswith(b"MATLAB ") or name.lower().endswith(".mat"), read),)
+def _recognises(name: str, start: bytes) -> bool:
+    return start.startswith(b"MATLAB ") or name.lower().endswith(".mat")
+
+
+FORMS = (Form("MATLAB", _recognises, read, arrays=True),)

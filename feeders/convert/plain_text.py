@@ -87,4 +87,4 @@ def _is_ntu(name: str, start: bytes) -> bool:
     return name.lower().endswith(".skeleton") or NTU_START.match(start) is not None
 
 
-FORMS = (Form("NTU skeleton", _is_ntu, read_ntu), Form("text of numbers", _is_text_of_numbers, read))
+FORMS = (Form("NTU skeleton", _is_ntu, read_ntu), Form("text of numbers", _is_text_of_numbers, read, arrays=True))

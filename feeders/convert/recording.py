@@ -60,9 +60,11 @@ class Form:
         recognises: (file name, its first bytes) -> is this file of this form?
         read: the files of one take, in order -> the take. Raises Unusable, "kind: reason", where they cannot be used.
         one_frame: each file is one frame, and a folder of them is a take; the first file that can be read decides.
+        arrays: files may hold arrays, whose axes ``Hints.axes`` can name.
     """
 
     name: str
     recognises: Callable[[str, bytes], bool]
     read: Callable[[Sequence[Source], Hints], Recording]
     one_frame: Callable[[Source], bool] = lambda source: False
+    arrays: bool = False

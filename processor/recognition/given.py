@@ -191,6 +191,9 @@ def _read(recognizer: Recognizer, place: Path, axes: str | None, size: Size | No
     takes = find_takes(place, FORMS, labelled=False, skip=whole)
     for reasons in takes.left_out.values():
         yield from (Problem(name, reason) for name, reason in reasons.items())
+    for form in FORMS:
+        if not form.arrays and any(take.form == form.name for take in takes.takes):
+            _without_axes(place, axes, form.name)
     hints = Hints(recognizer.layout.num_joints, recognizer.dims, axes, recognizer.layout.joint_names)
     for take in takes.takes:
         take = replace(take, id=str(take.sources[0]) if len(take.sources) == 1 else str(place / take.id))
@@ -206,9 +209,10 @@ def _stores_in(folder: Path) -> list[Path]:
     return [store for store in found if ".store-" not in store.name]
 
 
-def _without_axes(place: Path, axes: str | None) -> None:
+def _without_axes(place: Path, axes: str | None, form: str = "") -> None:
+    """Warns where axes are named of what says them itself."""
     if axes is not None:
-        log.warning("%s says its axes itself: --axes has no effect on it", place)
+        log.warning("%s says its axes itself%s: --axes has no effect on it", place, f" ({form})" if form else "")
 
 
 def _of_take(recognizer: Recognizer, take: Take, hints: Hints) -> Given:

@@ -227,3 +227,14 @@ def test_axes_of_what_says_its_axes(of_one, tmp_path, caplog):
     for place in ("store", "all.pkl"):
         rows_of(of_one, tmp_path / place, True, "TVC")
         assert f"{place} says its axes itself: --axes has no effect on it" in caplog.text
+
+
+def test_axes_of_a_table(of_one, tmp_path, caplog):
+    """They are those of its columns; an array beside it is read by the axes that are named."""
+    frames = np.random.default_rng(0).normal(size=(9, 25, 3))
+    columns = ",".join(f"j{joint}_{axis}" for joint in range(25) for axis in "xyz")
+    np.savetxt(tmp_path / "a.csv", frames.reshape(9, -1), delimiter=",", header=columns, comments="")
+    np.save(tmp_path / "b.npy", frames.transpose(1, 0, 2))
+    assert len(rows_of(of_one, tmp_path, True, "VTC")) == 2
+    assert f"{tmp_path} says its axes itself (table): --axes has no effect on it" in caplog.text
+    assert "(numpy)" not in caplog.text
