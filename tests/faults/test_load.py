@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,5 @@ def test_growth_is_seen(tmp_path, memory, files, written, fate):
     folder.log.write_bytes(bytes(written * EPOCHS))
     looks = [Look(epoch, 500 + memory * epoch, 12 + files * (epoch > 1500)) for epoch in range(1, EPOCHS, 10)]
     assert judged(looks, EPOCHS, folder).fate == fate
+    dips = [replace(look, memory=look.memory - 60) if 500 < look.epoch < 700 else look for look in looks]
+    assert judged(dips, EPOCHS, folder).fate == fate

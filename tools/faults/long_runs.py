@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import theilslopes
 
 from processor.run_folder import RunFolder
 
@@ -24,6 +25,7 @@ MEMORY = 1.0  # MiB in 100 epochs, at most
 WRITTEN = 8192  # bytes of an epoch in log, metrics and TensorBoard's files, at most
 WARM_UP = 0.25  # of a run: until then, memory that is freed is kept
 LOOK = 0.25  # seconds between two looks at the process
+MOST_LOOKS = 1000  # in a slope, whose cost is their square
 EXTRA = 40  # MiB by which memory may grow, where the run is too short for a slope
 
 
@@ -89,7 +91,9 @@ def judged(looks: list[Look], epochs: int, folder: RunFolder) -> Outcome:
     if not third:
         return Outcome("lost", f"only {len(late)} looks at {epochs} epochs")
     memory = np.array([look.memory for look in late])
-    slope = 100 * np.polyfit([look.epoch for look in late], memory, 1)[0]
+    some = slice(None, None, -(-len(late) // MOST_LOOKS))
+    # the median of the slopes of all pairs: at a few looks, tens of MiB are out of memory for a moment
+    slope = 100 * theilslopes(memory[some], [look.epoch for look in late[some]]).slope
     grown = float(np.median(memory[-third:]) - np.median(memory[:third]))
     before, after = (min(look.files for look in part) for part in (late[:third], late[-third:]))  # a save opens some
     paths = [folder.log, folder.metrics, *folder.tensorboard.rglob("*")]
