@@ -60,6 +60,9 @@ def run_command(
 
 def parse(options: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses a command line, also one with subcommands; an unknown option ends it with the nearest known one."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    if module is not None:  # else a script, whose name argparse shows
+        options.prog = f"python -m {module.name.removesuffix('.__main__')}"
     arguments, unknown = options.parse_known_args(words)
     if unknown:
         actions = list(options._actions)
