@@ -74,7 +74,7 @@ def contributions(
         baseline: static reference sequence (C, T, V, M), or one for each sample (N, C, T, V, M), in the units of x.
         layout: which joints belong to which part.
         terms: they name E different sets of parts.
-        max_batch: at most this many samples in one forward call; by default all E * N in one.
+        max_batch: at most this many samples in one forward call, and made at once; by default all E * N in one.
         input_format: order of the dimensions of x, baseline and model input, see :class:`shapmix.formats.InputFormat`.
 
     Returns:
@@ -93,11 +93,11 @@ def contributions(
     )
     x, baseline = form.inward(x), form.baseline_inward(baseline)
     present = sorted({parts for term in terms for parts in term}, key=lambda parts: (len(parts), parts))
-    mask = layout.joints_of(present).to(x.device, non_blocking=True)[:, None, None, None, :, None]
+    mask = layout.joints_of(present).to(x.device, non_blocking=True)[:, None, None, :, None]
+    views = _views(x, mask, baseline.to(x, non_blocking=True), max_batch or len(mask) * len(x))
     # no inference_mode: tensors that a network makes in its first forward call and keeps could not be trained with
     with _evaluating(model), torch.no_grad():
-        masked = torch.where(mask, x, baseline.to(x, non_blocking=True)).flatten(0, 1)  # (E * N, C, T, V, M)
-        outputs = [model(form.outward(chunk)) for chunk in masked.split(max_batch or len(masked))]
+        outputs = [model(form.outward(chunk)) for chunk in views]
     require(
         all(isinstance(output, Tensor) and output.ndim == 2 for output in outputs),
         f"the model must return logits (N, K), got {type(outputs[0]).__name__}; wrap it in a module that picks them",
@@ -111,6 +111,13 @@ def contributions(
     weights = torch.tensor([[term.get(parts, 0.0) for term in terms] for parts in present], dtype=values.dtype)
     # no matrix product, which autocast would round to bf16: the difference of two probabilities needs its digits
     return (values.T.unsqueeze(-1) * weights.to(values.device, non_blocking=True)).sum(1)
+
+
+def _views(x: Tensor, mask: Tensor, baseline: Tensor, at_once: int) -> Iterator[Tensor]:
+    """The samples x with each set of parts present (E * N, C, T, V, M), ``at_once`` of them at a time."""
+    for rows in torch.arange(len(mask) * len(x), device=x.device).split(at_once):
+        which, sample = rows // len(x), rows % len(x)
+        yield torch.where(mask[which], x[sample], baseline[sample] if baseline.ndim == x.ndim else baseline)
 
 
 def sampled_contribution(
