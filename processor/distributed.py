@@ -80,14 +80,12 @@ _heartbeat: list[Heartbeat] = []  # one, where there are several processes
 
 
 def tear_down(done: bool) -> None:
-    """Leaves the process group, if there is one; a process that is done waits for the others, which may still write.
+    """Leaves the process group, if there is one. ``done``: so are all other processes, see :func:`barrier`.
 
     One of several that is done keeps the group until :func:`leave` ends it: torch 2.6 now and then waits forever where
     a group is destroyed right after its last collective.
     """
     if dist.is_available() and dist.is_initialized():
-        if done:
-            barrier()
         while _heartbeat:
             _heartbeat.pop().end(together=done)
         if not done or world()[1] == 1:

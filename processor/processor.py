@@ -57,6 +57,7 @@ class Processor:
         done = False
         try:
             code = phases[self.config.phase]()
+            barrier()  # the others may still write, or be lost
             done = True
             return code
         except Exception as error:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from feeders.loader import StoreLoader
 from feeders.synthetic import Feeder
 from processor.build import mean_sequence
-from processor.distributed import gather_rows, set_up, sum_over_ranks, tear_down
+from processor.distributed import barrier, gather_rows, set_up, sum_over_ranks, tear_down
 from processor.engine import Reading, Trainer, evaluate
 from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, Remix, ShapMix, effective_number_weights
 from shapmix.distributed import world
@@ -99,5 +99,6 @@ def main(words: Sequence[str]) -> int:
             scores=scores.logits.numpy(),
             **{name: np.stack(values) for name, values in kept.items()},
         )
+    barrier()
     tear_down(done=True)
     return 0

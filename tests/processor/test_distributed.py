@@ -146,3 +146,14 @@ def test_batch_that_does_not_divide(tmp_path):
     assert all(codes)
     assert "the global batch of 7" in printed
     assert "does not divide by 2 processes" in printed
+
+
+def test_another_process_is_lost_when_this_one_is_done(write_config, monkeypatch, capsys):
+    """It waits for the others, which may be killed then: one line, as at any other time."""
+
+    def closed():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:13189")
+
+    monkeypatch.setattr("processor.processor.barrier", closed)
+    assert main.main(["--config", write_config()]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: another process of this run has ended")
