@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -20,14 +19,14 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from .files import parse_json, sealed, write_atomically, writing
+from .files import SEAL, parse_json, sealed, unsealed, write_atomically, writing
 from .locks import Lock, try_lock
 
 log = logging.getLogger(__name__)
 FORMAT = 2
 MAX_CLASSES = 100_000
 SMALL = ("offsets.npy", "labels.npy", "ids.npy", "columns.npz", "checks.npz")  # files whose CRC-32 is in meta.json
-ENTRY = {"id", "label", "length", "problem", "columns"}  # what a line of the journal says of a sequence
+ENTRY = {"id", "label", "length", "problem", "columns", "dtype", "shape", "crc32"}  # of a line of the journal
 
 
 class DataError(ValueError):
@@ -58,11 +57,13 @@ def problem_of(sample: Sample) -> str:
 class StoreWriter:
     """Appends sequences to an unfinished store; one that a killed process left is continued.
 
-    Each sequence's frames are appended to ``frames.npy``, then a line about it to ``journal.jsonl``. What lies after
-    the last whole line is cut off. The folder is a store once :meth:`close` has written ``meta.json``.
+    Each sequence's frames are appended to ``frames.npy``, then a line about it to ``journal.jsonl``, with checksums of
+    both. From the first sequence on that is not as it was written, all is cut off. The folder is a store once
+    :meth:`close` has written ``meta.json``.
 
     Attributes:
-        entries: the lines of the journal, one dict a sequence: id, label, length, problem, columns.
+        entries: the lines of the journal, one dict a sequence: id, label, length L, problem, columns, dtype and shape
+            (M, V, C) of the store so far, CRC-32 of its frames.
 
     Raises:
         DataError: another process is writing this store.
@@ -91,29 +92,38 @@ class StoreWriter:
             self._lock.release()
 
     def _go_on(self) -> None:
-        """Reads what is whole of an earlier run, and cuts off the rest."""
+        """Keeps what is whole of an earlier run, and cuts off the rest, which is made again."""
         self.journal.seek(0)
-        whole = 0
-        with contextlib.suppress(ValueError):
-            for line in itertools.takewhile(lambda line: line.endswith(b"\n"), self.journal):
-                entry = parse_json(line)
-                if not isinstance(entry, dict) or not entry.keys() >= ENTRY:
-                    break
-                self.entries.append(entry)
-                whole += len(line)
-        start, known = 0, sum(entry["length"] for entry in self.entries)
-        if known:
-            with contextlib.suppress(ValueError):
-                np.lib.format.read_magic(self.file)
-                shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
-                self.shape = shape[1:]
-                start = self.file.tell() + known * self._frame_bytes
-            if not self.shape or start > self.file.seek(0, os.SEEK_END):  # frames of the journal, lost in a power cut
-                log.warning("%s is damaged; starting again", self.folder)
-                self.entries, self.shape, start, whole = [], (), 0, 0
+        whole = start = 0
+        for line in self.journal:
+            entry = _entry(line)
+            if entry is None or not self._has_frames(entry):
+                if line.endswith(b"\n"):
+                    log.warning(
+                        "%s: what it holds of sequence %d is damaged, or of an older version; this one and all after "
+                        "it are made again", self.folder, len(self.entries) + 1,
+                    )  # fmt: skip
+                break
+            self.entries.append(entry)
+            whole += len(line)
+            start = self.file.tell()
+        if not start:
+            self.shape = ()
         self.file.seek(start)
         self.file.truncate()
         self.journal.truncate(whole)
+
+    def _has_frames(self, entry: dict[str, Any]) -> bool:
+        """Are the frames of the next entry those that were written? Reads on in the file."""
+        if entry["shape"] and not self.shape:
+            self._begin(tuple(entry["shape"]), np.dtype(entry["dtype"]))
+        return zlib.crc32(self.file.read(entry["length"] * self._frame_bytes)) == entry["crc32"]
+
+    def _begin(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Writes the header: the shape (M, V, C) and type of all frames are known."""
+        self.shape, self.dtype = shape, dtype
+        with writing(self.folder / "frames.npy"):
+            write_header(self.file, dtype, (0, *shape))
 
     @property
     def _frame_bytes(self) -> int:
@@ -139,18 +149,18 @@ class StoreWriter:
             problem = f"has coordinates too large for {dtype}, in which this store holds them"
             frames = frames[:0]
         if len(frames) and not self.shape:
-            self.shape, self.dtype = frames.shape[1:], dtype
-            with writing(self.folder / "frames.npy"):
-                write_header(self.file, self.dtype, (0, *self.shape))
+            self._begin(frames.shape[1:], dtype)
         if len(frames) and frames.shape[1:] != self.shape:
             raise DataError(f"{sample.id}: frames of shape {frames.shape[1:]}, the others have {self.shape}")
         entry = {"id": sample.id, "label": int(sample.label), "length": len(frames), "problem": problem}
         entry["columns"] = {name: int(value) for name, value in sample.columns.items()}
+        content = frames.data if len(frames) else b""
+        entry |= {"dtype": self.dtype.str, "shape": list(self.shape), "crc32": zlib.crc32(content)}
         self.entries.append(entry)
         with writing(self.folder / "frames.npy", frames.nbytes):
-            self.file.write(frames.data if len(frames) else b"")
+            self.file.write(content)
             self.file.flush()
-            self.journal.write(json.dumps(entry).encode() + b"\n")
+            self.journal.write(json.dumps(sealed(entry)).encode() + b"\n")
             self.journal.flush()
 
     def close(self, name: str, drop_problems: bool = False, **meta: Any) -> None:
@@ -206,6 +216,16 @@ class StoreWriter:
             crc32[row] = zlib.crc32(content)
             largest[row] = np.abs(np.frombuffer(content, self.dtype)).max(initial=0)
         return digest.hexdigest(), {"crc32": crc32, "largest": largest}
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line of the journal says of a sequence; None where it is cut off, changed, or has no checksum."""
+    try:
+        values = parse_json(line)
+        entry = unsealed(values)
+    except ValueError:
+        return None
+    return entry if line.endswith(b"\n") and SEAL in values and entry.keys() == ENTRY else None
 
 
 def _lock(file: Path) -> Lock | None:

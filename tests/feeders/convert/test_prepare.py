@@ -493,12 +493,13 @@ def test_half_written_ends_are_cut_away(raw, unfinished, tail, extra, monkeypatc
 
 @pytest.mark.parametrize("missing", [1, 10_000])
 def test_frames_lost_in_a_power_cut(raw, unfinished, missing, caplog):
-    """Frames that the journal names are not there: it starts again."""
+    """Frames that the journal names are not there: they are made again."""
     out, partial, whole = unfinished
     os.truncate(partial / "frames.npy", max(0, (partial / "frames.npy").stat().st_size - missing))
     with caplog.at_level("WARNING"):
         assert run(raw, out) == 0
-    assert "out.partial is damaged; starting again" in caplog.text
+    sequence = 5 if missing == 1 else 1
+    assert f"out.partial: what it holds of sequence {sequence} is damaged" in caplog.text
     assert contents(out) == whole
 
 
@@ -652,6 +653,37 @@ def test_writer_goes_on(tmp_path):
             writer.files.close()
     assert contents(folders[0]) == contents(folders[1])
     assert np.load(folders[1] / "frames.npy").shape == (16, 2, 25, 3)
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "kept"),
+    [
+        ("journal.jsonl", b'"length"', b'"lenght"', 0),
+        ("journal.jsonl", b'"s1", "label": 0', b'"s1", "label": 7', 1),
+        ("journal.jsonl", b', "crc32_of_the_rest"', b', "crc32_of_the_ReSt"', 0),
+        ("journal.jsonl", b'"s2", "label": 0', b'["s2"], "label": null', 2),
+        ("frames.npy", np.float32(5).tobytes(), np.float32(6).tobytes(), 1),
+        ("frames.npy", b"<f4", b"<i4", 3),  # the header is written again
+    ],
+)
+def test_damage_in_an_unfinished_store(tmp_path, caplog, file, before, after, kept):
+    """What is not as it was written, and all that follows, is made again."""
+    samples = [Sample(f"s{number}", 0, np.full((2, 2, 25, 3), 4 + number)) for number in range(3)]
+    with StoreWriter(tmp_path) as writer:
+        for sample in samples:
+            writer.add(sample)
+    whole = (tmp_path / file).read_bytes()
+    assert before in whole
+    (tmp_path / file).write_bytes(whole.replace(before, after, 1))
+    with StoreWriter(tmp_path) as writer:
+        assert [entry["id"] for entry in writer.entries] == ["s0", "s1", "s2"][:kept]
+        assert (f"of sequence {kept + 1} is damaged" in caplog.text) == (kept < 3)
+        for sample in samples[kept:]:
+            writer.add(sample)
+        writer.close("set")
+    store = SkeletonStore(tmp_path)
+    assert [store.sequence(row)[0, 0, 0, 0] for row in range(3)] == [4, 5, 6]
+    assert store.labels.tolist() == [0, 0, 0]
 
 
 def test_writer_before_the_first_frames(tmp_path):
