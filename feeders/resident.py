@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .memory import ran_out
 from .store import DataError, SkeletonStore
 from .transforms import to_device
 
@@ -42,7 +43,7 @@ class ResidentFrames:
                 begin = self.first[some[0]]
                 self.frames[begin : begin + len(frames)] = frames.to(device).permute(0, 3, 1, 2)
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            if not ran_out(error):
                 raise
             raise DataError(
                 f"{store.path}: {packed_bytes(store, members) / 2**20:.0f} MB of frames do not fit into the memory of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,10 @@ from traceback import walk_tb
 import numpy as np
 import torch
 
+from feeders.memory import ran_out
+
+KILLED = r"DataLoader worker \(pid"  # begins what torch says of a loading process that ended
+LESS = "try a smaller batch_size or test_batch_size, or fewer num_worker or --jobs; the same command continues"
 OURS = ("shapmix", "model", "feeders", "processor", "tools", "main", "shapmix_train")
 INSTALLED = ("site-packages", "dist-packages")
 
@@ -48,11 +53,21 @@ def described(error: BaseException, place: str | None = None) -> str:
 
 def explained(error: Exception) -> str | None:
     """What a command prints of an error that the user can fix; None: the fault is the project's."""
-    place = place_of(error)
-    if place is None and not isinstance(error, (ValueError, OSError)):
+    place, scarce = place_of(error), _scarce(error)
+    if place is None and scarce is None and not isinstance(error, (ValueError, OSError)):
         return None
-    message = str(error) if place is None else described(error, place)
+    message = scarce or (str(error) if place is None else described(error, place))
     return ". ".join([message, *getattr(error, "__notes__", [])])
+
+
+def _scarce(error: Exception) -> str | None:
+    """What to do where memory ran out, or a process that loads data was killed, for which that is the usual reason."""
+    killed = isinstance(error, RuntimeError) and re.match(KILLED, str(error))
+    if not killed and not ran_out(error):
+        return None
+    what = "a process that loads data was killed, perhaps because memory ran out" if killed else "memory ran out"
+    first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
+    return f"{what} ({first}): {LESS}"
 
 
 @contextmanager

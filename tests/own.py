@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 
 class Feeder(Dataset):
@@ -55,6 +57,8 @@ class Feeder(Dataset):
         """Unusual but right, or a fault of this very code."""
         if self.fault == "raises":
             return int("x1")
+        if self.fault == "killed" and get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "odd":
             return torch.from_numpy(x.astype(np.float64)), np.int32(y)
         return (x[:, ::-1] if self.fault == "reversed" else x), float(y), "a name"

@@ -19,6 +19,7 @@ from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
 from processor.own_dataset import DatasetLoader
 from processor.scores import read_scores
+from processor.user_code import explained
 from tests.own import Feeder
 from tests.processor.test_bad_input import fails
 
@@ -27,6 +28,13 @@ CPU = torch.device("cpu")
 
 def loader(dataset, **changes):
     return DatasetLoader(dataset, **{"num_class": 3, "batch_size": 4, "seed": 1, "device": CPU, **changes})
+
+
+def raised(work):
+    """The error that this ends with."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        work()
+    return caught.value
 
 
 @pytest.fixture
@@ -220,6 +228,27 @@ def test_fault_in_a_dataset_is_placed(own, capsys, tmp_path):
     words = own(train_feeder_args={"fault": "raises"})
     fails(capsys, words, "sample 5", "own.py, line", f"traceback is in {tmp_path / 'run' / 'log.txt'}")
     fails(capsys, own(train_feeder_args={"size": "many"}), "TypeError", "own.py, line", "in Feeder.__init__")
+
+
+def test_a_killed_loading_process(own, capsys):
+    fails(
+        capsys, own(feeder_args={"fault": "killed"}, num_worker=1), "a process that loads data was killed, perhaps",
+        "DataLoader worker (pid", "fewer num_worker", "the same command continues",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "memory ran out (MemoryError): try a smaller batch_size"),
+        (raised(lambda: np.zeros(2**50)), "memory ran out (Unable to allocate"),
+        (raised(lambda: torch.zeros(2**50)), "can't allocate memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"), "allocate 2 GiB): try"),
+    ],
+)
+def test_out_of_memory(error, says):
+    assert says in explained(error)
+    assert "\n" not in explained(error)
 
 
 def test_plugin_that_cannot_be_imported(own, capsys, tmp_path, monkeypatch):
