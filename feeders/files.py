@@ -20,6 +20,7 @@ from .locks import held, is_abandoned
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 SEAL = "crc32_of_the_rest"  # the last key of a JSON file or line that carries a checksum
+UNFINISHED = ".unfinished"  # ending of a file that takes the place of another one when it is whole
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -62,16 +63,19 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
     """A path to write to. When the block ends without an error, that file takes the place of ``path``.
 
     The folder is created where it is missing. A crash at any moment leaves the previous file; what it leaves beside it
-    is removed the next time.
+    is removed the next time. A link stays one: the file that it leads to is replaced.
 
     Raises:
-        WriteError: the disk is full or cannot be written.
+        WriteError: the disk is full or cannot be written, or something that is no file is there, such as /dev/null.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise WriteError(f"{path} is no plain file but a device, a pipe or a socket, which stays as it is; name a file")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     with writing(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for other in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            if other.suffix[1:].isdecimal() and is_abandoned(other):
+        for other in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+            if is_abandoned(other):
                 other.unlink(missing_ok=True)
         with held(beside):
             try:

@@ -33,6 +33,13 @@ class Lock:
         self._descriptor: int | None = descriptor
         _held.add(self)
 
+    def is_on(self, path: Path) -> bool:
+        """Is it the file at this path?"""
+        try:
+            return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), path.stat())
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         """Gives the file free."""
         if self._descriptor is not None:

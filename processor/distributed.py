@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -71,9 +72,14 @@ def _own_store(store: dist.Store) -> dist.Store:
 
 
 def launched_by() -> str:
-    """A word for the torchrun that started this process, which is the same when it starts it again; "" without one."""
-    run = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"torchrun {run}, process {os.getppid()}" if run else ""
+    """A word for the torchrun that started this process, which is the same when it starts it again; "" without one.
+
+    Its number is not enough: in containers each torchrun is process 1. Its error files are of one launch:
+    <launch>/attempt_0/0/error.json.
+    """
+    run, errors = os.environ.get("TORCHELASTIC_RUN_ID"), os.environ.get("TORCHELASTIC_ERROR_FILE")
+    launch = f"process {os.getppid()}" if errors is None else Path(errors).parents[2].name
+    return f"torchrun {run}, {launch}" if run else ""
 
 
 _heartbeat: list[Heartbeat] = []  # one, where there are several processes

@@ -70,7 +70,7 @@ class Heartbeat:
             try:
                 dist.monitored_barrier(self._group, timedelta(seconds=PATIENCE), wait_all_ranks=True)
                 dist.all_reduce(ending, dist.ReduceOp.MAX, self._group)
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:  # also what a group raises that is destroyed meanwhile
                 if not self._ending.wait(GRACE):
                     say(f"error: {lost(error) or error}", sys.stderr)
                     logging.shutdown()

@@ -84,6 +84,8 @@ class Processor:
         self._check_same("checkpoint", f"{state and (state['epoch'], state['meter'])}")
         if state is not None and state["epoch"] >= config.num_epoch:
             log.info("%s holds this run, finished; --overwrite trains it again", folder)
+            if config.report and not folder.report.is_file():
+                log.info("it has no report.html: python -m tools.report %s makes it", folder)
             return 0
         config = without_timing(config, self.device, state)
         data = load_data(config, self.device)
@@ -96,8 +98,10 @@ class Processor:
             folder.begin(launched_by())
         training.write_records()
         code = training.run()
-        if code == 0 and config.report and is_main():
-            self._report(training)
+        if code == 0 and is_main():
+            folder.end()
+            if config.report:
+                self._report(training)
         return code
 
     def _report(self, training: Training) -> None:

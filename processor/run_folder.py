@@ -130,6 +130,10 @@ class RunFolder:
         if launcher:
             write_atomically(self._begun, launcher.encode())
 
+    def end(self) -> None:
+        """Forgets who began the run, which is complete."""
+        self._begun.unlink(missing_ok=True)
+
     def begun_by(self, launcher: str) -> bool:
         """Did this torchrun begin the run that the folder holds?"""
         return bool(launcher) and self._begun.is_file() and self._begun.read_text(encoding="utf-8") == launcher
@@ -149,6 +153,13 @@ class RunFolder:
         ):
             time.sleep(POLL)
         return found
+
+    def check_place(self) -> None:
+        """ConfigError where the folder that this process holds was moved or removed: files would lie in two places."""
+        if self._lock is not None and not self._lock.is_on(self._lock_file):
+            raise ConfigError(
+                f"{self} was moved or removed while this run trains there; move it back and start it again"
+            )
 
     def is_busy(self) -> bool:
         """Does a process train there now?"""
@@ -177,9 +188,29 @@ class RunFolder:
                 another ``num_epoch``, as long as there are epochs left to train.
             CheckpointError: the checkpoint cannot be read.
         """
-        named = config.resume not in ("auto", "none")
-        present = _own_checkpoint(self.last, config) if self.last.is_file() and not config.overwrite else None
-        return _own_checkpoint(Path(config.resume), config) if named else present
+        present = None
+        if self.last.is_file() and not config.overwrite:
+            present = _own_checkpoint(self.last, config)
+        elif not config.overwrite:
+            self._check_that_nothing_is_lost(config)
+        if config.resume in ("auto", "none"):
+            return present
+        named = Path(config.resume)
+        state = _own_checkpoint(named, config)
+        elsewhere = named.resolve().parent != self.path.resolve()  # else the user goes back
+        if present is not None and elsewhere and _reached(present) > _reached(state):
+            log.info("%s is further on than %s: the run continues from there", self.last, named)
+            return present
+        return state
+
+    def _check_that_nothing_is_lost(self, config: Config) -> None:
+        """ConfigError where the folder has no last.pt, but something that a new run would replace."""
+        other, advice = self.other_keys(config), "choose another --work_dir, or --overwrite it"
+        if self.read_metrics() and (other or self.is_complete(config.num_epoch)):
+            whose = f"a run of another config (other {', '.join(other)})" if other else "this run, finished"
+            raise ConfigError(f"{self} holds the results of {whose}, without its {self.last.name}; {advice}")
+        if other and not self.environment.is_file():
+            raise ConfigError(f"{self.config} is a config of your own, which a run there would replace; {advice}")
 
     def is_complete(self, num_epoch: int) -> bool:
         """Does it hold the metrics and scores of the last epoch?"""
@@ -299,6 +330,11 @@ def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
             f"{train_on(source)}"
         )
     return state
+
+
+def _reached(state: Mapping[str, Any]) -> tuple[int, int]:
+    """The epoch in which a checkpoint's run is, and how many of its steps are done."""
+    return state["epoch"], state.get("meter", {}).get("steps", 0)
 
 
 def train_on(checkpoint: Path) -> str:

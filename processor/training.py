@@ -191,6 +191,7 @@ class Training:
             if improved:
                 self.best = {"value": value, "epoch": epoch, "split": selection, "test": metrics[BEST_METRIC]}
         log.info(epoch_line(metrics))
+        self.folder.check_place()
         if record is not None:
             record.add(metrics)
             if scores and self.monitor is not None:
@@ -213,11 +214,11 @@ class Training:
         self.epoch, self.meter = epoch + 1, Meter()
         if improved:
             self.save("best")
-        self.save("last")
         if config.dataset is not None and is_main():
             write_table(self.folder.saliency_table(config.dataset), self.parts.mixer)
         if config.save_interval and epoch >= config.save_epoch and (epoch + 1) % config.save_interval == 0:
             self.save(f"epoch_{epoch}")
+        self.save("last")  # at the end: after a crash before it, all this is done again
 
     def evaluate(self, metrics: dict[str, Any]) -> dict[Split, Scores]:
         """Scores of the test and the validation split; their metrics are added to ``metrics``. May raise Stopped."""
@@ -251,6 +252,7 @@ class Training:
         """Writes ``name``.pt with everything that the loop carries."""
         meter = self.meter.over_ranks(self.device)
         if is_main():
+            self.folder.check_place()
             mixer = self.parts.mixer
             save_checkpoint(
                 self.folder.checkpoint(name),

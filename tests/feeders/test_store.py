@@ -210,18 +210,34 @@ with replacing(Path(sys.argv[1])) as beside:
 
 
 def test_half_written_files_are_removed_by_the_next_write(tmp_path):
-    path, other = tmp_path / "last.pt", tmp_path / ".last.pt.notes"
-    other.write_text("mine")
+    path, mine = tmp_path / "last.pt", [".last.pt.2024", ".last.pt.notes"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"writing\n"
-        beside = tmp_path / f".last.pt.{process.pid}"
+        beside = tmp_path / f".last.pt.{process.pid}.unfinished"
         write_atomically(path, b"first")
         assert beside.read_bytes() == b"half", "a living process is writing it"
         process.send_signal(signal.SIGKILL)
     assert beside.exists()
     write_atomically(path, b"second")
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".last.pt.notes", "last.pt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [*mine, "last.pt"]
     assert path.read_bytes() == b"second"
+
+
+def test_what_is_no_plain_file_stays(tmp_path):
+    """A link leads to the file that is replaced; a pipe or a device is not replaced by a file."""
+    (tmp_path / "real.csv").write_text("before")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    write_atomically(tmp_path / "link.csv", b"after")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "after"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to_pipe").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "to_pipe"):
+        with pytest.raises(WriteError, match="is no plain file but a device"):
+            write_atomically(tmp_path / name, b"content")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_damaged_line_of_the_journal_is_written_again(tmp_path):

@@ -62,7 +62,7 @@ def test_weights_that_are_a_folder(capsys, write_config, tmp_path):
     save_checkpoint(tmp_path / "old" / "last.pt", {"a": 1})
     words = ["--config", write_config(num_epoch=1), "--weights", str(tmp_path / "old")]
     fails(capsys, words, "old is a folder; give a file of it: ", "old/last.pt")
-    fails(capsys, [*words[:-1], str(tmp_path)], f"checkpoint {tmp_path} is a folder\n")
+    fails(capsys, [*words[:-1], str(tmp_path)], f"checkpoint {tmp_path} is a folder without a checkpoint\n")
 
 
 # --- names from a user's files ---------------------------------------------------------------------------------------

@@ -179,6 +179,23 @@ def test_more_epochs(write_config, tmp_path, capsys):
     assert main.main([*words, config, "--num_epoch", "3"]) == 0, "from now on it is a run of 3 epochs"
 
 
+def test_an_extension_in_another_folder_goes_on(write_config, tmp_path, capsys):
+    """The same command, with --resume OTHER, continues what it finds in its own folder; in one folder it goes back."""
+    keys = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "save_interval": 1, "save_epoch": 0}
+    words, last = ["--plugin", "tests", "--config"], tmp_path / "run" / "last.pt"
+    assert main.main([*words, write_config(**keys, num_epoch=1)]) == 0
+    words += [write_config(**keys, num_epoch=4), "--work_dir", str(tmp_path / "longer"), "--resume", str(last)]
+    assert main.main(words) == 0
+    (tmp_path / "longer" / "last.pt").write_bytes((tmp_path / "longer" / "epoch_2.pt").read_bytes())  # killed after it
+    capsys.readouterr()
+    assert main.main(words) == 0
+    assert "the run continues from there" in (printed := capsys.readouterr().out)
+    assert "epoch   3" in printed
+    assert "epoch   2" not in printed
+    assert main.main([*words[:-1], str(tmp_path / "longer" / "epoch_1.pt")]) == 0
+    assert "epoch   2" in capsys.readouterr().out
+
+
 def test_extended_cosine(write_config, caplog):
     keys = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "schedule": "cosine", "base_lr": 0.2}
     path = write_config(**keys, num_epoch=2)

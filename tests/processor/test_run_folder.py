@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from feeders.locks import try_lock
 from processor import origin, run_folder
 from processor.errors import BUSY, BusyError
 from processor.run_folder import RunFolder
+from processor.training import Training
 from tests.conftest import ROOT
 
 HOLDER = """
@@ -145,3 +147,47 @@ def test_locks_of_one_node(tmp_path):
     (elsewhere.path / ".lock").touch()
     assert not elsewhere.is_locked_for_others()
     held.release()
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"base_lr": 0.3}, "holds the results of a run of another config (other base_lr), without its last.pt"),
+        ({}, "holds the results of this run, finished, without its last.pt"),
+    ],
+)
+def test_results_without_a_checkpoint_are_not_replaced(write_config, tmp_path, capsys, changes, wanted):
+    assert main.main(["--config", write_config(num_epoch=1)]) == 0
+    folder = RunFolder(tmp_path / "run")
+    folder.last.unlink()
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
+    assert main.main(["--config", write_config(num_epoch=1, **changes)]) == 2
+    assert wanted in capsys.readouterr().err
+    before["log.txt"] = folder.log.read_bytes()
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()} == before
+    assert main.main(["--config", write_config(num_epoch=1, **changes), "--overwrite"]) == 0
+
+
+def test_a_config_of_ones_own_is_not_replaced(write_config, tmp_path, capsys):
+    """As where work_dir is the folder in which somebody writes recipes."""
+    (tmp_path / "config.yaml").write_text("# mine\nseed: 3\n")
+    assert main.main(["--config", write_config(work_dir=str(tmp_path))]) == 2
+    assert "is a config of your own" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == "# mine\nseed: 3\n"
+
+
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_folder_that_goes_away_during_the_run(write_config, tmp_path, monkeypatch, capsys, how):
+    evaluate, folder = Training.evaluate, tmp_path / "run"
+
+    def go_away(training, metrics):
+        if metrics["epoch"] == 0:
+            folder.rename(tmp_path / "other")
+            if how == "removed":
+                shutil.rmtree(tmp_path / "other")
+        return evaluate(training, metrics)
+
+    monkeypatch.setattr(Training, "evaluate", go_away)
+    assert main.main(["--config", write_config(num_epoch=3)]) == 2
+    assert "was moved or removed while this run trains" in capsys.readouterr().err
+    assert not folder.exists()

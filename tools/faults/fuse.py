@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from feeders.files import UNFINISHED
 from processor import checkpoint, run_folder, training
 from processor.engine import Trainer
 
@@ -46,7 +47,7 @@ def half_a_line(record: Any, metrics: Any) -> None:
 
 def half_a_file(path: Any, content: Any) -> None:
     """What lies beside a file that is written to its half."""
-    path.with_name(f".{path.name}.{os.getpid()}").write_bytes(bytes(content)[: len(content) // 2])
+    path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}").write_bytes(bytes(content)[: len(content) // 2])
 
 
 def arm(moment: str, number: int, delay: float = 0, folder: str = "") -> list[int]:

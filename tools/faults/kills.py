@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from feeders.files import UNFINISHED
+
 from .case import Case, Outcome
 from .process import Command, Fuse
 from .runs import (
@@ -73,7 +75,7 @@ def killed(mode: str, kills: list[tuple[str, float, float]], common: Path, folde
     if any(codes):
         return Outcome("lost", f"exit codes {codes} after the kills: {last[0].text[-500:]}")
     found = difference(result(folder / "run"), wanted, 1e-6 if processes > 1 else 0.0)
-    litter = [path.name for path in folder.rglob(".*.*") if path.suffix[1:].isdecimal()]
+    litter = [path.name for path in folder.rglob(f".*{UNFINISHED}")]
     shutil.rmtree(folder)
     if found or litter:
         return Outcome("lost", f"it ends with other {found}" if found else f"it leaves {litter}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from signal import SIGALRM, SIGKILL, SIGTERM
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -35,6 +36,9 @@ RUN: dict[str, Any] = {
     "save_steps": SAVE_STEPS,
     "log_interval": 1,
     "schedule": "cosine",
+    "save_interval": 2,
+    "save_epoch": 0,
+    "dataset": "made_up",
     "train_feeder_args": {"n_max": 6, "imbalance": 6},
 }
 MODES: dict[str, dict[str, Any]] = {
@@ -104,12 +108,17 @@ def result(folder: Path) -> dict[str, Any]:
     lines = RunFolder(folder).read_metrics()
     for line in lines:
         del line["samples_per_s"]
-    state = load_checkpoint(folder / "last.pt")
+    checkpoints = {path.name: _without_times(load_checkpoint(path)) for path in sorted(folder.glob("*.pt"))}
+    tables = {path.name: np.load(path).tolist() for path in sorted(folder.glob("*_saliency.npy"))}
+    return {"checkpoints": checkpoints, "metrics": lines, "tables": tables}
+
+
+def _without_times(state: dict[str, Any]) -> dict[str, Any]:
     state["meter"].pop("seconds")
     for key in CODE:
         del state[KEY][key]
     del state["config"]
-    return {"state": state, "metrics": lines}
+    return state
 
 
 def difference(ours: Any, theirs: Any, tolerance: float = 0.0, path: str = "") -> str | None:
