@@ -21,7 +21,7 @@ from processor.recognition.given import Problem, read_given
 from processor.recognition.options import STREAM, VIDEO, check_options, check_size, what_is_read
 from processor.recognition.predict import predict
 from processor.recognition.rows import Row, Style, check_out, write
-from processor.recognition.stream import Stream
+from processor.recognition.stream import Stream, read_lines
 from processor.recognition.windows import STRIDE, Cut
 from processor.video import command as video
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         found, out = video.video_rows(recognizer, arguments, live), None
     elif kind == STREAM:
         stream = Stream(recognizer, live, cut, arguments.explain, each, size)
-        found = stream.rows(sys.stdin.buffer)  # bytes that are no text spoil their line alone
+        found = stream.rows(read_lines(sys.stdin.buffer))  # bytes that are no text spoil their line alone
     else:
         places = map(Path, arguments.files)
         given = (one for place in places for one in read_given(recognizer, place, each, arguments.axes, size))

@@ -11,9 +11,10 @@ Shapes: L frames, M people, V joints, C coordinates, K classes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +32,16 @@ WANTED = (
     'wanted {"frames": [...]}, {"joints": [[x, y, z], ...]}, {"people": {"name": [[x, y, z], ...]}} or {"end": true}'
 )
 UNNAMED = "stream"  # the id of live frames that have none
+LONGEST = 2**26  # bytes of a line
 MOST = 1000  # live streams at once; then the one that has been silent for longest ends
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, one after the other; of one that is longer than LONGEST the first LONGEST + 1 bytes."""
+    while line := file.readline(LONGEST + 1):
+        yield line
+        while len(line) > LONGEST and not line.endswith(b"\n"):
+            line = file.readline(LONGEST + 1)
 
 
 @dataclass(eq=False)
@@ -175,9 +185,22 @@ class Stream:
 
 
 def _object(line: str | bytes) -> dict[str, Any]:
-    values = json.loads(line)
+    if len(line) > LONGEST:
+        raise DataError(
+            f"it is longer than {LONGEST >> 20} MB; send fewer frames in a line, or name a file instead of -"
+        )
+    values = json.loads(line, object_pairs_hook=_once)
     if not isinstance(values, dict):
         raise DataError(f"no object of JSON; {WANTED}")
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Keys and values; DataError where a key has several values."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        again = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+        raise DataError(f"the key {again[:40]!r} occurs more than once")
     return values
 
 
@@ -224,6 +247,6 @@ def _numbers(values: Any) -> np.ndarray:
 def _size(value: Any) -> Size | None:
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(one, int) and one > 0 for one in value):
+    if not isinstance(value, list) or len(value) != 2 or not all(type(one) is int and one > 0 for one in value):
         raise DataError(f"size is {value}; it is [height, width] in pixels")
     return value[0], value[1]

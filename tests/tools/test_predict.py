@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import main
+from feeders.store import DataError
 from feeders.synthetic import Feeder
 from processor.recognition import Recognizer
 from processor.recognition import stream as stream_of_lines
@@ -312,12 +313,23 @@ def test_streams_end(run, capsys, monkeypatch):
         ('{"id": null}', "it has no frames, joints, people; wanted"),
         ('{"people": 3}', "people is 3; wanted"),
         ('{"joints": [], "size": [0, 4]}', "size is [0, 4]"),
+        ('{"joints": [], "size": [true, true]}', "size is [True, True]"),
+        ('{"id": "a", "joints": [], "id": "b"}', "the key 'id' occurs more than once"),
     ],
 )
 def test_bad_lines(line, wanted, run, capsys, monkeypatch):
     code, (row,) = stream(run, capsys, monkeypatch, [line])
     assert code == 2
     assert row["error"].startswith(wanted)
+
+
+def test_a_line_without_end(monkeypatch):
+    """It is answered as soon as it is too long, and takes no more memory; the next line is read as it is."""
+    monkeypatch.setattr(stream_of_lines, "LONGEST", 8)
+    lines = stream_of_lines.read_lines(io.BytesIO(b"1234567\n" + b"x" * 50 + b"\n12345678\n1\n" + b"y" * 9))
+    assert [len(line) for line in lines] == [8, 9, 9, 2, 9]
+    with pytest.raises(DataError, match="it is longer than 0 MB; send fewer frames"):
+        stream_of_lines._object("x" * 9)
 
 
 def test_whole_sequences_of_a_stream_are_cut_too(run, tmp_path, capsys, monkeypatch):
