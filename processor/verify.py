@@ -225,6 +225,9 @@ def _figures(known: Recorded, found: Mapping[str, Any], tolerance: float) -> Fin
             f"{known.path.name} (epoch {epoch}, step {steps}) was not evaluated; finish the run, or name a checkpoint "
             "that was, such as best.pt"
         )
+        if damaged := known.folder.damaged_metrics():
+            numbers = ", ".join(map(str, damaged[:5]))
+            detail = f"line {numbers} of {known.folder.metrics} is damaged, and no other is of {known.path.name}"
         return Finding("figures", "unknown", detail, matters=True)
     pairs = {name: (known.metrics[name], found[name]) for name in sorted(known.metrics.keys() & found.keys())}
     wrong = [name for name, (then, here) in pairs.items() if not _near(then, here, tolerance)]

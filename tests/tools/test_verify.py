@@ -161,3 +161,10 @@ def test_a_missing_file_is_named(run, capsys, name, words):
 def test_the_zoo(capsys):
     assert verify(["zoo:demo"]) == 0
     assert "same    figures   2 figures of epoch 35, top-1 98.3 %" in capsys.readouterr().out
+
+
+def test_a_damaged_line_of_the_metrics(run, capsys):
+    path = run / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"epoch": 3', '"epoch": 8'))
+    assert verify([str(run)]) == 2
+    assert f"line 4 of {path} is damaged, and no other is of last.pt" in capsys.readouterr().out
