@@ -133,13 +133,16 @@ class StoreWriter:
         """Appends one sequence. All are stored in half precision where the first usable one is.
 
         Raises:
-            DataError: its frames have another shape than those of earlier sequences, or its label is no class.
+            DataError: its frames have another shape than those of earlier sequences, its label is no class, or its id
+                no text.
             WriteError: the disk is full or cannot be written.
         """
         if not 0 <= sample.label < MAX_CLASSES:
             raise DataError(
                 f"{sample.id} has label {sample.label}; labels count the classes from 0, below {MAX_CLASSES}"
             )
+        if sample.id.encode(errors="replace").decode() != sample.id:
+            raise DataError(f"{sample.id!r} is no text that a file can hold (it is not UTF-8); rename this sequence")
         problem = problem_of(sample)
         half = self.dtype == np.float16 if self.shape else sample.frames.dtype == np.float16
         dtype = np.dtype(np.float16 if half else np.float32)

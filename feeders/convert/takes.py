@@ -143,14 +143,19 @@ def _below_common_folder(takes: list[Take]) -> list[Take]:
 
 
 def _in_one_line(take: Take) -> Take:
-    """The same take; in its id and facts, blanks and line breaks are one blank, as lists of splits need it.
+    """The same take; its id and facts are as lists of splits need them, see :func:`_line`.
 
     A split that is called Training or dev is train or val.
     """
-    facts = {fact: " ".join(value.split()) for fact, value in take.facts.items()}
+    facts = {fact: _line(value) for fact, value in take.facts.items()}
     if "split" in facts:
         facts["split"] = SPLITS.get(facts["split"].lower(), facts["split"])
-    return replace(take, id="/".join(" ".join(part.split()) for part in take.id.split("/")), facts=facts)
+    return replace(take, id="/".join(map(_line, take.id.split("/"))), facts=facts)
+
+
+def _line(text: str) -> str:
+    """The same text; blanks and line breaks are one blank, bytes of a name that are no UTF-8 are written out."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 def _path(place: Path, source: Source) -> str:

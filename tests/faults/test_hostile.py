@@ -95,5 +95,6 @@ def test_names_are_text(tmp_path, capfd, monkeypatch):
 
 def test_formulas_in_predictions_are_text():
     prediction = Prediction(np.eye(len(NAMES))[7], NAMES)
-    (_, row) = lines([Row("=1+1", "@x", 0, 1, prediction)], "csv", 3)
+    (_, row) = lines([Row("=1+1", "@\udcff", 0, 1, prediction)], "csv", 3)
+    assert row.encode()
     assert all(cell[:1] not in "=+@" for cell in next(csv.reader([row])) if cell)

@@ -39,6 +39,17 @@ def test_a_folder_per_class(tmp_path):
     assert found.labelled_by == "the folders"
 
 
+def test_names_that_are_no_utf8(tmp_path):
+    """They are written as text that every file takes; the file itself is found by its own name."""
+    fill(tmp_path, "w\udcffalk/1.csv", "run/\udce9.csv")
+    found = find_takes(tmp_path, FORMS)
+    assert list(known(found).items()) == [
+        ("run/\\udce9", {"label": "run"}),
+        ("w\\udcffalk/1", {"label": "w\\udcffalk"}),
+    ]
+    assert all(source.read() for take in found.takes for source in take.sources)
+
+
 def test_folders_of_splits(tmp_path):
     fill(tmp_path, "Training/wave/1.csv", "Training/bow/2.csv", "test/wave/3.csv", "test/bow/4.csv")
     assert known(find_takes(tmp_path, FORMS)) == {
