@@ -22,6 +22,8 @@ from ..scores import ScoreFile, read_scores
 from .archive import find_runs
 from .ensemble import join
 
+SAME = 1e-6  # difference of two accuracies that are one
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -105,7 +107,10 @@ def _read_run(
     samples, scores = join([samples, scores])
     assert scores.labels is not None
     seed, settings = _read_settings(folder)
-    metrics = _best_test_epoch(folder, settings["num_epoch"]) if best_test_epoch else scores.metrics()
+    if best_test_epoch:
+        metrics = _best_test_epoch(folder, settings["num_epoch"])
+    else:
+        metrics = _of_last_epoch(folder, scores, split)
     return Run(place, seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
 
 
@@ -121,6 +126,19 @@ def _read_settings(folder: RunFolder) -> tuple[int, dict[str, Any]]:
     settings = {**Config.model_validate({"feeder": ""}).model_dump(), **values}
     left_out = NOT_IDENTITY | {"seed", "weights"}
     return values["seed"], {key: value for key, value in settings.items() if key not in left_out}
+
+
+def _of_last_epoch(folder: RunFolder, scores: ScoreFile, split: str) -> dict[str, Any]:
+    """Metrics of the scores; ValueError where the run's metrics.jsonl says otherwise: they are then of another run."""
+    lines, found = folder.read_metrics(), scores.metrics()
+    said = lines[-1].get("top1" if split == "test" else f"{split}_top1") if lines else None
+    ours = found["top1"]
+    if said is not None and abs(said - ours) > SAME:
+        raise ValueError(
+            f"{scores.source} has a top-1 of {100 * ours:.2f} %, but {folder.metrics} says {100 * said:.2f} %: the scores "
+            "are of another run or epoch; copy or train this run again, or leave it out"
+        )
+    return found
 
 
 def _best_test_epoch(folder: RunFolder, num_epoch: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from processor.scores import ScoreFile
+from processor.scores import ScoreFile, read_scores
 from processor.study.statistics import class_weights, compare
 from tests.conftest import ROOT
 from tools import table
@@ -338,10 +338,22 @@ def pack(folder: Path, archive: Path, names: dict[str, str] | None = None) -> Pa
     return archive
 
 
+def test_scores_of_another_run(tmp_path, capsys):
+    run = write_run(tmp_path / "a" / "seed_1", 1, answers(9, 5, 4))
+    (run / "metrics.jsonl").write_text(json.dumps({"epoch": 3, "top1": 0.9}))
+    assert command(tmp_path) == 0
+    (run / "scores_test.npz").write_bytes(
+        (write_run(tmp_path / "b", 1, answers(4, 1, 0)) / "scores_test.npz").read_bytes()
+    )
+    assert command(tmp_path / "a") == 2
+    assert "scores_test.npz has a top-1 of 25.00 %, but" in capsys.readouterr().err
+
+
 def test_an_archive_is_read_as_its_folder(tmp_path, capsys):
     root = two_methods(tmp_path / "runs")
     for run in root.rglob("seed_*"):
-        lines = [{"epoch": epoch, "top1": 0.3 + epoch / 10, "mean_class_accuracy": 0.25} for epoch in range(2)]
+        last = read_scores(run / "scores_test.npz").metrics()["top1"]
+        lines = [{"epoch": n, "top1": top1, "mean_class_accuracy": 0.25} for n, top1 in enumerate((0.3, last))]
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         with open(run / "config.yaml", "a") as file:
             file.write("num_epoch: 2\n")
