@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 KEEP = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}  # of glibc's mallopt: no MMAP_MAX, largest TRIM_THRESHOLD, TOP_PAD
 
-# What acts on a terminal instead of being shown: C0, C1, and marks that turn the direction of text around. And halves of
-# characters, which no text file takes: they stand for bytes of a file's name that are no UTF-8.
+# What acts on a terminal instead of being shown: C0, C1, and marks that turn the direction of text around. And halves
+# of characters, which no text file takes: they stand for bytes of a file's name that are no UTF-8.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
