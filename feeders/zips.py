@@ -9,10 +9,11 @@ from typing import IO, cast
 
 END, LONGEST = b"PK\5\6", 22 + 0xFFFF  # begin and most bytes of an archive's last record, with its comment
 MANY = 0xFFFF  # stands there for a number of members that does not fit
+FOLDER = 0x10  # attribute of a folder, of which torch reads nothing: a tensor would be whatever lies in memory
 
 
 def open_zip(file: str | Path | IO[bytes]) -> zipfile.ZipFile:
-    """An archive that has as many members as its last record says: a damaged list may hide some of them.
+    """An archive with a sound list of members. A damaged one may hide some of them, or call a file a folder.
 
     Raises:
         zipfile.BadZipFile: it is no zip archive, or its list of members is damaged.
@@ -24,7 +25,11 @@ def open_zip(file: str | Path | IO[bytes]) -> zipfile.ZipFile:
     tail = content.read()
     place = tail.rfind(END) + 10
     number, found = int.from_bytes(tail[place : place + 2], "little"), len(archive.infolist())
-    if number not in (found, MANY):
-        archive.close()
-        raise zipfile.BadZipFile(f"its list of members is damaged: {found} of {number} are there")
-    return archive
+    folders = [
+        member.filename for member in archive.infolist() if member.external_attr & FOLDER and not member.is_dir()
+    ]
+    if number in (found, MANY) and not folders:
+        return archive
+    archive.close()
+    what = f"{folders[0]} is a folder there" if folders else f"{found} of {number} are there"
+    raise zipfile.BadZipFile(f"its list of members is damaged: {what}")

@@ -67,3 +67,15 @@ def test_hidden_members_are_missed(tmp_path):
         list(look(tmp_path / "takes.zip"))
     with pytest.raises(ValueError, match=r"takes.zip is not a .zip archive, or is damaged .* list of members"):
         find_runs(tmp_path / "takes.zip")
+
+
+def test_a_file_that_is_called_a_folder(tmp_path):
+    """torch reads nothing of it, without a word."""
+    path = tmp_path / "last.pt"
+    torch.save({"model": {"a": torch.ones(3)}}, path)
+    content = bytearray(path.read_bytes())
+    name = content.rindex(b"/data/0")
+    content[content.rindex(b"PK\1\2", 0, name) + 38] |= 0x10
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last.pt is damaged .* data/0 is a folder there"):
+        load_checkpoint(path)
