@@ -24,12 +24,10 @@ def open_zip(file: str | Path | IO[bytes]) -> zipfile.ZipFile:
     content.seek(max(0, content.seek(0, os.SEEK_END) - LONGEST))
     tail = content.read()
     place = tail.rfind(END) + 10
-    number, found = int.from_bytes(tail[place : place + 2], "little"), len(archive.infolist())
-    folders = [
-        member.filename for member in archive.infolist() if member.external_attr & FOLDER and not member.is_dir()
-    ]
-    if number in (found, MANY) and not folders:
+    number, members = int.from_bytes(tail[place : place + 2], "little"), archive.infolist()
+    folders = [member.filename for member in members if member.external_attr & FOLDER and not member.is_dir()]
+    if number in (len(members), MANY) and not folders:
         return archive
     archive.close()
-    what = f"{folders[0]} is a folder there" if folders else f"{found} of {number} are there"
+    what = f"{folders[0]} is a folder there" if folders else f"{len(members)} of {number} are there"
     raise zipfile.BadZipFile(f"its list of members is damaged: {what}")
