@@ -135,8 +135,8 @@ def _of_last_epoch(folder: RunFolder, scores: ScoreFile, split: str) -> dict[str
     ours = found["top1"]
     if said is not None and abs(said - ours) > SAME:
         raise ValueError(
-            f"{scores.source} has a top-1 of {100 * ours:.2f} %, but {folder.metrics} says {100 * said:.2f} %: these are "
-            "scores of another run or epoch; copy or train this run again, or leave it out"
+            f"{scores.source} has a top-1 of {100 * ours:.2f} %, but {folder.metrics} says {100 * said:.2f} %: "
+            "these are scores of another run or epoch; copy or train this run again, or leave it out"
         )
     return found
 
