@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 POLL = 0.1  # seconds between two looks at a lock that another process has
 
 
+class OthersLockError(PermissionError):
+    """A file of another user that may not be opened, so that nobody knows whether it is locked."""
+
+
 class Lock:
     """A lock on a file that no other process has; see :func:`try_lock`."""
 
@@ -64,9 +68,10 @@ def try_lock(path: Path, create: bool = True) -> Lock | None:
     """Locks a file for this process alone; None where another one, or another part of this one, has it open for use.
 
     Raises:
-        OSError: the file cannot be opened for writing, or there are no locks here.
+        OthersLockError: the file is another user's, and may not be opened.
+        OSError: there is no such file, it cannot be created, or there are no locks here.
     """
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+    descriptor = _open(path, create)
     try:
         _flock(descriptor, shared=False)
     except BlockingIOError:
@@ -76,6 +81,20 @@ def try_lock(path: Path, create: bool = True) -> Lock | None:
         os.close(descriptor)
         raise
     return Lock(descriptor)
+
+
+def _open(path: Path, create: bool) -> int:
+    """A descriptor of a file, for its lock. One of another user may perhaps only be read, which is enough."""
+    try:
+        return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+    except PermissionError:
+        if not path.exists():
+            raise
+    try:
+        return os.open(path, os.O_RDONLY)
+    except PermissionError as error:
+        what = "This lock belongs to another user, who must allow to read it, or remove it; or choose another folder"
+        raise OthersLockError(error.errno, what, str(path)) from error
 
 
 def use(file: BinaryIO) -> None:
@@ -118,15 +137,22 @@ def alone(path: Path, message: str) -> Iterator[None]:
 
     Args:
         message: for the log, when waiting begins.
+
+    Raises:
+        OthersLockError: it cannot be known whether another user's process has it.
     """
     lock = None
-    with suppress(OSError):
+    try:
         lock = try_lock(path)
         if lock is None:
             log.info("%s", message)
         while lock is None:
             time.sleep(POLL)
             lock = try_lock(path)
+    except OthersLockError:
+        raise
+    except OSError as error:
+        log.debug("%s cannot be locked (%s)", path, error)
     try:
         yield
     finally:

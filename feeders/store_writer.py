@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from .files import SEAL, parse_json, sealed, unsealed, write_atomically, writing
-from .locks import Lock, try_lock
+from .locks import Lock, OthersLockError, try_lock
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -234,6 +234,8 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 def _lock(file: Path) -> Lock | None:
     try:
         lock = try_lock(file)
+    except OthersLockError:
+        raise
     except OSError:  # no locks here, or no permission to write, which is reported soon
         return None
     if lock is None:

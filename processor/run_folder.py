@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from feeders.files import append, parse_json, sealed, unsealed, write_atomically, writing
-from feeders.locks import Lock, try_lock
+from feeders.locks import Lock, OthersLockError, try_lock
 
 from .checkpoint import load_checkpoint
 from .config import Config
@@ -87,6 +87,8 @@ class RunFolder:
         try:
             while (lock := try_lock(self._lock_file)) is None and time.monotonic() < last:
                 time.sleep(POLL)
+        except OthersLockError:
+            raise
         except OSError as error:
             log.warning("%s cannot be locked (%s); make sure that no other process trains there", self, error)
             return

@@ -268,6 +268,29 @@ def test_half_built_stores_are_removed_by_the_next_build(tmp_path):
             StoreWriter(busy)
 
 
+def test_locks_of_another_user(tmp_path, monkeypatch):
+    """A file that may only be read can be locked. One that may not even be read is not taken for free."""
+    (tmp_path / "x").touch()
+    opened, refused = os.open, {os.O_RDWR}
+
+    def as_other_user(path, flags, mode=0o777):
+        if flags & os.O_ACCMODE in refused:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr("os.open", as_other_user)
+    lock = locks.try_lock(tmp_path / "x")
+    assert locks.try_lock(tmp_path / "x") is None
+    lock.release()
+    refused.add(os.O_RDONLY)
+    with (
+        pytest.raises(PermissionError, match="belongs to another user, who must allow"),
+        locks.alone(tmp_path / "x", ""),
+    ):
+        pass
+    assert not locks.is_abandoned(tmp_path / "x")
+
+
 def test_a_forked_process_holds_no_lock(tmp_path):
     """A loading process outlives its killed parent for a while."""
     lock = locks.try_lock(tmp_path / "x")
