@@ -36,6 +36,7 @@ from .methods import LOSSES, MIXERS, SECOND_STAGES
 from .network import Shape, check_logits, layout_of, make_network
 from .overlap import check_overlap
 from .own_dataset import DatasetLoader
+from .parts import restoring
 from .saliency_file import read_table
 from .user_code import place_of, seeded
 from .weights import load_weights
@@ -218,12 +219,15 @@ def _check_splits(
             check_overlap(config, split, (feeders["train"], loaders["train"]), (feeders[split], loaders[split]))
 
 
-def build(config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None) -> Parts:
+def build(
+    config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None, source: object = ""
+) -> Parts:
     """Everything that is trained, or trains.
 
     Args:
         state: the checkpoint of a run that continues. Its mixer's state spares the pass over the training data, and the
             weights that the run began with are not read again. Network and optimiser are for the caller to restore.
+        source: its file, for messages.
     """
     network = build_network(config, data, device, None if state is not None else config.weights)
     several, cuda = world()[1] > 1, device.type == "cuda"
@@ -237,7 +241,7 @@ def build(config: Config, data: Data, device: torch.device, state: Mapping[str, 
         frozen = _checked(config, "freeze", freeze_backbone, network, name)
     model = _shared(network, device) if several else network
     criterion = build_criterion(config, data.class_counts, network).to(device, DTYPES[config.precision])
-    mixer = build_mixer(config, data, device, None if state is None else state["mixer"])
+    mixer = build_mixer(config, data, device, None if state is None else state["mixer"], source)
     return Parts(network, model, mixer, criterion, build_optimizer(config, network, device), frozen)
 
 
@@ -272,9 +276,9 @@ def build_network(config: Config, data: Data, device: torch.device, weights: str
 
 
 def build_mixer(
-    config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None
+    config: Config, data: Data, device: torch.device, state: Mapping[str, Any] | None = None, source: object = ""
 ) -> Mixer | None:
-    """What mixes a batch, or None; in the state that a checkpoint has, where there is one."""
+    """What mixes a batch, or None; in the state that the checkpoint ``source`` has, where there is one."""
     if config.mixing not in MIXERS:
         return None
     choice = MIXERS[config.mixing]
@@ -295,7 +299,8 @@ def build_mixer(
             )
     if "baseline" in args:
         loader, published = data.loaders["train"], config.baseline == "published"
-        known = None if state is None else state["baseline"]
+        with restoring(source):
+            known = None if state is None else state["baseline"]
         args["baseline"] = mean_sequence(loader, config.test_batch_size, published) if known is None else known
     try:
         mixer: Mixer = choice.make(**{**args, **config.mixing_args})
@@ -303,7 +308,8 @@ def build_mixer(
         raise ConfigError(f"{config.config}: mixing_args: {error}") from error
     mixer = mixer.to(device, DTYPES[config.precision])
     if state is not None:
-        mixer.load_state_dict(state)
+        with restoring(source):
+            mixer.load_state_dict(state)
     elif config.dist_weights is not None and config.weights is not None:
         read_table(Path(config.dist_weights), mixer)
     return mixer

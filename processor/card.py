@@ -22,6 +22,7 @@ from .build import Data, mean_sequence
 from .config import Config
 from .errors import CheckpointError
 from .network import Shape, layout_of
+from .parts import check_parts
 
 KEY = "card"  # of a checkpoint
 SPREAD_SAMPLES = 64  # training samples whose coordinates say how large they are
@@ -133,8 +134,11 @@ def card_of(state: Mapping[str, Any], where: object) -> Card:
             f"{where} says nothing of its data and classes: it is of an older version, or weights alone. "
             "Train an epoch more (--config ... --resume FILE --num_epoch N), or use it with its config and --phase test"
         )
+    check_parts(where, state, "config", KEY)
     try:
         card = Card(config=state["config"], **state[KEY])
-        return replace(card, sample_shape=(*map(int, card.sample_shape),))  # type: ignore[arg-type]
+        if len(card.class_names) != len(card.class_counts):
+            raise ValueError(f"{len(card.class_names)} class names, {len(card.class_counts)} class counts")
+        return replace(card, sample_shape=(*card.sample_shape,))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where} has a card of another version of this program ({error})") from error

@@ -18,6 +18,7 @@ from feeders.files import kind_of, write_atomically
 from feeders.zips import open_zip
 
 from .errors import CheckpointError
+from .parts import check_parts
 from .safetensors_file import SUFFIX, read_safetensors
 
 
@@ -38,7 +39,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a file of tensors and plain values, or a safetensors file.
 
     Raises:
-        CheckpointError: it is missing, a folder, cut off, damaged, or holds other things than tensors and plain values.
+        CheckpointError: it is missing, a folder, cut off, damaged, or holds other things than tensors and plain values;
+            or it is of a run (it has a card), and a part of it is of another kind.
     """
     if not path.is_file():
         inside = ", ".join(str(file) for file in sorted([*path.glob("[!.]*.pt"), *path.glob(f"[!.]*{SUFFIX}")])[:5])
@@ -54,6 +56,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} {_reason(error)}") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, wanted a state dict")
+    if "card" in state:
+        check_parts(path, state)
     return state
 
 

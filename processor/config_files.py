@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .config import OWN_PACKAGES, Config, Groups
-from .errors import ConfigError
+from .errors import ConfigError, shown
 from .methods import CHOICES, METHODS, WARM_UP
 from .official import OFFICIAL_GRAPHS, translate, translate_feeder_args, translate_model_args
 from .user_code import place_of
@@ -268,7 +268,7 @@ def _check_names(
                     args[name] = checked
             except ValidationError as error:
                 reason = "; ".join(sorted({problem["msg"] for problem in error.errors()}))
-                raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {value!r}") from error
+                raise ConfigError(f"{config.config}: {key}.{name}: {reason}; got {shown(value)}") from error
 
 
 def _open_ended(takes: Callable[..., Any]) -> bool:
@@ -296,5 +296,5 @@ def explained(path: str, error: ValidationError, model: type[BaseModel], inner: 
         elif problem["type"] == "missing":
             lines.append(f"{path}: key {key} is missing: {model.model_fields[key].description}")
         else:
-            lines.append(f"{path}: {key}: {problem['msg']}; got {problem['input']!r}")
+            lines.append(f"{path}: {key}: {problem['msg']}; got {shown(problem['input'])}")
     return ConfigError("\n".join(lines))

@@ -90,7 +90,7 @@ class Processor:
         config = without_timing(config, self.device, state)
         data = load_data(config, self.device)
         self._check_same("data", data.checksum)
-        parts = build(config, data, self.device, state)
+        parts = build(config, data, self.device, state, folder.source)
         config = with_timing(config, data, parts, self.device)
         training = Training(config, folder, data, parts, self.device, state)
         if config.overwrite and is_main():

@@ -23,6 +23,7 @@ from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
 from .origin import origin
+from .parts import check_parts
 from .report.logger import LOGGER_ID, Logger, grouped
 from .yaml_text import yaml_text
 
@@ -44,6 +45,7 @@ class RunFolder:
         last, best: the checkpoints.
         report: report.html, the page that shows the run.
         explanation: explanation.npz, of the weights in ``last``.
+        source: the checkpoint that the run goes on from; :meth:`resume` may find another one than ``last``.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -52,7 +54,7 @@ class RunFolder:
         self.metrics, self.log, self.output = (self.path / name for name in ("metrics.jsonl", "log.txt", "output.txt"))
         self.last, self.best = self.checkpoint("last"), self.checkpoint("best")
         self.report, self.explanation = self.path / "report.html", self.path / "explanation.npz"
-        self.tensorboard = self.path / "tensorboard"
+        self.source, self.tensorboard = self.last, self.path / "tensorboard"
         self.logger_id = self.path / LOGGER_ID
         self._lock_file, self._holder = self.path / ".lock", self.path / ".holder"
         self._shown, self._begun = self.path / ".shown", self.path / ".begun"
@@ -203,6 +205,7 @@ class RunFolder:
         if present is not None and elsewhere and _reached(present) > _reached(state):
             log.info("%s is further on than %s: the run continues from there", self.last, named)
             return present
+        self.source = named
         return state
 
     def _check_that_nothing_is_lost(self, config: Config) -> None:
@@ -319,6 +322,7 @@ def _own_checkpoint(source: Path, config: Config) -> dict[str, Any]:
     state = load_checkpoint(source)
     if not {"config", "epoch", "model", "optimizer"} <= state.keys():
         raise CheckpointError(f"{source} is not a checkpoint of a run; bare weights go to --weights")
+    check_parts(source, state, "mixer", "meter", "best")
     other = config.other_keys(state["config"])
     num_epoch = state["config"].get("num_epoch", config.num_epoch)
     if other == ["num_epoch"] and config.resume not in ("auto", "none") and config.num_epoch > state["epoch"]:

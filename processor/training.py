@@ -15,7 +15,7 @@ from signal import SIGTERM
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feeders.loader import UNLABELLED
 from shapmix import ShapMix, effective_number_weights
@@ -35,11 +35,13 @@ from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
 from .metrics import best_test_epoch, classification_metrics, epoch_line, fitted_temperature, group_means, table
+from .parts import restoring
 from .report.logger import LOGGERS, grouped
 from .report.monitor import Monitor
 from .run_folder import MetricsLog, RunFolder, train_on
 from .saliency_file import write_table
 from .scores import ScoreFile
+from .weights import check_numbers
 from .zoo import weights_file
 
 log = logging.getLogger(__name__)
@@ -277,20 +279,20 @@ class Training:
         if state.get("data", self.data.checksum) != self.data.checksum:
             raise ConfigError(f"the data has changed since {self.folder} was begun; --overwrite trains it again")
         self.weights_checksum = state.get("weights")
-        if state["model"].keys() != self.parts.network.state_dict().keys():
+        source, own = self.folder.source, self.parts.network.state_dict()
+        if state["model"].keys() != own.keys():
             raise CheckpointError(
                 f"{self.folder} was begun with another version of its network; finish it with that version of the "
                 "program, or begin a run from its weights: --weights FILE and another --work_dir"
             )
-        self.parts.network.load_state_dict(state["model"])
-        optimizer = self.parts.optimizer
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = optimizer.defaults["fused"]  # as suits this device, not the one that it was saved on
-        optimizer.load_state_dict(state["optimizer"])
-        if self.trainer.average is not None:
-            self.trainer.average.load_state_dict(state["average"])
-        self.temperature = temperature_of(state, self.folder.last)
-        self.epoch, self.best, self.meter = state["epoch"], state["best"], Meter(**state["meter"])
+        check_numbers(source, {key: value for key, value in state["model"].items() if isinstance(value, Tensor)}, own)
+        with restoring(source):
+            self.parts.network.load_state_dict(state["model"])
+            restore_optimizer(self.parts.optimizer, state["optimizer"])
+            if self.trainer.average is not None:
+                self.trainer.average.load_state_dict(state["average"])
+            self.meter = Meter(**state["meter"])
+        self.temperature, self.epoch, self.best = temperature_of(state, source), state["epoch"], state["best"]
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)
@@ -303,6 +305,17 @@ class Training:
                 before.num_epoch, self.config.num_epoch, self.config.schedule, self.config.num_epoch,
                 learning_rate(self.config, *where), learning_rate(before, *where),
             )  # fmt: skip
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """The state that a checkpoint has of it; ValueError where that is of other weights."""
+    for group in state["param_groups"]:
+        group["fused"] = optimizer.defaults["fused"]  # as suits this device, not the one that it was saved on
+    optimizer.load_state_dict(state)
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != weight.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)} for a weight of {tuple(weight.shape)}")
 
 
 def make_trainer(

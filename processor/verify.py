@@ -22,9 +22,10 @@ from .config import Config
 from .config_files import load_config
 from .distributed import set_up
 from .engine import Scores
-from .errors import CheckpointError, ConfigError
+from .errors import ConfigError
 from .host import StopSignals
 from .origin import CODE, KEY, MACHINE, VERSIONS, origin
+from .parts import check_parts
 from .run_folder import RunFolder
 from .scores import first_five, read_scores
 from .training import score_split, split_metrics
@@ -134,16 +135,16 @@ def _recorded(run: str, overrides: Mapping[str, Any], plugins: Sequence[str]) ->
     if not folder.config.is_file():
         raise ConfigError(f"{folder} has no {folder.config.name}; name the folder of a run, or a checkpoint in it")
     state = load_checkpoint(path)
-    if "config" not in state:
-        raise CheckpointError(f"{path} says nothing of its config: it is of an older version, or weights alone")
+    check_parts(path, state, "config")
     config = load_config(str(folder.config), {"phase": "test", "ignore_weights": [], **overrides}, plugins)
     if entry is not None:  # its figures are those of the stored weights, not of the run
         metrics = {"top1": entry.top1, "mean_class_accuracy": entry.mean_class, "epoch": entry.epochs - 1}
         made = {"git_commit": entry.commit.removesuffix("-dirty"), "git_dirty": entry.commit.endswith("-dirty")}
         return Recorded(folder, path, state, config, {}, made, metrics, folder.scores())
+    check_parts(path, state, "epoch", "meter")
     epoch = state["epoch"] - 1
     lines = [line for line in folder.read_metrics() if line["epoch"] == epoch and "top1" in line]
-    metrics = lines[-1] if lines and state["meter"]["steps"] == 0 else {}
+    metrics = lines[-1] if lines and state["meter"].get("steps", 0) == 0 else {}
     scores = folder.scores() if metrics and epoch == config.num_epoch - 1 and folder.scores().is_file() else None
     environment = _environment(folder)
     return Recorded(folder, path, state, config, environment, state.get(KEY) or environment, metrics, scores)
@@ -220,7 +221,7 @@ def _scores(known: Recorded, data: Data, scores: Scores, tolerance: float) -> Fi
 def _figures(known: Recorded, found: Mapping[str, Any], tolerance: float) -> Finding:
     """The figures of metrics.jsonl."""
     if not known.metrics:
-        epoch, steps = known.state["epoch"], known.state["meter"]["steps"]
+        epoch, steps = known.state["epoch"], known.state["meter"].get("steps", 0)
         detail = (
             f"{known.path.name} (epoch {epoch}, step {steps}) was not evaluated; finish the run, or name a checkpoint "
             "that was, such as best.pt"

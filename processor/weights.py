@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from model.foreign import own_names
@@ -46,8 +47,8 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
         one line for every weight that was not loaded, with the reason.
 
     Raises:
-        CheckpointError: a weight has another shape (another class count, width or layout) or is not finite, none fits,
-            not all of another program's fit, or with ``new`` less than half of the other layers' weights.
+        CheckpointError: a weight has another shape (another class count, width or layout), is complex or not finite,
+            none fits, not all of another program's fit, or with ``new`` less than half of the other layers' weights.
     """
     state, own, words = load_checkpoint(path), model.state_dict(), tuple(ignore)
     try:
@@ -65,7 +66,7 @@ def load_weights(model: nn.Module, path: Path, ignore: Iterable[str] = (), new: 
     fitting = {key: value for key, value in weights.items() if key in own and key not in kept}
     if not fitting:
         raise CheckpointError(f"checkpoint {path} has no weight of this network; its first names: {list(named)[:3]}")
-    _check_finite(path, fitting)
+    check_numbers(path, fitting, own)
     unknown = [key for key in weights if key not in own and key not in kept]
     missing = [key for key in own if key not in asked and key not in kept]
     unasked = [key for key in missing if not _has(key, words)]
@@ -157,10 +158,18 @@ def _check_share(path: Path, fitting: Collection[str], own: Mapping[str, Tensor]
         )
 
 
-def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
-    bad = [key for key, value in weights.items() if not value.isfinite().all()]
-    if bad:
-        raise CheckpointError(f"checkpoint {path} has NaN or infinite values in {_first(bad)}; use another one")
+def check_numbers(path: Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """CheckpointError where weights are no plain numbers, complex where the network's own are not, or not finite."""
+    tests: dict[str, Callable[[str, Tensor], bool]] = {
+        "sparse, quantised or empty tensors": lambda _, value: (
+            value.layout != torch.strided or value.is_quantized or value.is_meta
+        ),
+        "complex values": lambda key, value: value.is_complex() and not own[key].is_complex(),
+        "NaN or infinite values": lambda _, value: not value.isfinite().all(),
+    }
+    for what, test in tests.items():
+        if bad := [key for key, value in weights.items() if test(key, value)]:
+            raise CheckpointError(f"checkpoint {path} has {what} in {_first(bad)}; use another one")
 
 
 def _has(key: str, words: tuple[str, ...]) -> bool:

@@ -18,9 +18,9 @@ from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..config_files import load_config
 from ..distributed import set_up
-from ..errors import ConfigError
 from ..network import layout_of
 from ..own_dataset import DatasetLoader
+from ..parts import check_parts
 from ..run_folder import RunFolder
 from .motion import motion
 from .page import Motion
@@ -90,12 +90,11 @@ def open_run(
     """
     weights = folder.last if checkpoint is None else folder.path / checkpoint
     state = load_checkpoint(weights)
-    if "mixer" not in state:
-        raise ConfigError(f"{weights} is not the checkpoint of a run")
+    check_parts(weights, state, "mixer")
     whole = {"device": device, "phase": "test", "ignore_weights": []}  # the run's own weights, whatever it began with
     config = load_config(str(folder.config), whole, list(plugins))
     place = set_up(config.device)
     data = load_data(config, place, ("train", "test"))
     network = build_network(config, data, place, str(weights))
-    mixer = build_mixer(config, data, place, state["mixer"] or None)
+    mixer = build_mixer(config, data, place, state["mixer"] or None, weights)
     return OpenRun(config, data, network, mixer, temperature_of(state, weights))
