@@ -70,7 +70,7 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"model_args": {"base_chanel": 8}}, ["unknown key model_args.base_chanel", "did you mean base_channel?"]),
         ({"model_args": {"base_channel": 6}}, ["base_channel must be a multiple of 4, got 6"]),
         ({"model_args": {"num_class": 10}}, ["model_args.num_class is 10, but the data has 12"]),
-        ({"model_args": {"layout": "coco17"}}, ["model_args.layout is coco17"]),
+        ({"model_args": {"layout": "coco17"}}, ["model_args.layout is 'coco17'"]),
         ({"mixing_args": {"seed": 3}}, ["unknown key mixing_args.seed"]),
         ({"mixing_args": {"input_format": "NMTVC"}}, ["unknown key mixing_args.input_format"]),
         ({"mixing_args": {"temperature": 0.0}}, ["mixing_args", "temperature must be above 0"]),
