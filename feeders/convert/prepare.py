@@ -187,6 +187,7 @@ def prepare(
         raise DataError(f"--jobs must be at least 1, got {jobs}")
     fingerprint, former = (fingerprint, "") if fingerprint else _fingerprints(name, sources)
     out = out.resolve() if out.is_symlink() else out
+    _put_back(out)
     if _is_prepared(out, (fingerprint, former), overwrite):
         _clear_away(out)
         store = SkeletonStore(out)
@@ -234,9 +235,21 @@ def _is_prepared(out: Path, fingerprints: Sequence[str], overwrite: bool) -> boo
     return False
 
 
+def _partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+def _put_back(out: Path) -> None:
+    """Where a process was killed while it put a new store in the place of the old one, the old one is put back."""
+    replaced = _partial(out) / REPLACED
+    if replaced.exists() and not out.exists():
+        with writing(out):
+            replaced.rename(out)
+
+
 def _unfinished(out: Path, fingerprint: str) -> Path:
     """The folder of the unfinished store: what an earlier run left of these sources, or an empty one."""
-    partial = out.with_name(f"{out.name}.partial")
+    partial = _partial(out)
     mark = partial / MARK
     if partial.is_dir() and any(partial.iterdir()):
         if not mark.is_file():

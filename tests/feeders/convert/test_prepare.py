@@ -22,6 +22,7 @@ from feeders.convert import prepare as prepare_module
 from feeders.convert.ntu_raw import read_source
 from feeders.convert.prepare import Source, find_sources, ordered_map, prepare
 from feeders.files import unsealed
+from feeders.lists import write_list
 from feeders.store import DataError, Sample, SkeletonStore, StoreWriter
 from tests.conftest import ROOT, ntu_names
 from tools import prepare_ntu
@@ -451,6 +452,22 @@ def test_killed_at_every_step(raw, tmp_path, monkeypatch, overwrite):
         assert [path.name for path in out.parent.iterdir()] == ["out"], limit
         shutil.rmtree(out.parent)
     assert 15 < limit < 99
+
+
+def test_killed_before_the_new_store_is_in_place(raw, tmp_path):
+    """The old one, with the user's lists, is put back before other files are prepared."""
+    sources, _ = find_sources([raw], ".skeleton")
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    prepare(out, "ntu120", sources[:4], read_source, {}, 1)
+    write_list(out / "splits" / "mine.txt", ["x"])
+    partial.mkdir()
+    (partial / "source").write_text("that of other files")
+    out.rename(partial / ".replaced")
+    with pytest.raises(DataError, match="out holds a store of other files"):
+        prepare(out, "ntu120", sources[4:6], read_source, {}, 1)
+    prepare(out, "ntu120", sources[4:6], read_source, {}, 1, overwrite=True)
+    assert (out / "splits" / "mine.txt").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == ["out"]
 
 
 @pytest.fixture
