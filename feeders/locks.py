@@ -162,6 +162,13 @@ def alone(path: Path, message: str) -> Iterator[None]:
             lock.release()
 
 
+def tidy(path: Path) -> None:
+    """Removes the file of :func:`alone` that a killed process left."""
+    if is_abandoned(path):
+        with suppress(OSError):
+            path.unlink()
+
+
 def _flock(descriptor: int, shared: bool) -> None:
     if fcntl is None:
         raise OSError(errno.ENOTSUP, "this system has no locks")

@@ -20,6 +20,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -29,11 +30,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .files import parse_json, unsealed, writing
-from .locks import alone, is_abandoned, use
+from .locks import alone, is_abandoned, tidy, use
 from .store_writer import FORMAT, MAX_CLASSES, SMALL, DataError, Sample, StoreWriter, problem_of
 
 __all__ = ["DataError", "Sample", "SkeletonStore", "StoreWriter", "cache_folders", "fingerprint_files"]
 log = logging.getLogger(__name__)
+JUST_NOW = 60  # seconds
 REPAIR = "delete the folder, and it is built again, or prepare it again"
 
 
@@ -243,9 +245,10 @@ class SkeletonStore:
         """
         found = cls.find(folders, name, fingerprint)
         if found is not None:
+            tidy(_lock_file(found.path.parent, name))
             return found
         folder = _writable(folders)
-        with alone(folder / f".{name}.packing", f"waiting for another process, which packs {name} into {folder}"):
+        with alone(_lock_file(folder, name), f"waiting for another process, which packs {name} into {folder}"):
             return cls.find(folders, name, fingerprint) or cls._pack(folder, name, fingerprint, read, source, **meta)
 
     @classmethod
@@ -261,7 +264,7 @@ class SkeletonStore:
         final = folder / f"{name}.store-{fingerprint}"
         log.info("packing %s into %s", name, final)
         for left in folder.glob(f".{glob.escape(name)}.*"):
-            if is_abandoned(left / "frames.npy"):
+            if _is_left(left):
                 shutil.rmtree(left, ignore_errors=True)
         with writing(final):
             beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
@@ -282,6 +285,21 @@ class SkeletonStore:
             if old != final and place is not None and _place(old) == place and is_abandoned(old / "frames.npy"):
                 shutil.rmtree(old, ignore_errors=True)
         return cls(final)
+
+
+def _lock_file(folder: Path, name: str) -> Path:
+    """Whoever packs the store ``name`` in a folder holds its lock."""
+    return folder / f".{name}.packing"
+
+
+def _is_left(folder: Path) -> bool:
+    """Is it an unfinished store that a killed process left? One without a file may have been made just now."""
+    try:
+        if any(folder.iterdir()):
+            return is_abandoned(folder / "frames.npy")
+        return time.time() - folder.stat().st_mtime > JUST_NOW
+    except OSError:  # no folder, or another user's
+        return False
 
 
 def _place(store: Path) -> str | None:

@@ -268,6 +268,17 @@ def test_half_built_stores_are_removed_by_the_next_build(tmp_path):
             StoreWriter(busy)
 
 
+def test_what_killed_processes_leave_is_removed(tmp_path):
+    """A folder without its first file, and the file of the lock; not what was made just now."""
+    for name in (".set.early", ".set.now"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / ".set.early", (0, 0))
+    for _ in range(2):
+        SkeletonStore.build([tmp_path], "set", "f", lambda: [Sample("a", 0, frames(2))])
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".set.now", "set.store-f"]
+        (tmp_path / ".set.packing").touch()
+
+
 def test_locks_of_another_user(tmp_path, monkeypatch):
     """A file that may only be read can be locked. One that may not even be read is not taken for free."""
     (tmp_path / "x").touch()
