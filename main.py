@@ -1,6 +1,12 @@
 """Command line of Shap-Mix: ``python main.py --config config/demo.yaml``. See processor/command_line.py."""
 
-from processor.command_line import console, main
+import sys
+
+import processor
+
+sys.excepthook = processor.show_stopped
+
+from processor.command_line import console, main  # noqa: E402  (takes seconds)
 
 __all__ = ["main"]
 

@@ -1,5 +1,15 @@
 import os
+import sys
+from signal import SIGINT
 
 # Read when torch loads its OpenMP library (GNU's, on Linux). Threads that wait for each other sleep after a fraction
 # of a millisecond. By default they spin for several: beside another busy process, every operation would take that long.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def show_stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """For sys.excepthook: Ctrl-C while a command is still being imported is one line."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped; the same command continues, or starts again", file=sys.stderr)
+        raise SystemExit(128 + SIGINT)
+    sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]

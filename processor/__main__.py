@@ -1,5 +1,11 @@
 """``python -m processor`` is main.py, wherever the project is installed."""
 
-from .command_line import console
+import sys
+
+from . import show_stopped
+
+sys.excepthook = show_stopped
+
+from .command_line import console  # noqa: E402  (takes seconds)
 
 console()

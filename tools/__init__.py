@@ -1,1 +1,5 @@
-import processor  # noqa: F401  before torch: how its threads wait
+import sys
+
+import processor  # before torch: how its threads wait
+
+sys.excepthook = processor.show_stopped

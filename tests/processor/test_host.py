@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,11 @@ def test_page_faults():
 def test_without_glibc(monkeypatch):
     monkeypatch.setattr("processor.host.ctypes.CDLL", lambda name: object())
     assert keep_freed_memory() is False
+
+
+def test_ctrl_c_while_a_command_is_imported():
+    """One line, and the exit code of Ctrl-C; other errors are shown as they are."""
+    for error, code, lines in (("KeyboardInterrupt", 130, 1), ("ImportError", 1, 3)):
+        words = [sys.executable, "-c", f"import tools; raise {error}"]
+        ended = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (code, lines), ended.stderr
