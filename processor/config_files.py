@@ -22,7 +22,7 @@ from .errors import ConfigError, shown
 from .methods import CHOICES, METHODS, WARM_UP
 from .official import OFFICIAL_GRAPHS, translate, translate_feeder_args, translate_model_args
 from .user_code import place_of
-from .yaml_text import parse_yaml
+from .yaml_text import MAX_LENGTH, parse_yaml
 
 METHOD_FILES = Path("config", "methods")
 
@@ -138,7 +138,8 @@ def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys of a YAML file; ConfigError where it is not one."""
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"), f"config file {path}")
+        with path.open(encoding="utf-8") as file:
+            values = parse_yaml(file.read(MAX_LENGTH + 1), f"config file {path}")
     except FileNotFoundError as error:
         if path.parent == METHOD_FILES and path.stem in METHODS:  # an installed program has no config/
             return copy.deepcopy(dict(METHODS[path.stem].keys))

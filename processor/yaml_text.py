@@ -14,7 +14,8 @@ import yaml
 from .errors import ConfigError
 
 MAX_DEPTH = 50  # of lists and mappings in each other
-MAX_NODES = 200_000  # values of a text, with every alias written out; a pose layout of 133 joints has 1,000
+MAX_NODES = 50_000  # values of a text, with every alias written out; a pose layout of 133 joints has 1,000
+MAX_LENGTH = 2**20  # characters of a text
 FLOAT = "tag:yaml.org,2002:float"
 # What YAML 1.1 takes for text: an exponent without a point or a sign, a sign before the point.
 NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$|[-+]\.[0-9][0-9_]*$")
@@ -23,14 +24,15 @@ NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-
 class _Loader(yaml.SafeLoader):
     """Plain values only; see the module."""
 
-    depth = 0
+    depth = number = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """A value with all that it holds; too deep is an error, not the end of Python's stack."""
+        """A value with all that it holds; too deep or too many are an error as soon as that is seen."""
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} levels", problem_mark=mark)
+        self.number += 1
+        if self.depth > MAX_DEPTH or self.number > MAX_NODES:
+            what = f"{MAX_DEPTH} levels" if self.depth > MAX_DEPTH else f"{MAX_NODES} values"
+            raise yaml.MarkedYAMLError(problem=f"more than {what}", problem_mark=self.peek_event().start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -89,8 +91,10 @@ def parse_yaml(text: str, where: object) -> Any:
 
     Raises:
         ConfigError: no YAML, a key that stands twice in a mapping, more than ``MAX_DEPTH`` levels, more than
-            ``MAX_NODES`` values: with the line.
+            ``MAX_NODES`` values: with the line; more than ``MAX_LENGTH`` characters.
     """
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"{where} cannot be read as YAML: it has more than {MAX_LENGTH} characters")
     try:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:

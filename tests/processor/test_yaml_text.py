@@ -7,7 +7,7 @@ import pytest
 from processor.command_line import overrides, parser
 from processor.config_files import load_config
 from processor.errors import ConfigError
-from processor.yaml_text import MAX_DEPTH, parse_yaml, yaml_text
+from processor.yaml_text import MAX_DEPTH, MAX_LENGTH, parse_yaml, yaml_text
 
 NUMBERS = {"1e-3": 0.001, "5E-1": 0.5, "1e0": 1.0, "2.5e3": 2500.0, "-3e+2": -300.0, ".5e1": 5.0, "-.25": -0.25}
 
@@ -95,3 +95,12 @@ def test_numbers_everywhere(tmp_path, monkeypatch):
     assert config.train_feeder_args == {"span": [0.1, 2], "more": {"deep": [10.0]}}
     assert (config.feeder_args, config.test_feeder_args) == ({"noise": 0.01}, {"x": -0.5})
     assert (config.base_lr, config.weight_decay, config.step, config.num_epoch) == (0.05, 1e-4, [10, 20], 30)
+
+
+@pytest.mark.parametrize(("lines", "wanted"), [(MAX_LENGTH // 2, "characters"), (5000, "line 1000, column 3")])
+def test_long_files_are_not_read_to_the_end(tmp_path, monkeypatch, lines, wanted):
+    monkeypatch.setattr("processor.yaml_text.MAX_NODES", 1000)
+    path = tmp_path / "long.yaml"
+    path.write_text("- a\n" * lines)
+    with pytest.raises(ConfigError, match=rf"long\.yaml cannot be read as YAML: .*{wanted}"):
+        load_config(str(path))
