@@ -6,7 +6,6 @@ import hashlib
 import io
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 import torch
 
 from feeders.files import kind_of, write_atomically
-from feeders.zips import open_zip
 
 from .errors import CheckpointError
 from .parts import check_parts
 from .safetensors_file import SUFFIX, read_safetensors
+from .torch_file import check_torch_file
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -49,7 +48,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == SUFFIX:
             return read_safetensors(path)
-        _check_sums(path)
+        check_torch_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file torch may raise anything
         # not "from error": torch advises to load it all the same, and a log holds the causes of an error too
@@ -59,15 +58,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if "card" in state:
         check_parts(path, state)
     return state
-
-
-def _check_sums(path: Path) -> None:
-    """Compares the parts of a file with their CRC-32; torch does not. Files of torch before 1.6 have none."""
-    if zipfile.is_zipfile(path):
-        with open_zip(path) as archive:
-            wrong = archive.testzip()
-        if wrong is not None:
-            raise zipfile.BadZipFile(f"{wrong} has another checksum")
 
 
 def _reason(error: Exception) -> str:

@@ -68,7 +68,8 @@ def make_network(config: Config, shape: Shape, num_class: int, layout: SkeletonL
         given = SkeletonLayout.get(value) if name == "layout" else value
         if name in known and given != known[name]:
             raise ConfigError(
-                f"{config.config}: model_args.{name} is {shown(value)}, but the data has {shown(known[name])}; leave it out"
+                f"{config.config}: model_args.{name} is {shown(value)}, but the data has {shown(known[name])}; "
+                "leave it out"
             )
         args[name] = given
     torch.manual_seed(derive_seed(config.seed, "network"))

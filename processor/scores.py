@@ -22,7 +22,7 @@ from feeders.convert.pickles import PICKLES, load_restricted
 from feeders.convert.pyskl import LISTS
 from feeders.files import write_atomically
 from feeders.longtail import shot_groups
-from feeders.zips import open_zip
+from feeders.zips import GROWTH, open_zip
 
 from .metrics import classification_metrics
 from .run_folder import RunFolder
@@ -194,7 +194,7 @@ def npz_arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{path} is not an .npz file, or is cut off; write or fetch it again")
         try:
-            open_zip(file).close()
+            open_zip(file, GROWTH).close()
             file.seek(0)
             with np.load(file) as archive:
                 for member in archive.zip.infolist():  # a damaged name would be a key that is not there

@@ -44,8 +44,8 @@ def load_restricted(path: Path, deferred: bool = False) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            content = _Unpickler(file, path, deferred).load()
-            _count(content, max(FEW, os.fstat(file.fileno()).st_size), {})
+            content = PlainUnpickler(file, path, deferred).load()
+            count_items(content, max(FEW, os.fstat(file.fileno()).st_size), {})
             return content
     except DataError:
         raise
@@ -222,12 +222,14 @@ def _ordered(pairs: Iterable[tuple[Any, Any]] = ()) -> OrderedDict[Any, Any]:
     return OrderedDict(pairs)
 
 
-def _count(item: Any, most: int, known: dict[int, int], depth: int = 0) -> int:
+def count_items(item: Any, most: int, known: dict[int, int], depth: int = 0) -> int:
     """Items of containers and arrays in each other; what is named twice counts twice, as its reader will see it.
 
     ``known`` holds the containers counted so far, by id. UnpicklingError for more than ``most`` items, more than
     ``DEEPEST`` containers in each other (also one that holds itself), and whole numbers of more than ``LONGEST`` bits.
     """
+    if id(item) in known:
+        return known[id(item)]
     if isinstance(item, dict):
         parts = [*item, *item.values()]
     elif isinstance(item, np.ndarray) and item.dtype.kind == "O":
@@ -242,11 +244,11 @@ def _count(item: Any, most: int, known: dict[int, int], depth: int = 0) -> int:
         return prod(item.shape) if isinstance(item, (np.ndarray, StoredArray)) else 1
     if depth == DEEPEST:
         raise pickle.UnpicklingError(f"more than {DEEPEST} containers in each other")
-    if id(item) not in known:
-        known[id(item)] = 1 + sum(_count(part, most, known, depth + 1) for part in parts)
-        if known[id(item)] > most:
-            raise pickle.UnpicklingError(f"lists that name each other again and again, to more than {most} items")
-    return known[id(item)]
+    number = 1 + sum(count_items(part, most, known, depth + 1) for part in parts)
+    if number > most:
+        raise pickle.UnpicklingError(f"lists that name each other again and again, to more than {most} items")
+    known[id(item)] = number
+    return number
 
 
 KNOWN: dict[tuple[str, str], Any] = {
@@ -269,7 +271,7 @@ KEYS = {pickle.SETITEM: slice(-2, -1), pickle.SETITEMS: slice(None, None, 2), pi
 KEYS |= {pickle.ADDITEMS: slice(None), pickle.FROZENSET: slice(None)}
 
 
-class _Unpickler(pickle._Unpickler):
+class PlainUnpickler(pickle._Unpickler):
     """Python's own reader, in its pure Python form, where the state of objects can be checked."""
 
     dispatch = dict(pickle._Unpickler.dispatch)
@@ -279,7 +281,9 @@ class _Unpickler(pickle._Unpickler):
         self.file = file
         self.path = path
         self.deferred = deferred
-        self.size = os.fstat(file.fileno()).st_size
+        start = file.tell()
+        self.size = file.seek(0, os.SEEK_END)
+        file.seek(start)
 
     def find_class(self, module: str, name: str) -> Any:
         """The class or function of that name; DataError where it is not in ``KNOWN``."""

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from feeders.zips import open_zip
+from feeders.zips import GROWTH, open_zip
 
 from ..run_folder import RunFolder
 from ..scores import DAMAGE
@@ -40,7 +40,7 @@ def find_runs(path: Path) -> dict[Path, RunFolder]:
 def _open(path: Path) -> zipfile.ZipFile:
     """An archive in which every member can be read, and none has a name that leads out of it."""
     try:
-        archive = open_zip(path)
+        archive = open_zip(path, GROWTH)
         damaged = archive.testzip()
     except DAMAGE as error:
         raise ValueError(f"{path} is not a .zip archive, or is damaged ({error}); make or fetch it again") from error
