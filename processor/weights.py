@@ -129,6 +129,18 @@ def tested_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {key: value for key, value in (*inside, state)[0].items() if isinstance(value, Tensor)}
 
 
+def check_shapes(path: Path, own: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """CheckpointError where weights have other shapes than a network's own, or most of its values are missing."""
+    weights = tested_weights(state)
+    if wrong := _of_other_shape(weights, own):
+        raise CheckpointError(_refusal(path, wrong))
+    there, wanted = (sum(own[key].numel() for key in keys) for keys in (own.keys() & weights.keys(), own))
+    if 2 * there < wanted:
+        raise CheckpointError(
+            f"checkpoint {path} has {there:,} of the {wanted:,} values of its network; use another one"
+        )
+
+
 def _of_other_shape(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
     return {
         key: f"{tuple(value.shape)} in the file, {tuple(own[key].shape)} in the network"

@@ -30,7 +30,7 @@ from ..config_files import import_class
 from ..distributed import set_up
 from ..errors import CheckpointError
 from ..network import check_logits, make_network
-from ..weights import find_weights, load_weights
+from ..weights import check_shapes, find_weights, load_weights
 from .windows import FEWEST
 
 BATCH_SIZE = 64  # views in a forward pass
@@ -322,7 +322,25 @@ def trained_network(weights: str | Path, plugins: Sequence[str] = ()) -> tuple[C
         config = Config(**{**card.config, "config": str(path), "plugins": list(plugins)})
     except ValidationError as error:
         raise CheckpointError(f"{path} has a config of another version of this program: {error}") from error
+    _check_size(path, config, card, state)
     network = make_network(config, card.sample_shape, len(card.class_names), card.skeleton)
     check_logits(config, network, torch.zeros(2, *card.sample_shape), len(card.class_names))
     load_weights(network, path)
     return card, network
+
+
+def _check_size(path: Path, config: Config, card: Card, state: Mapping[str, Any]) -> None:
+    """CheckpointError where the network of the config is another one than that of the weights, before it takes memory.
+
+    A user's network may be impossible to build without memory; then this is left out.
+    """
+    try:
+        with torch.device("meta"):
+            plan = make_network(config, card.sample_shape, len(card.class_names), card.skeleton)
+    except RuntimeError as error:
+        if config.model.startswith("model."):
+            raise CheckpointError(f"{path}: the network of its config cannot be built: {error}") from error
+        return
+    except Exception:  # what is wrong with it, building it says
+        return
+    check_shapes(path, plan.state_dict(), state)

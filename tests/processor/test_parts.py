@@ -15,8 +15,10 @@ from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.engine import Meter
 from processor.errors import CheckpointError, shown
 from processor.parts import KINDS, check_parts, restoring
+from processor.recognition import trained_network
 from processor.training import restore_optimizer
 from processor.weights import load_weights
+from tools.faults.untrained import write_checkpoint
 
 CARD = Card(
     {}, (3, 16, 5, 1), 3, ["a", "b"], [4, 0], baseline=torch.zeros(3, 16, 5, 1), spread=0.5, version="1"
@@ -90,6 +92,20 @@ def test_weights_that_are_no_plain_numbers(tmp_path, change, words):
     torch.save({**network.state_dict(), "fc.bias": change(torch.ones(4))}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=rf"w\.pt has {words}"):
         load_weights(network, tmp_path / "w.pt")
+
+
+def test_networks_that_would_fill_the_memory(tmp_path):
+    """... are not built: their shapes are compared first."""
+    state = load_checkpoint(path := write_checkpoint(tmp_path))
+    few = {"x": torch.ones(1)}
+    for width, weights, words in (
+        (20_000, state["model"], "is of another network"), (20_000, few, "values of its network"),
+        (2 * 10**9, state["model"], "cannot be built"),
+    ):  # fmt: skip
+        config = state["config"] | {"model_args": {"base_channel": width}}
+        save_checkpoint(path, state | {"config": config, "model": weights})
+        with pytest.raises(CheckpointError, match=rf"last\.pt.*{words}"):
+            trained_network(path)
 
 
 def test_messages_stay_short():
