@@ -16,7 +16,7 @@ import torch
 from feeders.memory import ran_out
 
 KILLED = r"DataLoader worker \(pid"  # begins what torch says of a loading process that ended
-LESS = "try a smaller batch_size or test_batch_size, or fewer num_worker or --jobs; the same command continues"
+LESS = "try a smaller batch_size or test_batch_size, or fewer num_worker or jobs; the same command continues"
 OURS = ("shapmix", "model", "feeders", "processor", "tools", "main", "shapmix_train")
 INSTALLED = ("site-packages", "dist-packages")
 

@@ -194,7 +194,7 @@ class Recognizer:
                 raise DataError(f"(people, joints, channels) are {frames.shape[1:]}, the network takes {shape}")
             if len(frames) < FEWEST:
                 raise DataError(f"too short: {len(frames)} frame with people; a movement needs at least {FEWEST}")
-            if (largest := np.abs(frames).max(initial=0)) > BAD_VALUE_LIMIT:
+            if (largest := float(np.abs(frames).max(initial=0))) > BAD_VALUE_LIMIT:
                 raise DataError(f"values up to {largest:.3g}: no number above {BAD_VALUE_LIMIT:g} is a coordinate")
             frames = frames if ready else self._feeder.as_stored(frames, self.dims)
             return Sample(name, 0, frames, columns=self._size_of(columns))

@@ -176,7 +176,7 @@ def test_stream(run, capsys, monkeypatch):
     sequence = next(sequence for sequence in frames.values() if len(sequence) >= 48)[:48]
     live = [json.dumps({"joints": frame[0].tolist()}) for frame in sequence]
     lines = [*live[:10], "{no json", *live[10:], '{"joints": [[1, 2]]}', '["a list"]', "", '{"frames": [[["x"]]]}']
-    lines += [json.dumps({"id": "whole", "frames": sequence.tolist()}), "[" * 100_000]
+    lines += [json.dumps({"id": "whole", "frames": sequence[:32].tolist()}), "[" * 100_000]
     code, rows = stream(run, capsys, monkeypatch, lines, "--window", "32", "--stride", "16")
     assert code == 2
     assert [(row["id"], row.get("line")) for row in rows] == [
@@ -188,7 +188,7 @@ def test_stream(run, capsys, monkeypatch):
     for row, first in zip([rows[1], rows[2]], (0, 16), strict=True):
         assert (row["first_frame"], row["last_frame"]) == (first, first + 31)
         assert row["probability"] == pytest.approx(recognizer(sequence[first : first + 32]).probability, abs=1e-5)
-    assert rows[6]["probability"] == pytest.approx(recognizer(sequence).probability, abs=1e-5)
+    assert rows[6]["probability"] == pytest.approx(recognizer(sequence[:32]).probability, abs=1e-5)
 
 
 def test_a_stream_goes_on_after_bytes_that_are_no_text(run, capsys, monkeypatch):
