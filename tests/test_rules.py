@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -117,6 +118,16 @@ def violations(tree: ast.AST, package: str) -> list[str]:
         if what:
             found.append(f"{node.lineno}: {what}")
     return found
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_no_data_lies_at_the_top():
+    """Files that somebody tried something with, and ``git add -A`` took along."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
+        "\n"
+    )
+    top = {Path(name).suffix for name in tracked if name and "/" not in name}
+    assert top <= {"", ".cff", ".md", ".py", ".toml", ".txt", ".yaml"}
 
 
 def test_the_packages_are_found():
