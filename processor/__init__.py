@@ -7,9 +7,12 @@ from signal import SIGINT
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+STOPPED = "stopped; the same command continues, or starts again"
+
+
 def show_stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
     """For sys.excepthook: Ctrl-C while a command is still being imported is one line."""
     if issubclass(kind, KeyboardInterrupt):
-        print("stopped; the same command continues, or starts again", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         raise SystemExit(128 + SIGINT)
     sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from signal import SIGINT
 from typing import Any, get_args
 
+from . import STOPPED
 from .config import Config
 from .config_files import load_config, nearest
 from .distributed import leave
@@ -48,7 +49,7 @@ def run_command(
         drop_output()
         return UNREAD
     except KeyboardInterrupt:
-        print("stopped; the same command continues, or starts again", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 128 + SIGINT
     except Exception as error:
         message = explained(error)

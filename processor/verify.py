@@ -222,13 +222,14 @@ def _figures(known: Recorded, found: Mapping[str, Any], tolerance: float) -> Fin
     """The figures of metrics.jsonl."""
     if not known.metrics:
         epoch, steps = known.state["epoch"], known.state["meter"].get("steps", 0)
-        detail = (
-            f"{known.path.name} (epoch {epoch}, step {steps}) was not evaluated; finish the run, or name a checkpoint "
-            "that was, such as best.pt"
-        )
         if damaged := known.folder.damaged_metrics():
             numbers = ", ".join(map(str, damaged[:5]))
             detail = f"line {numbers} of {known.folder.metrics} is damaged, and no other is of {known.path.name}"
+        else:
+            detail = (
+                f"{known.path.name} (epoch {epoch}, step {steps}) was not evaluated; finish the run, or name a "
+                "checkpoint that was, such as best.pt"
+            )
         return Finding("figures", "unknown", detail, matters=True)
     pairs = {name: (known.metrics[name], found[name]) for name in sorted(known.metrics.keys() & found.keys())}
     wrong = [name for name, (then, here) in pairs.items() if not _near(then, here, tolerance)]

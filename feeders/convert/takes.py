@@ -190,9 +190,7 @@ def _group(place: Path, sources: Mapping[str, Source], forms: Sequence[Form]) ->
                 name = _without_number(path) if by_prefix else folder
             of, files = groups.setdefault(name, (form, []))
             if of != form or (files and not frames[folder, form]):
-                left_out.setdefault("duplicate name", {})[path] = (
-                    f"{files[0]} has the same name and was taken; rename one of them"
-                )
+                left_out.setdefault("duplicate name", {})[path] = f"{files[0]} {TAKEN}"
             else:
                 files.append(sources[path])
     if not groups:
