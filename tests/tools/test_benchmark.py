@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.serialization import get_crc32_options
 
 from model import layers
-from tools.benchmark import export, feeder, mixing, network, step
+from tools.benchmark import checksums, export, feeder, mixing, network, step
 from tools.benchmark.__main__ import SMOKE, main
 from tools.benchmark.measure import Variant, compare, table
 
@@ -40,6 +41,16 @@ def test_feeder(kind, tmp_path, capsys):
     rows = written["tables"][f"{kind} feeder"]
     assert len(rows) == (3 if kind == "pose" else 4)
     assert all(row["samples_per_s"] > 0 for row in rows.values())
+
+
+def test_checksums(tmp_path):
+    """A save and a read with checksums, each beside one without."""
+    options = argparse.Namespace(width=16, sequences=70, repeats=1, folder=tmp_path)
+    (save, read) = checksums.measure(options).values()
+    assert list(save) == ["without CRC-32", "with CRC-32"]
+    assert list(read) == ["later reads", "first reads"]
+    assert all(row["ms"] > 0 for row in (*save.values(), *read.values()))
+    assert get_crc32_options()
 
 
 def test_all(tmp_path, capsys, monkeypatch):

@@ -18,14 +18,14 @@ from feeders.files import write_atomically
 from processor.command_line import parse
 from processor.host import keep_freed_memory
 
-from . import epoch, export, feeder, mixing, network, predict, step
+from . import checksums, epoch, export, feeder, mixing, network, predict, step
 from .measure import settings, table
 
 BENCHMARKS: dict[str, Any] = {
     "mixing": mixing, "network": network, "step": step, "feeder": feeder, "epoch": epoch, "predict": predict,
-    "export": export,
+    "export": export, "checksums": checksums,
 }  # fmt: skip
-PARTS = [name for name in BENCHMARKS if name != "export"]  # of all: that one needs an extra, and measures the CPU
+PARTS = [name for name in BENCHMARKS if name not in ("export", "checksums")]  # of all: these two measure the CPU alone
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"choices": ["cpu", "cuda"], "help": "with several GPUs, CUDA_VISIBLE_DEVICES selects one"},
     "width": {"type": int, "help": "width of CTR-GCN's first block"},
