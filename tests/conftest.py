@@ -28,6 +28,11 @@ from tools.faults.case import tiny_config
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_configure() -> None:
+    """Files of tests that run at once (-n) share the cores."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
+
+
 @pytest.fixture(autouse=True)
 def given_threads(monkeypatch) -> None:
     """Runs do not choose their threads by timing: two runs that are compared have the same number."""
