@@ -22,6 +22,9 @@ if FOLDER not in sys.path:
 
 def console() -> None:
     """The command shapmix-train: what main.py does."""
+    import processor
+
+    sys.excepthook = processor.show_stopped
     from processor.command_line import console
 
     console()

@@ -45,6 +45,26 @@ def test_without_glibc(monkeypatch):
     assert keep_freed_memory() is False
 
 
+INSTALLED = """
+import sys
+from processor.installed import console
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "processor.command_line":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+console()
+"""
+
+
+def test_ctrl_c_while_the_installed_command_is_imported():
+    words = [sys.executable, "-c", INSTALLED]
+    ended = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (130, 1), ended.stderr
+
+
 def test_ctrl_c_while_a_command_is_imported():
     """One line, and the exit code of Ctrl-C; other errors are shown as they are."""
     for error, code, lines in (("KeyboardInterrupt", 130, 1), ("ImportError", 1, 3)):

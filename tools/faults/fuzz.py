@@ -137,7 +137,7 @@ def takes() -> dict[str, bytes]:
         "take.json": json.dumps({"skeletons": frames.tolist()}).encode(),
         "lines.jsonl": b"\n".join(json.dumps(frame).encode() for frame in frames.tolist()),
         "take.skeleton": _skeleton(frames).encode(),
-        "take.bvh": _bvh(frames[:, :3]).encode(),
+        "take.bvh": _bvh(frames).encode(),
         "take.mat": _saved(lambda file: savemat(file, {"d_skel": frames.transpose(1, 2, 0)})),
         "packed.mat": _saved(lambda file: savemat(file, {"S": {"skel": frames}}, do_compression=True)),
         "take.npy": _saved(lambda file: np.save(file, frames)),
@@ -226,24 +226,10 @@ def _skeleton(frames: np.ndarray) -> str:
 
 
 def _bvh(frames: np.ndarray) -> str:
-    """Three joints in a row, each turned as the frames say."""
-    turns = "CHANNELS 3 Zrotation Xrotation Yrotation"
-    return f"""HIERARCHY
-ROOT hips
-{{
-  OFFSET 0 0 0
-  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
-  JOINT spine
-  {{
-    OFFSET 0 1 0
-    {turns}
-    End Site
-    {{
-      OFFSET 0 1 0
-    }}
-  }}
-}}
-MOTION
-Frames: {len(frames)}
-Frame Time: 0.04
-""" + "\n".join(" ".join(map(str, frame.ravel())) for frame in frames)
+    """Joints in a row, the root with a position; each is turned as the frames say."""
+    opened = "{{\nOFFSET 0 1 0\nCHANNELS {}Zrotation Xrotation Yrotation\n"
+    joints = ["ROOT joint_0\n" + opened.format("6 Xposition Yposition Zposition ")]
+    joints += [f"JOINT joint_{number}\n" + opened.format("3 ") for number in range(1, JOINTS)]
+    end = "End Site\n{\nOFFSET 0 1 0\n}\n" + "}\n" * JOINTS
+    rows = [" ".join(["0 1 0", *map(str, frame.ravel())]) for frame in frames]
+    return "\n".join([f"HIERARCHY\n{''.join(joints)}{end}MOTION\nFrames: {len(frames)}\nFrame Time: 0.04", *rows])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -78,26 +79,61 @@ def _damaged(target: Target, content: bytes, whole: bytes, says: str) -> Outcome
 
 def written(folder: Path) -> list[Target]:
     """One file of every kind, and its reader."""
-    return [*_store(folder / "store"), *_run(folder / "run"), *_of_people(folder / "theirs")]
+    return [
+        *_store(folder / "store"),
+        *_unfinished(folder / "unfinished"),
+        *_run(folder / "run"),
+        *_of_people(folder / "theirs"),
+    ]
+
+
+def _sequences() -> list[Sample]:
+    numbers = np.random.default_rng(0)
+    shapes = [(5 + row, PEOPLE, JOINTS, 3) for row in range(12)]
+    found = [
+        Sample(f"s{row}", row % CLASSES, numbers.normal(size=shape).astype(np.float32), columns={"subject": row % 3})
+        for row, shape in enumerate(shapes)
+    ]
+    return [*found, Sample("bad", 0, problem="has 0 frames", columns={"subject": 1})]
+
+
+def _finish(folder: Path) -> None:
+    """Writes the sequences that a store lacks, and closes it."""
+    with StoreWriter(folder) as writer:
+        for sample in _sequences()[len(writer.entries) :]:
+            writer.add(sample)
+        writer.close("faults", layout="ntu25")
+
+
+def _content(folder: Path) -> Any:
+    """All that a store says."""
+    store = SkeletonStore(folder)
+    store.check()
+    arrays = np.array(store.frames), store.offsets, store.labels, store.columns, store.largest
+    return arrays, store.ids, store.meta, store.problems
 
 
 def _store(folder: Path) -> list[Target]:
     folder.mkdir()
-    numbers = np.random.default_rng(0)
+    _finish(folder)
+    return [Target(path, partial(_content, folder)) for path in sorted(folder.iterdir())]
+
+
+def _unfinished(folder: Path) -> list[Target]:
+    """What a killed preparation leaves; read as the next one does it, which goes on."""
+    folder.mkdir()
     with StoreWriter(folder) as writer:
-        for row in range(12):
-            frames = numbers.normal(size=(5 + row, PEOPLE, JOINTS, 3)).astype(np.float32)
-            writer.add(Sample(f"s{row}", row % CLASSES, frames, columns={"subject": row % 3}))
-        writer.add(Sample("bad", 0, problem="has 0 frames", columns={"subject": 1}))
-        writer.close("faults", layout="ntu25")
+        for sample in _sequences()[:9]:
+            writer.add(sample)
 
     def read() -> Any:
-        store = SkeletonStore(folder)
-        store.check()
-        arrays = np.array(store.frames), store.offsets, store.labels, store.columns, store.largest
-        return arrays, store.ids, store.meta, store.problems
+        copy = folder.with_name("unfinished_copy")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        _finish(copy)
+        return _content(copy)
 
-    return [Target(path, read) for path in sorted(folder.iterdir())]
+    return [Target(folder / name, read) for name in ("frames.npy", "journal.jsonl")]
 
 
 def _run(folder: Path) -> list[Target]:
