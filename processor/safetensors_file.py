@@ -23,13 +23,13 @@ from feeders.files import write_atomically
 SUFFIX = ".safetensors"
 MARK = "safetensors"  # key of a tensor within the JSON of the metadata
 FACTS = ("card", "config")  # what a file may have besides the weights
-REST = "checksum_of_the_rest"  # key of the metadata; files of older versions and of other programs have none
+VALUES, REST = CHECKSUMS = ("checksum", "checksum_of_the_rest")  # of the metadata; other programs' files have neither
 
 
 def save_safetensors(path: Path, state: Mapping[str, Any]) -> None:
     """Writes of a checkpoint ``model``, the weights, and those of FACTS that it has: plain values, tensors, nested."""
     weights = {name: values.detach().cpu().contiguous().clone() for name, values in state["model"].items()}
-    metadata = {"format": "pt", "checksum": _checksum(weights)}
+    metadata = {"format": "pt", VALUES: _checksum(weights)}
     metadata |= {fact: json.dumps(state[fact], default=_as_json) for fact in FACTS if fact in state}
     write_atomically(path, save(weights, {**metadata, REST: _checksum_of_rest(weights, metadata)}))
 
@@ -47,11 +47,12 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         facts = {fact: json.loads(metadata[fact], object_hook=_from_json) for fact in FACTS if fact in metadata}
     except SafetensorError as error:
         raise ValueError(f"it is no whole safetensors file: {error}") from error
-    rest = {name: text for name, text in metadata.items() if name != REST}
-    if REST in metadata and metadata[REST] != _checksum_of_rest(weights, rest):
-        raise ValueError("its header is not the one that was written")
-    if metadata.get("checksum", _checksum(weights)) != _checksum(weights):
-        raise ValueError("its values are not those that were written")
+    if any(name in metadata for name in CHECKSUMS):
+        rest = {name: text for name, text in metadata.items() if name != REST}
+        if metadata.get(REST) != _checksum_of_rest(weights, rest):
+            raise ValueError("its header is not the one that was written")
+        if metadata.get(VALUES) != _checksum(weights):
+            raise ValueError("its values are not those that were written")
     return {"model": weights, **facts}
 
 

@@ -69,8 +69,12 @@ def test_a_changed_header_of_weights(tmp_path):
     save_safetensors(path, state)
     whole = path.read_bytes()
     assert load_checkpoint(path)["card"] == state["card"]
-    for before, after in ((b"1.25", b"9.25"), (b"fc.weight", b"fc.weigth"), (b"[2,3]", b"[3,2]")):
-        path.write_bytes(whole.replace(before, after))
+    names = ((b'"card"', b'"Dard"'), (b"checksum_of", b"cheHksum_of"))  # together the card would be gone without a word
+    for changes in [((b"1.25", b"9.25"),), ((b"fc.weight", b"fc.weigth"),), ((b"[2,3]", b"[3,2]"),), names]:
+        damaged = whole
+        for before, after in changes:
+            damaged = damaged.replace(before, after)
+        path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"w.safetensors is damaged .*its header is not"):
             load_checkpoint(path)
 
