@@ -14,7 +14,7 @@ from pathlib import Path
 from feeders.files import write_atomically
 from processor.command_line import run_command
 from processor.run_folder import RunFolder
-from processor.study.pool import pooled_table
+from processor.study.pool import effects_table, pooled_table
 from processor.study.runs import read_experiment
 from processor.study.tables import COMPARED, compare_methods
 
@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add("--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)")
     add("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
     add("--pool", action="store_true", help="each RUN is a data set: mean differences from --baseline over all of them")
+    parts = "each RUN is a data set: what each part of methods such as a+b changes, where combinations were run"
+    add("--effects", action="store_true", help=parts)
     return options
 
 
@@ -51,7 +53,7 @@ def table(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
     if arguments.split == "val" and arguments.best_test_epoch:
         raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
-    if arguments.pool:
+    if arguments.pool or arguments.effects:
         text = _pooled(arguments)
     else:
         text = _one_set(arguments)
@@ -62,9 +64,13 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def _pooled(arguments: argparse.Namespace) -> str:
-    if arguments.baseline is None or arguments.format == "csv" or arguments.group_by is not None:
-        raise ValueError("--pool needs --baseline, and prints Markdown or LaTeX without --group-by")
+    if arguments.effects == (arguments.baseline is not None):
+        raise ValueError("--pool needs --baseline, and --effects is without one")
+    if arguments.format == "csv" or arguments.group_by is not None:
+        raise ValueError("--pool and --effects print Markdown or LaTeX, without --group-by")
     experiments = [read_experiment([path], arguments.split) for path in arguments.runs]
+    if arguments.effects:
+        return effects_table(experiments, arguments.compare, arguments.format)
     return pooled_table(experiments, arguments.baseline, arguments.compare, arguments.format)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,7 +185,7 @@ def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequen
     groups = [group for group, members in samples.groups.items() if members]
     compared = [key for key in wanted if key in (*COMPARED[:2], *groups) and baseline is not None]
     pairs = [(name, key) for name in methods if name != baseline for key in compared]
-    alone = {pair: difference(experiment, pair[0], baseline or "", pair[1]) for pair in pairs}
+    alone = {pair: difference(experiment, [(pair[0], baseline or "")], pair[1]) for pair in pairs}
     known = [pair for pair, one in alone.items() if one is not None]
     found = dict(zip(known, holm([one for one in alone.values() if one is not None]), strict=True))
     rows = []
@@ -195,15 +195,23 @@ def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequen
     return Comparison(experiment, baseline, compared, rows)
 
 
-def difference(experiment: Experiment, method: str, baseline: str, metric: str) -> Difference | None:
-    """How much better a method is than the baseline, over the seeds that both have; None where there are none."""
-    runs, others = experiment.methods[method], experiment.methods[baseline]
-    pairs = [(run.correct, other.correct) for run in runs for other in others if run.seed == other.seed]
-    if not pairs:
+def difference(experiment: Experiment, pairs: Iterable[tuple[str, str]], metric: str) -> Difference | None:
+    """How much better a method is than its baseline, over several such pairs and the seeds that both of one have.
+
+    Every two runs are one repeat. None where no pair has a seed in common.
+    """
+    runs = [
+        (run.correct, other.correct)
+        for method, baseline in pairs
+        for run in experiment.methods[method]
+        for other in experiment.methods[baseline]
+        if run.seed == other.seed
+    ]
+    if not runs:
         return None
     labels = experiment.samples.labels
     assert labels is not None
-    ours, theirs = map(np.stack, zip(*pairs, strict=True))
+    ours, theirs = map(np.stack, zip(*runs, strict=True))
     groups = experiment.samples.groups
     weights = top1_weights(labels) if metric == "top1" else class_weights(labels, groups.get(metric))
     return compare(ours, theirs, labels, weights)

@@ -475,6 +475,32 @@ def test_pooled_over_two_sets(tmp_path, capsys):
         assert reason in capsys.readouterr().err
 
 
+def test_effects_of_parts(tmp_path, capsys):
+    """The mean over all methods without the part, seeds and sets; right samples of 20 are known."""
+    right = {"a": (5, 5), "a+b": (9, 7), "a+c": (4, 5), "a+c+b": (6, 6), "other": (0, 0)}
+    for place in ("one", "two"):
+        for method, numbers in right.items():
+            for seed, number in enumerate(numbers, 1):
+                write_run(tmp_path / place / method / f"seed_{seed}", seed, answers(number, 0, 0))
+    assert command(tmp_path / "one", tmp_path / "two", "--effects", "--compare", "top1") == 0
+    text = capsys.readouterr().out
+    assert "difference between methods with a part and without it" in text
+    found = cells(text)
+    assert [*found][-2:] == ["b", "c"]
+    assert found["b"][0].startswith("+11.2 [")  # (4 + 2 + 2 + 1) / 4 of 20
+    assert found["c"][0].startswith("-6.2 [")  # (-1 + 0 - 3 - 1) / 4
+    for words, reason in [
+        ([tmp_path / "one", "--effects", "--baseline", "a"], "--effects is without one"),
+        ([tmp_path / "one", "--effects", "--format", "csv"], "print Markdown or LaTeX"),
+        (
+            [two_methods(tmp_path / "plain"), "--effects"],
+            "--effects compares methods such as a+b and a; there are a, b",
+        ),
+    ]:
+        assert command(*words) == 2
+        assert reason in capsys.readouterr().err
+
+
 def test_errors(tmp_path, capsys):
     root = two_methods(tmp_path / "runs")
     (tmp_path / "empty").mkdir()
