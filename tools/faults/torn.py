@@ -7,6 +7,7 @@ write, such as a config or a list, another letter is another text: these must be
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import random
 import shutil
@@ -130,7 +131,11 @@ def _unfinished(folder: Path) -> list[Target]:
         copy = folder.with_name("unfinished_copy")
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(folder, copy)
-        _finish(copy)
+        logging.disable()  # it warns of what it makes again
+        try:
+            _finish(copy)
+        finally:
+            logging.disable(logging.NOTSET)
         return _content(copy)
 
     return [Target(folder / name, read) for name in ("frames.npy", "journal.jsonl")]
