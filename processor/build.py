@@ -23,7 +23,7 @@ from feeders.loader import Loader, Partner, StoreLoader
 from feeders.longtail import shot_groups
 from feeders.store import DataError
 from model.classifier import CLASSIFIER, CosineClassifier, classifier_of, freeze_backbone
-from shapmix import LDAMLoss, Mixer, SkeletonLayout
+from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, SkeletonLayout
 from shapmix.distributed import sum_over_ranks, world
 from shapmix.draws import derive_seed
 from shapmix.losses import LongTailedLoss
@@ -94,6 +94,7 @@ class Parts:
         model: the network as it is called: wrapped in DDP where there are several processes.
         mixer: or None.
         criterion: loss of logits and classes or soft targets.
+        mix_criterion: that of mixed samples, another one where it has a prior and their classes are drawn otherwise.
         optimizer: over the weights that are trained.
         frozen: modules that stay in evaluation mode.
     """
@@ -102,6 +103,7 @@ class Parts:
     model: nn.Module
     mixer: Mixer | None
     criterion: LongTailedLoss
+    mix_criterion: LongTailedLoss
     optimizer: torch.optim.Optimizer
     frozen: Sequence[nn.Module]
 
@@ -242,7 +244,11 @@ def build(
     model = _shared(network, device) if several else network
     criterion = build_criterion(config, data.class_counts, network).to(device, DTYPES[config.precision])
     mixer = build_mixer(config, data, device, None if state is None else state["mixer"], source)
-    return Parts(network, model, mixer, criterion, build_optimizer(config, network, device), frozen)
+    mixed = None if mixer is None or config.partner == "batch" else mixer.target_counts(data.sample_shape[1])
+    mix_criterion = criterion
+    if mixed is not None and isinstance(criterion, LogitAdjustedLoss):
+        mix_criterion = build_criterion(config, mixed.tolist(), network).to(criterion.adjustment)
+    return Parts(network, model, mixer, criterion, mix_criterion, build_optimizer(config, network, device), frozen)
 
 
 def _shared(network: nn.Module, device: torch.device) -> DistributedDataParallel:
@@ -352,7 +358,7 @@ def _checked(config: Config, key: str, take: Callable[..., Any], *args: Any) -> 
         raise ConfigError(f"{config.config}: {key}: {error}") from error
 
 
-def build_criterion(config: Config, class_counts: Sequence[int], network: nn.Module) -> LongTailedLoss:
+def build_criterion(config: Config, class_counts: Sequence[float], network: nn.Module) -> LongTailedLoss:
     """The loss of a training batch; LDAM's margins are checked against the network's classifier."""
     choice = LOSSES[config.loss]
     args = {**choice.sets, **{key: getattr(config, key) for key in choice.reads}}

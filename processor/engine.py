@@ -88,6 +88,7 @@ class Trainer:
         autocast: dtype of autocast; None: no autocast.
         compiled: is the model compiled?
         frozen: modules that stay in evaluation mode.
+        mix_criterion: the loss of mixed samples, where it is another one than that of clean ones.
         average: of the weights after each step.
     """
 
@@ -102,6 +103,7 @@ class Trainer:
     autocast: torch.dtype | None = None
     compiled: bool = False
     frozen: Sequence[nn.Module] = ()
+    mix_criterion: Callable[[Tensor, Tensor], Tensor] | None = None
     average: WeightAverage | None = None
 
     def start_epoch(self) -> None:
@@ -125,15 +127,16 @@ class Trainer:
             self.mixer.observe(self.model, clean, batch.y)
         partner = () if batch.partner is None else (batch.partner.x, batch.partner.y)
         mixed, y_mix = self.mixer(batch.x, batch.y, *partner)
+        mix_criterion = self.mix_criterion or self.criterion
         x_mix = batch.finished(mixed)
         if not self.mixer.with_clean:
             with autocast(*precision):
                 logits = self.model(x_mix)
-            loss = self.criterion(logits, y_mix)
+            loss = mix_criterion(logits, y_mix)
             return torch.zeros_like(loss), loss, _correct(logits, y_mix.argmax(1))
         with autocast(*precision):
             logits, logits_mix = self.model(torch.cat([clean, x_mix])).chunk(2)
-        return self.criterion(logits, batch.y), self.criterion(logits_mix, y_mix), _correct(logits, batch.y)
+        return self.criterion(logits, batch.y), mix_criterion(logits_mix, y_mix), _correct(logits, batch.y)
 
     def step(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """One update of the weights.

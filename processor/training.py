@@ -132,7 +132,8 @@ class Training:
         if config.reweight_from is not None:
             late = epoch >= round(config.reweight_from * config.num_epoch, 6)
             weights = effective_number_weights(self.data.class_counts, config.reweight_beta) if late else None
-            self.parts.criterion.reweight(weights)
+            for criterion in (self.parts.criterion, self.parts.mix_criterion):
+                criterion.reweight(weights)
         if self.meter.steps == 0:
             self.refresh_table()
         with closing(train_one_epoch(trainer, self.data.loaders["train"], epoch, self.meter)) as readings:
@@ -339,6 +340,7 @@ def make_trainer(
         autocast=autocast_dtype(config.precision),
         compiled=bool(config.compile),
         frozen=parts.frozen,
+        mix_criterion=parts.mix_criterion,
         average=average,
     )
 

@@ -16,7 +16,7 @@ from .checks import require
 from .draws import derive_seed, uniform_int
 from .formats import DEFAULT
 from .mixer import Mixer
-from .mixing import blend, soft_target, target_dtype
+from .mixing import blend, soft_target, target_counts, target_dtype
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ class Mixup(Mixer):
         mixed, share = self.mixed(x, x_partner, draws)
         shares = torch.full(y.shape, share, dtype=target_dtype(x), device=x.device)
         return mixed, soft_target(y, y_partner, self.target_shares(shares, y, y_partner), self.num_class)
+
+    def target_counts(self, frames: int) -> Tensor | None:
+        return target_counts(self.counts, 0.5)
 
     def mixed(self, x: Tensor, x_partner: Tensor, draws: PairDraws) -> tuple[Tensor, float]:
         """The mixed batch, a new tensor, and the partner's share of the data."""
@@ -128,6 +131,9 @@ class Remix(Mixup):
         require(kappa >= 1 and 0 <= threshold <= 1, f"need kappa >= 1, threshold in 0..1, got {kappa}, {threshold}")
         self.kappa = kappa
         self.threshold = threshold
+
+    def target_counts(self, frames: int) -> Tensor | None:
+        return None
 
     def target_shares(self, shares: Tensor, y: Tensor, y_partner: Tensor) -> Tensor:
         own, other = self.counts[y], self.counts[y_partner]

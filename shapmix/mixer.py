@@ -82,6 +82,16 @@ class Mixer(nn.Module):
     def refresh(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], max_batch: int | None = None) -> None:
         """Looks at samples of all classes between two epochs. Does nothing here."""
 
+    def target_counts(self, frames: int) -> Tensor | None:
+        """(K,) see :func:`shapmix.mixing.target_counts`, for partners drawn alike from all classes.
+
+        Args:
+            frames: T of a sample.
+
+        None where a target depends on more than the partner's mean share. Here it does.
+        """
+        return None
+
     def metrics(self) -> dict[str, float]:
         """What to record of the mixer after an epoch, by name. Empty here."""
         return {}

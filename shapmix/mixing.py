@@ -203,6 +203,26 @@ def target_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def target_counts(counts: Tensor, share: float, abundance: Tensor | None = None) -> Tensor:
+    """(K,) how often each class is the target of mixed samples whose partners are drawn alike from all classes.
+
+    The sum is that of the training counts (K,): what a loss with a prior should know of these samples instead of them.
+    A sample's own class is distributed as the training set is, its partner's evenly over the classes with samples.
+
+    Args:
+        share: the partner's mean share of a target, 0 .. 1.
+        abundance: (K,) of the classes, where the rarer sample of a pair always takes the partner's place.
+    """
+    even = (counts > 0).double() / (counts > 0).sum()
+    if abundance is None:
+        return (1 - share) * counts + share * counts.sum() * even
+    pairs = counts.double().unsqueeze(1) * even  # (own, partner)
+    swapped = abundance.unsqueeze(0) > abundance.unsqueeze(1)
+    first, second = torch.where(swapped, 0, pairs), torch.where(swapped, pairs, 0)
+    own, partner = first.sum(1) + second.sum(0), first.sum(0) + second.sum(1)
+    return (1 - share) * own + share * partner
+
+
 def soft_target(y: Tensor, y_partner: Tensor, share: Tensor, num_class: int) -> Tensor:
     """(N, K) targets ``(1 - share) onehot(y) + share onehot(y_partner)``, in the dtype of share (N,)."""
     classes, shares = torch.stack([y, y_partner], 1), torch.stack([1 - share, share], 1)

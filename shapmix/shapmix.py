@@ -289,6 +289,14 @@ class ShapMix(Mixer):
         mixed, share = self.paste(x, x_partner, joints, draws)
         return mixed, mixing.soft_target(y, y_partner, share, self.num_class)
 
+    def target_counts(self, frames: int) -> Tensor | None:
+        """See :class:`Mixer`. Guidance is not counted: all coalitions are taken as equally likely."""
+        shortest, longest = self.window or mixing.default_window(frames)
+        time = mixing.TIME_UNIT * (shortest + longest) / 2 / frames
+        body = self.part_joints.double().mean().item() * sum(self.coalition_sizes) / len(self.coalition_sizes)
+        share = self.paste_probability * time * body + (1 - self.paste_probability) / 2
+        return mixing.target_counts(self.counts, share, self.abundance if self.tail_over_head else None)
+
     def guidance(self) -> Tensor:
         """(K,) how far from uniform each class draws its coalitions, see :meth:`SaliencyTable.guidance`."""
         return self.saliency.guidance()

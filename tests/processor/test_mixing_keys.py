@@ -72,6 +72,24 @@ def test_the_clean_batch_stays_as_it_is(key, write_config):
     torch.testing.assert_close(*seen)
 
 
+def test_the_prior_of_mixed_samples_is_that_of_their_targets(write_config):
+    """Where partners are drawn alike from all classes. The loss of clean samples keeps the training counts."""
+    device = torch.device("cpu")
+    for changes in ({"partner": "batch"}, {"partner": "class_balanced"}, {"partner": "tail_over_head"}):
+        config = load_config(write_config(loss="logit_adjustment", tau=0.5, **changes))
+        data = load_data(config, device)
+        parts = build(config, data, device)
+        priors = [criterion.adjustment for criterion in (parts.criterion, parts.mix_criterion)]
+        counts = torch.tensor(data.class_counts, dtype=torch.float64)
+        torch.testing.assert_close(priors[0].double(), 0.5 * (counts / counts.sum()).log(), atol=1e-6, rtol=0)
+        if changes["partner"] == "batch":
+            assert parts.mix_criterion is parts.criterion
+        else:
+            wanted = parts.mixer.target_counts(data.sample_shape[1])
+            torch.testing.assert_close(priors[1].double(), 0.5 * (wanted / wanted.sum()).log(), atol=1e-6, rtol=0)
+            assert (priors[1] - priors[0]).argmax() == counts.argmin(), "rare classes are more common there"
+
+
 def test_tables_are_refreshed_when_due(write_config, tmp_path):
     options = {"estimator": "refresh", "refresh_interval": 2}
     path = write_config(num_epoch=2, naive_mix_epoch=1, mixing_args=options)

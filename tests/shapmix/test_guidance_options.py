@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shapmix import LAYOUTS, ShapMix, exact_contributions
+from shapmix import LAYOUTS, Mixup, Remix, ShapMix, TemporalCutMix, exact_contributions
 from shapmix.draws import generator
 from shapmix.mixing import MixDraws, counts_differ, exchanged, source_segment
 
@@ -121,6 +121,38 @@ def test_tail_over_head_pastes_the_rarer_sample():
         assert (mixed[sample] == common).all(3).all(2).all(0).sum() >= 16 - 12
     torch.testing.assert_close(mixed[0].mean(), soft[0, 0])
     torch.testing.assert_close(mixed[1].mean(), soft[1, 2])
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ShapMix(LAYOUT, COUNTS, guided=False),
+        ShapMix(LAYOUT, COUNTS, guided=False, tail_over_head=True, window=(1, 2), coalition_sizes=[1, 2]),
+        Mixup(COUNTS, alpha=0.4),
+        TemporalCutMix(COUNTS),
+    ],
+)
+def test_how_often_a_class_is_the_target_of_a_mixed_sample(made):
+    """With partners that are drawn alike from all classes; simulated."""
+    expected = made.target_counts(frames=16) / sum(COUNTS)
+    torch.testing.assert_close(expected.sum().item(), 1.0)
+    rng, found, size = generator(0, "classes"), torch.zeros(3), 20
+    x = torch.zeros(size, 3, 16, 20, 1)
+    for step in range(4000):
+        y = torch.multinomial(torch.tensor(COUNTS, dtype=torch.float), size, replacement=True, generator=rng)
+        y_partner = torch.randint(3, (size,), generator=rng)
+        made.start_step(0, step)
+        found += made(x, y, x, y_partner)[1].mean(0) / 4000
+    torch.testing.assert_close(found, expected.float(), atol=0.01, rtol=0)
+    assert abs(expected[2].item() - COUNTS[2] / sum(COUNTS)) > 0.03, "and it is not the share of training samples"
+
+
+def test_targets_that_depend_on_the_pair():
+    assert Remix(COUNTS).target_counts(16) is None
+
+
+def test_a_class_without_samples_is_no_target():
+    assert ShapMix(LAYOUT, [5, 0, 3], guided=False).target_counts(16)[1] == 0
 
 
 def test_partners_of_the_caller():
