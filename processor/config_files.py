@@ -149,6 +149,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"config file {path} must hold 'key: value' lines, got {type(values).__name__}")
+    if wrong := [key for key in values if not isinstance(key, str)]:
+        raise ConfigError(f"config file {path}: the key {wrong[0]!r} is no text; write it in quotes, or remove it")
     return values
 
 

@@ -48,6 +48,9 @@ def test_config_not_yaml(capsys, tmp_path):
     fails(capsys, ["--config", str(path)], "bad.yaml cannot be read as YAML: line 2")
     path.write_text("just words")
     fails(capsys, ["--config", str(path)], "must hold 'key: value' lines")
+    for text, key in (("?\n: 3", "None"), ("1: 2", "1"), ("true: 2", "True")):  # the first: tools.faults.guided
+        path.write_text(f"feeder: feeders.synthetic.Feeder\n{text}\n")
+        fails(capsys, ["--config", str(path)], f"bad.yaml: the key {key} is no text")
 
 
 @pytest.mark.parametrize(
