@@ -67,7 +67,8 @@ def test_ctrl_c_while_the_installed_command_is_imported():
 
 def test_ctrl_c_while_a_command_is_imported():
     """One line, and the exit code of Ctrl-C; other errors are shown as they are."""
-    for error, code, lines in (("KeyboardInterrupt", 130, 1), ("ImportError", 1, 3)):
+    for error, code, first in (("KeyboardInterrupt", 130, "stopped; the same"), ("ImportError", 1, "Traceback ")):
         words = [sys.executable, "-c", f"import tools; raise {error}"]
         ended = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (code, lines), ended.stderr
+        assert ended.returncode == code
+        assert ended.stderr.startswith(first), ended.stderr
