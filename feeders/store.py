@@ -37,6 +37,8 @@ __all__ = ["DataError", "Sample", "SkeletonStore", "StoreWriter", "cache_folders
 log = logging.getLogger(__name__)
 JUST_NOW = 60  # seconds
 REPAIR = "delete the folder, and it is built again, or prepare it again"
+NOT_ITS_FAULT = "the store itself may be whole: put that right and run the same command again"
+PARTS_MISSING = FileNotFoundError, IsADirectoryError, NotADirectoryError
 
 
 class SkeletonStore:
@@ -62,12 +64,14 @@ class SkeletonStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / "meta.json").is_file():  # perhaps no store at all: nobody is told to delete it
-            raise DataError(f"store {path} cannot be read (it has no meta.json); name a folder that was prepared")
         try:
-            self._open()
+            if is_one := (path / "meta.json").is_file():
+                self._open()
         except Exception as error:  # numpy parses headers as Python text; of damaged ones it may raise anything
-            raise DataError(f"store {path} cannot be read ({error}); {REPAIR}") from error
+            whole = isinstance(error, OSError) and not isinstance(error, PARTS_MISSING)
+            raise DataError(f"store {path} cannot be read ({error}); {NOT_ITS_FAULT if whole else REPAIR}") from error
+        if not is_one:  # perhaps no store at all: nobody is told to delete it
+            raise DataError(f"store {path} cannot be read (it has no meta.json); name a folder that was prepared")
 
     def _open(self) -> None:
         path = self.path

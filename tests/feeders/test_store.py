@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -108,6 +109,21 @@ def test_what_is_no_store(tmp_path):
         with pytest.raises(DataError, match=r"cannot be read \(it has no meta.json\)") as caught:
             SkeletonStore(path)
         assert "delete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_whole_store_that_cannot_be_read_now(store, monkeypatch, number):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("numpy.load", fail)
+    with pytest.raises(DataError, match=f"{os.strerror(number)}.*put that right and run the same command") as caught:
+        SkeletonStore(store)
+    assert "delete" not in str(caught.value)
+    monkeypatch.undo()
+    (store / "labels.npy").unlink()
+    with pytest.raises(DataError, match=r"No such file .*delete the folder, and it is built again"):
+        SkeletonStore(store)
 
 
 @pytest.mark.parametrize("file", ["offsets.npy", "labels.npy", "ids.npy", "columns.npz", "checks.npz"])
