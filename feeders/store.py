@@ -3,15 +3,14 @@
 A store is a folder of ``frames.npy`` (F, M, V, C) float32 or float16, ``offsets.npy`` (n + 1,), ``labels.npy`` (n,),
 ``ids.npy`` (n,), ``columns.npz`` (what else is known of each sequence, such as its subject), ``checks.npz`` (CRC-32 and
 largest value of each sequence) and ``meta.json``, which has the CRC-32 of the other small files and its own. It is
-written to another folder beside the final one and renamed, so that a crash leaves the old store whole. Its name or
-``meta.json`` holds a fingerprint of its source, so that a changed source gives a new store.
+written to another folder beside the final one and renamed, so that a crash leaves the old store whole. ``meta.json``
+and the name of a folder in a cache hold a fingerprint of its source, so that a changed source gives a new store.
 
 Shapes: n sequences, F frames of all sequences, L frames of one, M people, V joints, C coordinates.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import glob
 import hashlib
@@ -29,7 +28,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .files import parse_json, unsealed, writing
+from .files import WriteError, parse_json, unsealed, writing
 from .locks import alone, is_abandoned, tidy, use
 from .store_writer import FORMAT, MAX_CLASSES, SMALL, DataError, Sample, StoreWriter, problem_of
 
@@ -38,6 +37,7 @@ log = logging.getLogger(__name__)
 JUST_NOW = 60  # seconds
 REPAIR = "delete the folder, and it is built again, or prepare it again"
 NOT_ITS_FAULT = "the store itself may be whole: put that right and run the same command again"
+OUT_OF_THE_WAY = "rename or move it, and this store is built again"
 PARTS_MISSING = FileNotFoundError, IsADirectoryError, NotADirectoryError
 
 
@@ -217,9 +217,22 @@ class SkeletonStore:
 
     @classmethod
     def find(cls, folders: Sequence[Path], name: str, fingerprint: str) -> SkeletonStore | None:
-        """The store ``name`` of this fingerprint, if one of the folders has it."""
-        paths = (folder / f"{name}.store-{fingerprint}" for folder in folders)
-        return next((cls(path) for path in paths if (path / "meta.json").is_file()), None)
+        """The store ``name`` of this fingerprint, if one of the folders has it.
+
+        Raises:
+            DataError: in its place lies something else, such as another store.
+        """
+        for path in (folder / f"{name}.store-{fingerprint}" for folder in folders):
+            if not os.path.lexists(path):
+                continue
+            if not (path / "meta.json").is_file():
+                raise DataError(f"{path} is no store (it has no meta.json); {OUT_OF_THE_WAY}")
+            store = cls(path)
+            named, of = store.meta.get("name"), store.meta.get("source", fingerprint)  # older versions wrote no source
+            if (named, of) != (name, fingerprint):
+                raise DataError(f"{path} is the store {named}.store-{of} under another name; {OUT_OF_THE_WAY}")
+            return store
+        return None
 
     @classmethod
     def build(
@@ -244,7 +257,7 @@ class SkeletonStore:
             meta: more entries of ``meta.json``.
 
         Raises:
-            DataError: no folder can be written, or there are no sequences.
+            DataError: no folder can be written, something else lies in the store's place, or there are no sequences.
             WriteError: the disk is full.
         """
         found = cls.find(folders, name, fingerprint)
@@ -277,12 +290,9 @@ class SkeletonStore:
             with StoreWriter(beside) as writer:
                 for sample in read():
                     writer.add(sample)
-                writer.close(name, place=place, **meta)
+                writer.close(name, place=place, source=fingerprint, **meta)
                 beside.chmod(folder.stat().st_mode & 0o777)  # who may use the folder may use the store
-                with contextlib.suppress(
-                    OSError
-                ):  # without locks another process may be quicker; its store is the same
-                    beside.rename(final)
+                _rename(beside, final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         for old in folder.glob(f"{glob.escape(name)}.store-*"):
@@ -294,6 +304,16 @@ class SkeletonStore:
 def _lock_file(folder: Path, name: str) -> Path:
     """Whoever packs the store ``name`` in a folder holds its lock."""
     return folder / f".{name}.packing"
+
+
+def _rename(beside: Path, final: Path) -> None:
+    """Without locks another process may be quicker; its store is the same."""
+    try:
+        with writing(final):
+            beside.rename(final)
+    except WriteError:
+        if not (final / "meta.json").is_file():
+            raise
 
 
 def _is_left(folder: Path) -> bool:

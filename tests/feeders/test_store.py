@@ -126,6 +126,38 @@ def test_a_whole_store_that_cannot_be_read_now(store, monkeypatch, number):
         SkeletonStore(store)
 
 
+def test_what_lies_in_the_place_of_a_store(tmp_path):
+    """Another store, the same of another source, one that is cut short, a file: named before anything is read."""
+
+    def build(name: str, fingerprint: str) -> SkeletonStore:
+        return SkeletonStore.build([tmp_path], name, fingerprint, lambda: [Sample(name, 0, frames(2))])
+
+    paths = [build(*which).path for which in (("a", "f"), ("b", "f"), ("a", "g"))]
+    for other in paths[1:]:
+        os.rename(paths[0], tmp_path / "aside")
+        os.rename(other, paths[0])
+        with pytest.raises(DataError, match=f"a.store-f is the store {other.name} under another name; rename or move"):
+            build("a", "f")
+        os.rename(paths[0], other)
+        os.rename(tmp_path / "aside", paths[0])
+    (paths[0] / "meta.json").unlink()
+    paths[1].rename(tmp_path / "aside")
+    paths[1].write_text("mine")
+    for name in "ab":
+        with pytest.raises(DataError, match=rf"{name}.store-f is no store \(it has no meta.json\); rename or move it"):
+            SkeletonStore.build([tmp_path], name, "f", lambda: pytest.fail("read"))
+    assert paths[1].read_text() == "mine"
+
+
+def test_a_store_of_an_older_version_is_found(tmp_path):
+    """It says its name, and not its source."""
+    path = SkeletonStore.build([tmp_path], "a", "f", lambda: [Sample("a", 0, frames(2))]).path
+    meta = unsealed(parse_json((path / "meta.json").read_bytes()))
+    assert meta.pop("source") == "f"
+    write_atomically(path / "meta.json", files.json.dumps(meta).encode())
+    assert SkeletonStore.find([tmp_path], "a", "f").ids == ["a"]
+
+
 @pytest.mark.parametrize("file", ["offsets.npy", "labels.npy", "ids.npy", "columns.npz", "checks.npz"])
 def test_any_wrong_byte_of_a_small_file(store, file):
     whole = (store / file).read_bytes()
