@@ -18,6 +18,7 @@ from shapmix import LogitAdjustedLoss
 from shapmix.distributed import world
 from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
+from tests.processor.test_mixing_keys import ALL
 from tools.faults.case import python
 from tools.faults.process import Command
 from tools.faults.runs import start_all
@@ -67,6 +68,23 @@ def test_five_steps(tmp_path, options):
         np.testing.assert_array_equal(several["x"], one["x"])
         for name in one.keys() - {"rows", "x"}:
             np.testing.assert_allclose(several[name], one[name], rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_all_keys_beyond_the_paper(tmp_path):
+    """Refreshed tables, second batches of partners, bones, mixed frames, averaged weights: 1 = 2 processes."""
+    states = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        words = write_run(folder, model="tests.small.WithoutNorm", precision="fp64", num_epoch=3, **ALL)
+        codes, printed = forked(Command("main", words, folder), processes)
+        assert not any(codes), printed
+        states.append(torch.load(folder / "run" / "last.pt", weights_only=True))
+    one, two = states
+    assert (one["mixer"]["saliency.initial"] < 1).any(), "the table was refreshed"
+    for part in ("model", "average", "mixer"):
+        assert one[part].keys() == two[part].keys()
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=0, atol=1e-9, msg=f"{part}: {name}")
 
 
 def test_main_under_torchrun(tmp_path):
