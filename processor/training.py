@@ -36,7 +36,7 @@ from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
 from .metrics import best_test_epoch, classification_metrics, epoch_line, fitted_temperature, group_means, table
 from .parts import restoring
-from .report.logger import LOGGERS, grouped
+from .report.logger import grouped, open_logger
 from .report.monitor import Monitor
 from .run_folder import MetricsLog, RunFolder, train_on
 from .saliency_file import write_table
@@ -105,7 +105,7 @@ class Training:
         config = self.config
         record = None
         if is_main():
-            logger = LOGGERS[config.logger](self.folder.path, self.epoch, config.identity())
+            logger = open_logger(config.logger, self.folder.path, self.epoch, config.identity())
             self.monitor = Monitor(config, self.data, self.parts.mixer, logger)
             record = MetricsLog(self.folder, self.epoch, logger)
         with self.stop:

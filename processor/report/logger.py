@@ -6,21 +6,27 @@ Names are grouped: ``loss/train_loss``, ``accuracy/top1``, ``group/few``, ``spee
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import hparams, image, scalar
 
 from feeders.files import write_atomically, writing
 
 from ..errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 PROJECT = "shapmix"
 LOGGER_ID = ".logger_id"  # a file in a run's folder
@@ -82,38 +88,41 @@ class Logger:
 
 
 class TensorBoard(Logger):
-    """Event files in the run's folder ``tensorboard``; whole after each call."""
+    """An event file in the run's folder ``tensorboard``; whole after each call, without a thread of its own."""
 
     keeps = True
 
     def __init__(self, folder: Path, first_epoch: int, settings: Mapping[str, Any]) -> None:
         super().__init__(folder, first_epoch, settings)
-        self.path = folder / "tensorboard"
+        self.path = (folder / "tensorboard").absolute()  # a path such as s3:a is not for a service
         with writing(self.path):
-            self.board = SummaryWriter(str(self.path), purge_step=first_epoch)
+            self.path.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}"
+            self.records = RecordWriter(str(self.path / name))
+            start = SessionLog(status=SessionLog.START)
+            self._add([Event(file_version="brain.Event:2"), Event(session_log=start)], first_epoch)
+
+    def _add(self, events: Iterable[Event], epoch: int | None = None) -> None:
+        for event in events:
+            event.wall_time = time.time()
+            if epoch is not None:
+                event.step = epoch
+            self.records.write(event.SerializeToString())
+        self.records.flush()
 
     def scalars(self, values: Scalars, epoch: int) -> None:
-        with writing(self.path):
-            for name, value in values.items():
-                self.board.add_scalar(name, value, epoch)
-            self.board.flush()
+        self._add((Event(summary=scalar(name, value)) for name, value in values.items()), epoch)
 
     def images(self, images: Mapping[str, np.ndarray], epoch: int) -> None:
-        with writing(self.path):
-            for name, image in images.items():
-                self.board.add_image(name, image, epoch, dataformats="HWC")
-            self.board.flush()
+        made = (image(name, values, dataformats="HWC") for name, values in images.items())
+        self._add((Event(summary=one) for one in made), epoch)
 
     def results(self, values: Scalars) -> None:
         """In the same event file: ``add_hparams`` would make a second run."""
-        with writing(self.path):
-            for summary in hparams(self.settings, dict(values)):
-                self.board.file_writer.add_summary(summary)
-            self.board.flush()
+        self._add(Event(summary=one) for one in hparams(self.settings, dict(values)))
 
     def close(self) -> None:
-        with suppress(OSError):  # what could not be written was reported when it was added
-            self.board.close()
+        self.records.close()
 
 
 class WeightsAndBiases(Logger):
@@ -159,6 +168,39 @@ class Trackio(WeightsAndBiases):
         """The last epoch's values are the last ones that were kept."""
 
 
+class Spared(Logger):
+    """A logger whose failure ends no run: what follows is not kept, which is said at once and at the end."""
+
+    def __init__(self, inner: Logger) -> None:
+        self.inner, self.keeps, self.failure = inner, inner.keeps, ""
+        self.name = f"{type(inner).__name__} of {inner.folder}"
+
+    def _try(self, call: Callable[..., None], *args: Any) -> None:
+        try:
+            call(*args)
+        except Exception as error:  # of a disk, an account or a connection, of any type
+            self.failure = str(error)
+            log.warning("%s failed (%s): the run goes on without it; metrics.jsonl has the figures", self.name, error)
+            log.debug("no %s", self.name, exc_info=True)
+            with suppress(Exception):
+                self.inner.close()
+            self.inner, self.keeps = Logger(self.inner.folder, 0, {}), False
+
+    def scalars(self, values: Scalars, epoch: int) -> None:
+        self._try(self.inner.scalars, values, epoch)
+
+    def images(self, images: Mapping[str, np.ndarray], epoch: int) -> None:
+        self._try(self.inner.images, images, epoch)
+
+    def results(self, values: Scalars) -> None:
+        self._try(self.inner.results, values)
+
+    def close(self) -> None:
+        if self.failure:
+            log.warning("%s lacks the end of the run (%s)", self.name, self.failure)
+        self._try(self.inner.close)
+
+
 LOGGERS: dict[str, type[Logger]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
@@ -171,6 +213,15 @@ def check_logger(name: str) -> None:
     """ConfigError where the package of a logger is not installed."""
     if LOGGERS[name].module:
         client(LOGGERS[name].module)
+
+
+def open_logger(name: str, folder: Path, first_epoch: int, settings: Mapping[str, Any]) -> Logger:
+    """The logger of that name, which ends no run once it has begun; see :class:`Logger`.
+
+    Raises:
+        ValueError: it cannot begin.
+    """
+    return Spared(LOGGERS[name](folder, first_epoch, settings))
 
 
 def client(module: str) -> Any:

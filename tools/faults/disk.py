@@ -17,10 +17,11 @@ from processor.checkpoint import load_checkpoint
 
 from .case import Case, Outcome, judged
 from .process import Command
-from .runs import ENDS, conversion, difference, preparation, result, run_command, undisturbed
+from .runs import ENDS, conversion, difference, preparation, result, run_command, shown_run, undisturbed
 
 Make = Callable[..., Command]
 NEEDS = 700  # kB that a run, its cache and a checkpoint beside the one before need, at most
+CURVES = 200  # kB that the curves and pictures of a run need, at most
 MAKE: dict[str, Make] = {"a run": run_command, "preparation": preparation, "conversion": conversion}
 OUTPUTS = ("last.pt", "best.pt", "config.yaml", "environment.json", "metrics.jsonl", "log.txt", "scores_test.npz")
 NOBODY = 65534
@@ -40,6 +41,9 @@ def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
                 yield Case(f"read-only, {what}", partial(read_only, make, folder, place))
             name = rng.choice(OUTPUTS)
             if make is run_command:
+                if can_mount(folder):
+                    size, curves = rng.randrange(4, CURVES, 4), folder / f"{number}_curves"
+                    yield Case(f"small disk, curves: {size} kB", partial(small_curves, folder, curves, size))
                 yield Case(f"folder instead of a file: {name}", partial(folder_there, folder, place, name))
             if hasattr(os, "geteuid") and os.geteuid() == 0:
                 yield Case(f"no permission, {what}", partial(no_permission, make, folder, folder / f"{number}_root"))
@@ -84,6 +88,28 @@ def small(make: Make, common: Path, place: Path, size: int) -> Outcome:
         return _goes_on(command, place, wanted, outcome)
     finally:
         unmount(place)
+        shutil.rmtree(place)
+
+
+def small_curves(common: Path, place: Path, size: int) -> Outcome:
+    """A disk that may be too small for what TensorBoard shows, and holds nothing else: the run ends as if it were not.
+
+    The report fails too, because a folder has its name.
+    """
+    wanted = undisturbed(run_command, common / "undisturbed" / "run_command")[0]
+    command, curves, report = shown_run(place), place / "run" / "tensorboard", place / "run" / "report.html"
+    curves.mkdir(parents=True)
+    report.mkdir()
+    mount(curves, f"size={size}k")
+    try:
+        started = command.start()
+        outcome = judged(started.wait(ENDS), started.text)
+        if outcome.fate == "survived" and "report could not be made" not in started.text:
+            return Outcome("lost", "no word of the report")
+        found = difference(result(place / "run"), wanted)
+        return Outcome("lost", found) if found else outcome
+    finally:
+        unmount(curves)
         shutil.rmtree(place)
 
 

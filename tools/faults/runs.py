@@ -32,7 +32,7 @@ RUN: dict[str, Any] = {
     "model": "tools.faults.small.Model",
     "model_args": {"drop_out": 0.3},
     "num_epoch": 5,
-    "logger": "none",  # its pictures take seconds
+    "logger": "none",  # see shown_run
     "save_steps": SAVE_STEPS,
     "log_interval": 1,
     "schedule": "cosine",
@@ -57,6 +57,11 @@ def run_command(folder: Path, mode: str = "fp32", **changes: Any) -> Command:
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return Command("main", ["--config", str(path), "--plugin", "tools"], folder)
+
+
+def shown_run(folder: Path) -> Command:
+    """The same run with curves, pictures and a report, which take seconds."""
+    return run_command(folder, logger="tensorboard", report=True)
 
 
 def preparation(folder: Path, jobs: int = 1) -> Command:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,6 +15,7 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from tensorboardX.record_writer import RecordWriter
 
 import main
 from processor.config import NOT_IDENTITY, Config
@@ -117,12 +120,31 @@ def test_resumption_purges(tmp_path):
     first = TensorBoard(tmp_path, 0, {})
     for epoch in range(3):
         first.scalars({"accuracy/top1": epoch / 10}, epoch)
-    first.board.flush()  # and killed
     second = TensorBoard(tmp_path, 2, {})
     second.scalars({"accuracy/top1": 0.9}, 2)
     second.close()
-    sessions = [event.step for event in events(tmp_path / "tensorboard") if event.HasField("session_log")]
-    assert 2 in sessions
+    found = events(tmp_path / "tensorboard")
+    assert [event.step for event in found if event.HasField("session_log")] == [0, 2]
+    assert [event.step for event in found if event.HasField("summary")] == [0, 1, 2, 2]
+
+
+def test_a_disk_that_is_full_ends_no_run(write_config, tmp_path, monkeypatch, caplog):
+    """Writing one event fails: no more of them, a warning at once and one at the end; the figures are whole."""
+    write, calls = RecordWriter.write, []
+
+    def failing(self, data):
+        calls.append(data)
+        if len(calls) == 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, data)
+
+    monkeypatch.setattr(RecordWriter, "write", failing)
+    assert main.main(["--config", write_config(logger="tensorboard", num_epoch=3, **SMALL), *PLUGIN]) == 0
+    assert len(calls) == 12
+    assert len(RunFolder(tmp_path / "run").read_metrics()) == 3
+    said = [line.getMessage() for line in caplog.records if "TensorBoard" in line.getMessage() and line.levelno > 20]
+    assert ["failed (" in text for text in said] == [True, False], said
+    assert all("No space left on device" in text for text in said)
 
 
 def test_pictures_take_a_share_of_the_time(monkeypatch):
