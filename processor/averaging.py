@@ -77,6 +77,9 @@ class WeightAverage:
         return {**self.model.state_dict(), "entered": torch.tensor(self.entered)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues."""
+        """Continues. A mean that ended before this run's begins (it has more epochs than it had) is left out."""
+        entered = int(state.get("entered", -1))
+        if self.kind == "swa" and entered < self.first_epoch:
+            return
         self.model.load_state_dict({key: value for key, value in state.items() if key != "entered"})
-        self.entered = int(state.get("entered", -1))
+        self.entered = entered

@@ -124,6 +124,9 @@ def test_mean_of_the_last_epochs_with_its_own_statistics():
     averaged = resumed.evaluated(x.split(16))
     assert averaged[0].weight.item() == 2
     assert averaged[1].running_mean.item() == pytest.approx(2 * x.mean().item(), abs=1e-6)
+    extended = WeightAverage(network, "swa", decay=0.5, num_epoch=40)  # --resume --num_epoch: the mean begins at 30
+    extended.load_state_dict(average.state_dict())
+    assert not extended.ready()
 
 
 def test_the_tested_weights_are_those_that_a_checkpoint_gives(write_config, tmp_path):
