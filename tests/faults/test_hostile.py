@@ -7,7 +7,10 @@ import html
 import json
 import random
 import re
+import tempfile
+from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +22,7 @@ from processor.recognition.rows import Row, lines
 from processor.study.tables import STYLES
 from tools import predict, table
 from tools.faults import hostile
-from tools.faults.case import outcome_of, tiny_config
+from tools.faults.case import Outcome, outcome_of, tiny_config
 
 
 def test_attacks(tmp_path):
@@ -35,6 +38,23 @@ def test_attacks_work_elsewhere(tmp_path):
         call, arguments = hostile.Code(marker, kind).__reduce__()
         call(*arguments)
         assert marker.exists()
+
+
+def test_what_an_attack_writes_is_seen(tmp_path):
+    """Each of the members that climb, beside the archive, in the current folder or a temporary one."""
+
+    def unpacking(place: str, number: int) -> Callable[..., Outcome]:
+        def attack(folder: Path, marker: Path, rng: random.Random) -> Outcome:
+            where = {"beside": folder, "current": Path.cwd(), "temporary": Path(tempfile.mkdtemp())}[place]
+            (where / hostile.climbing(folder)[number]).touch()
+            return Outcome("refused")
+
+        return attack
+
+    for place in ("beside", "current", "temporary"):
+        for number in range(3):
+            assert hostile._watched(unpacking(place, number), tmp_path / "case", random.Random(0)).fate == "lost"
+    assert not list(tmp_path.iterdir())
 
 
 NAMES = (

@@ -1,11 +1,12 @@
 """Files of strangers: code in pickles, tags, bombs, members that climb out, counts that lie, names that are markup.
 
-Each case asks for a side effect, a file of its own. Where that file is there afterwards, the case is lost. A reader may
-take 2 GB more memory than the process has.
+Each case asks for a side effect, a file under its own folder. Where that file is there afterwards, the case is lost. A
+reader may take 2 GB more memory than the process has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pickle
 import random
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -65,7 +67,6 @@ class Code:
 
 def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
     """Every kind of attack in turn, its details drawn, without end."""
-    marker = folder / "marker"
     made: dict[str, Callable[[Path, Path, random.Random], Outcome]] = {
         "code in a pickle": _pickle, "code in an array": _array, "code in a checkpoint": _checkpoint,
         "code in a store": _store, "YAML": _yaml, "class path": _class_path,
@@ -76,17 +77,22 @@ def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
         for name, attack in made.items():
             number, draw = number + 1, rng.randrange(2**32)
             place = folder / f"case_{number}"
-            yield Case(f"{name}: draw {draw}", partial(_watched, attack, place, marker, random.Random(draw)))
+            yield Case(f"{name}: draw {draw}", partial(_watched, attack, place, random.Random(draw)))
 
 
-def _watched(attack: Callable[..., Outcome], folder: Path, marker: Path, rng: random.Random) -> Outcome:
-    folder.mkdir()
+def _watched(attack: Callable[..., Outcome], folder: Path, rng: random.Random) -> Outcome:
+    """Attacks deep in a folder, also the current one and that of temporary files; looks at all that is there."""
+    inside, before = folder / "a" / "b" / "c", tempfile.tempdir
+    inside.mkdir(parents=True)
+    tempfile.tempdir = str(inside)
     try:
-        outcome: Outcome = attack(folder, marker, rng)
+        with contextlib.chdir(inside):
+            outcome: Outcome = attack(inside, folder / "marker", rng)
+        found = [str(path) for path in folder.rglob("*") if "evil" in path.name or path.name == "marker"]
     finally:
+        tempfile.tempdir = before
         shutil.rmtree(folder)
-    outside = [path for path in folder.parent.iterdir() if path.name.startswith("evil")]
-    return Outcome("lost", "it ran") if marker.exists() or outside else outcome
+    return Outcome("lost", f"it wrote {found}") if found else outcome
 
 
 def _pickle(folder: Path, marker: Path, rng: random.Random) -> Outcome:
@@ -206,6 +212,11 @@ def _count(folder: Path, marker: Path, rng: random.Random) -> Outcome:
     return outcome_of_reading(partial(_take, path), "", "damaged", "nested", "file", path.stem)
 
 
+def climbing(folder: Path) -> list[str]:
+    """Names of members that lead out of a folder, to places that are looked at; the third one does so on Windows."""
+    return ["../../evil.npy", str(folder.parent / "evil_root.npy"), "..\\evil.npy"]
+
+
 def _zip(folder: Path, marker: Path, rng: random.Random) -> Outcome:
     """Members that climb out of the folder, that unpack to far more than they say, arrays that are bombs."""
     path = folder / "takes.zip"
@@ -214,7 +225,7 @@ def _zip(folder: Path, marker: Path, rng: random.Random) -> Outcome:
     kind = rng.choice(["climbs", "bomb", "array"])
     if kind == "climbs":
         with zipfile.ZipFile(path, "w") as archive:
-            for name in ("../../evil.npy", "/evil_root.npy", "..\\evil.npy"):
+            for name in climbing(folder):
                 archive.writestr(name, frames.getvalue())
         return outcome_of_reading(lambda: [read_take(one, Hints(25, 3)) for one in find_takes(path, FORMS).takes], None)
     member = "x_train.npy" if kind == "array" else "take.npy"
