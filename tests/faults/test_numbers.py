@@ -11,6 +11,7 @@ from processor.recognition import Recognizer
 from processor.recognition.rows import as_json
 from processor.recognition.stream import Stream
 from processor.recognition.windows import Cut
+from processor.run_folder import RunFolder
 from tools.faults import numbers
 from tools.faults.untrained import write_checkpoint
 
@@ -31,6 +32,15 @@ from tools.faults.untrained import write_checkpoint
 def test_a_bad_number_in_one_of_a_hundred(tmp_path, fill, split, dims, precision, on_bad_sample, whole, fate):
     outcome = numbers._trained(tmp_path, fill, split, dims, precision, on_bad_sample, whole, seed=3)
     assert outcome.fate == fate, outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted", "text"),
+    [(2, 0, "error: the bad one has NaN"), (0, 2, "the bad one"), (2, 2, "error: a sequence has NaN")],
+)
+def test_another_end_than_the_setting_asks_for_is_lost(tmp_path, code, wanted, text):
+    """Refused instead of skipped, skipped instead of refused, refused without its name."""
+    assert numbers._end(code, wanted, text, RunFolder(tmp_path), named=True).fate == "lost"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1e30", "1e-42", "0", "null"])

@@ -93,22 +93,23 @@ def _trained(
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = main(["--config", str(folder / "recipe.yaml")])
-    text = printed.getvalue()
+    usable = abs(FILLS[fill]) <= BAD_VALUE_LIMIT
+    wanted = 0 if usable or (split == "train" and on_bad_sample == "skip") else 2
+    return _end(code, wanted, printed.getvalue(), RunFolder(folder / "run"), named=not usable)
+
+
+def _end(code: int, wanted: int, text: str, run: RunFolder, named: bool) -> Outcome:
+    """Has a run ended with this exit code, the sequence named where it cannot be used, and all else finite?"""
     last = (text.strip().splitlines() or [""])[-1]
-    if "Traceback" in text or code not in (0, 2):
-        return Outcome("lost", f"exit code {code}: {last}")
+    if "Traceback" in text or code != wanted:
+        return Outcome("lost", f"exit code {code}, wanted {wanted}: {last}")
+    if named and BAD not in text:
+        return Outcome("lost", f"a sequence that cannot be used was not named: {last}")
     if code == 2:
-        return Outcome("refused" if BAD in text else "lost", last)
-    return _finished(RunFolder(folder / "run"), text, named=not abs(FILLS[fill]) <= BAD_VALUE_LIMIT)
-
-
-def _finished(run: RunFolder, text: str, named: bool) -> Outcome:
-    """A run that ended: everything is finite, and what cannot be used was named."""
+        return Outcome("refused", last)
     state, (line,) = load_checkpoint(run.last), run.read_metrics()
     weights = [key for key, value in state["model"].items() if not value.isfinite().all()]
     losses = {key: value for key, value in line.items() if isinstance(value, float) and not np.isfinite(value)}
     if weights or losses or not np.isfinite(read_scores(run.scores()).scores).all():
         return Outcome("lost", f"not finite: {weights[:3]}, {losses}")
-    if named and BAD not in text:
-        return Outcome("lost", "a sequence that cannot be used was not named")
     return Outcome("survived", digest(line))
