@@ -134,6 +134,8 @@ def kind_of(path: Path) -> str:
     """What lies at a path, as the end of a sentence: "does not exist", "is a zip archive", ..."""
     if path.is_dir():
         return "is a folder"
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {os.readlink(path)}, which does not exist or is not mounted"
     if not path.is_file():
         return "does not exist"
     with open(path, "rb") as file:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from feeders.files import append, parse_json, sealed, unsealed, write_atomically, writing
+from feeders.files import append, kind_of, parse_json, sealed, unsealed, write_atomically, writing
 from feeders.locks import Lock, OthersLockError, try_lock
 
 from .checkpoint import load_checkpoint
@@ -209,13 +209,25 @@ class RunFolder:
         return state
 
     def _check_that_nothing_is_lost(self, config: Config) -> None:
-        """ConfigError where the folder has no last.pt, but something that a new run would replace."""
+        """ConfigError where the folder has no last.pt, but something that a new run would replace.
+
+        A run that is killed before its first last.pt has none of it: that is written before the first metrics.
+        """
         other, advice = self.other_keys(config), "choose another --work_dir, or --overwrite it"
-        if self.read_metrics() and (other or self.is_complete(config.num_epoch)):
+        lines, damaged = self._metrics()
+        if lines and (other or self.is_complete(config.num_epoch) and config.num_epoch):
             whose = f"a run of another config (other {', '.join(other)})" if other else "this run, finished"
             raise ConfigError(f"{self} holds the results of {whose}, without its {self.last.name}; {advice}")
         if other and not self.environment.is_file():
             raise ConfigError(f"{self.config} is a config of your own, which a run there would replace; {advice}")
+        results = f"{self.best.name} and " * self.best.is_file() + f"the metrics of {len(lines)} epochs"
+        replaces = config.num_epoch and (lines or damaged or self.best.is_file())  # without epochs it only evaluates
+        if replaces and config.resume in ("auto", "none"):
+            raise ConfigError(
+                f"{self.last} {kind_of(self.last)}, but {self} has {results} of this run, which a new one would "
+                f"replace; put {self.last.name} back, go on from another checkpoint with --resume FILE, or --overwrite "
+                "the run to begin again"
+            )
 
     def is_complete(self, num_epoch: int) -> bool:
         """Does it hold the metrics and scores of the last epoch?"""

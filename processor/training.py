@@ -185,9 +185,10 @@ class Training:
         selection: Split = "val" if "val" in data.loaders else "test"
         scores: dict[Split, Scores] = {}
         improved = False
-        if last or (epoch + 1) % config.eval_interval == 0:
-            if epoch >= 0:
-                self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated
+        evaluated = last or (epoch + 1) % config.eval_interval == 0
+        if epoch == 0 or (evaluated and epoch > 0):
+            self.save("last")  # the epoch's training is safe, whatever happens while it is evaluated or written down
+        if evaluated:
             scores = self.evaluate(metrics)
             value = metrics["val_" * (selection == "val") + BEST_METRIC]
             improved = value > self.best.get("value", -1.0)

@@ -13,10 +13,12 @@ import pytest
 import main
 from feeders.locks import try_lock
 from processor import origin, run_folder
+from processor.config_files import load_config
 from processor.errors import BUSY, BusyError
 from processor.run_folder import RunFolder
 from processor.training import Training
 from tests.conftest import ROOT
+from tools.faults import fuse
 
 HOLDER = """
 import sys, time
@@ -166,6 +168,47 @@ def test_results_without_a_checkpoint_are_not_replaced(write_config, tmp_path, c
     before["log.txt"] = folder.log.read_bytes()
     assert {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()} == before
     assert main.main(["--config", write_config(num_epoch=1, **changes), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("gone", ["missing", "a dangling link"])
+def test_a_lost_checkpoint_of_an_unfinished_run(write_config, tmp_path, capsys, gone):
+    folder, words = RunFolder(tmp_path / "run"), ["--config", write_config(save_interval=1, save_epoch=0)]
+    assert main.main(words) == 0
+    folder.scores().unlink()  # as if it had been cut off before
+    folder.last.unlink()
+    if gone == "a dangling link":
+        folder.last.symlink_to(tmp_path / "disk" / "last.pt")
+    before = folder.metrics.read_bytes(), folder.best.read_bytes()
+    capsys.readouterr()
+    assert main.main(words) == 2
+    error = capsys.readouterr().err
+    assert f"{folder.last} {'does not exist' if gone == 'missing' else 'is a link to'}" in error
+    assert "best.pt and the metrics of 2 epochs of this run" in error
+    assert "put last.pt back, go on from another checkpoint with --resume FILE, or --overwrite" in error
+    assert (folder.metrics.read_bytes(), folder.best.read_bytes()) == before
+    if gone == "missing":
+        assert main.main([*words, "--resume", str(folder.checkpoint("epoch_0"))]) == 0
+        assert "epoch   0" not in capsys.readouterr().out
+    else:
+        assert main.main([*words, "--overwrite"]) == 0
+
+
+def test_killed_as_the_first_metrics_are_written(write_config, tmp_path, monkeypatch):
+    """last.pt is there before them, or is not needed: the same command goes on by itself."""
+    path = write_config(eval_interval=3)
+
+    def killed(record, metrics):
+        fuse.half_a_line(record, metrics)
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(run_folder.MetricsLog, "add", killed)
+        main.main(["--config", path])
+    assert main.main(["--config", path]) == 0
+    folder = RunFolder(tmp_path / "evaluated")
+    folder.path.mkdir()
+    fuse.half_a_line(run_folder.MetricsLog(folder, 0), {"epoch": -1})
+    assert folder.resume(load_config(path, {"num_epoch": 0, "weights": str(tmp_path / "run" / "last.pt")})) is None
 
 
 def test_a_config_of_ones_own_is_not_replaced(write_config, tmp_path, capsys):
