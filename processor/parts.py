@@ -79,6 +79,7 @@ KINDS: dict[str, Any] = {
     "meter.seen": NonNegativeInt,
     "meter.seconds": float,
     "best": _Best | Annotated[Keys, Field(max_length=0)],
+    "metrics": dict[int, int | None],
     "average": Weights,
     "data": str,
     "weights": str | None,

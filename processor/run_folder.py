@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from feeders.files import append, kind_of, parse_json, sealed, unsealed, write_atomically, writing
+from feeders.files import append, kind_of, parse_json, sealed, write_atomically, writing
 from feeders.locks import Lock, OthersLockError, try_lock
 
 from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
+from .metrics_lines import Recorded, checksum_of, differences, read_lines
 from .origin import origin
 from .parts import check_parts
 from .report.logger import LOGGER_ID, Logger, grouped
@@ -66,6 +67,10 @@ class RunFolder:
     def checkpoint(self, name: str) -> Path:
         """``last``, ``best`` or ``epoch_<N>``."""
         return self.path / f"{name}.pt"
+
+    def holds(self, path: Path) -> bool:
+        """Does a file lie in this folder, be it a link?"""
+        return path.parent.resolve() == self.path.resolve()
 
     def scores(self, split: str = "test", weights: Path | None = None) -> Path:
         """The score file of a split: of the last epoch, or of the tested ``weights``."""
@@ -201,10 +206,9 @@ class RunFolder:
             return present
         named = Path(config.resume)
         state = _own_checkpoint(named, config)
-        elsewhere = named.resolve().parent != self.path.resolve()  # else the user goes back
-        if present is not None and elsewhere and _reached(present) > _reached(state):
+        if present is not None and not self.holds(named) and _reached(present) > _reached(state):
             log.info("%s is further on than %s: the run continues from there", self.last, named)
-            return present
+            return present  # else the user goes back
         self.source = named
         return state
 
@@ -214,8 +218,8 @@ class RunFolder:
         A run that is killed before its first last.pt has none of it: that is written before the first metrics.
         """
         other, advice = self.other_keys(config), "choose another --work_dir, or --overwrite it"
-        lines, damaged = self._metrics()
-        if lines and (other or self.is_complete(config.num_epoch) and config.num_epoch):
+        lines, damaged = read_lines(self.metrics)
+        if lines and (other or (config.num_epoch and self.is_complete(config.num_epoch))):
             whose = f"a run of another config (other {', '.join(other)})" if other else "this run, finished"
             raise ConfigError(f"{self} holds the results of {whose}, without its {self.last.name}; {advice}")
         if other and not self.environment.is_file():
@@ -277,28 +281,11 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, without damaged ones: a crash may have cut off the last."""
-        return self._metrics()[0]
+        return read_lines(self.metrics)[0]
 
     def damaged_metrics(self) -> list[int]:
         """Numbers, from 1, of the lines of metrics.jsonl that cannot be read."""
-        return self._metrics()[1]
-
-    def _metrics(self) -> tuple[list[dict[str, Any]], list[int]]:
-        lines: list[dict[str, Any]] = []
-        damaged: list[int] = []
-        text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
-        for number, row in enumerate(text.split("\n"), 1):
-            if not row:
-                continue
-            try:
-                line = unsealed(parse_json(row))
-            except ValueError:
-                line = {}
-            if isinstance(line.get("epoch"), int):
-                lines.append(line)
-            else:
-                damaged.append(number)
-        return lines, damaged
+        return read_lines(self.metrics)[1]
 
 
 class MetricsLog:
@@ -308,21 +295,27 @@ class MetricsLog:
         folder: of the run.
         first_epoch: lines of this epoch and later ones are of a run that was cut off, and are taken out.
         logger: by default none.
+        recorded: the lines before, by the checkpoint; a warning says what is wrong with those in the file.
     """
 
-    def __init__(self, folder: RunFolder, first_epoch: int, logger: Logger | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, first_epoch: int, logger: Logger | None = None, recorded: Recorded | None = None
+    ) -> None:
         self.path = folder.metrics
-        lines, damaged = folder.read_metrics(), folder.damaged_metrics()
+        lines, damaged = read_lines(self.path)
         kept = [line for line in lines if 0 <= line["epoch"] < first_epoch]  # -1 is before any
-        if damaged and len(kept) < first_epoch:  # else they are of what is trained again
-            log.warning("%s: damaged and left out are lines %s", self.path, ", ".join(map(str, damaged)))
+        wrong = differences(kept, dict.fromkeys(range(first_epoch)) if recorded is None else recorded)
+        if wrong:  # else the damaged lines are of what is trained again
+            left_out = f"damaged and left out are lines {', '.join(map(str, damaged))}; " if damaged else ""
+            log.warning("%s: %s%s", self.path, left_out, wrong)
         write_atomically(self.path, "".join(json.dumps(sealed(line)) + "\n" for line in kept).encode())
         self.logger = logger or Logger(folder.path, first_epoch, {})
 
-    def add(self, metrics: Mapping[str, Any]) -> None:
-        """Writes one epoch's metrics."""
+    def add(self, metrics: Mapping[str, Any]) -> int:
+        """Writes one epoch's metrics; returns the checksum of the line."""
         append(self.path, json.dumps(sealed(metrics)) + "\n")
         self.logger.scalars(grouped(metrics), metrics["epoch"])
+        return checksum_of(metrics)
 
     def close(self) -> None:
         """Ends the logger."""

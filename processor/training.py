@@ -35,6 +35,7 @@ from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
 from .metrics import best_test_epoch, classification_metrics, epoch_line, fitted_temperature, group_means, table
+from .metrics_lines import Recorded, recorded_by
 from .parts import restoring
 from .report.logger import grouped, open_logger
 from .report.monitor import Monitor
@@ -72,6 +73,7 @@ class Training:
         self.trainer = make_trainer(config, data, parts, device, self.stop)
         self.epoch, self.meter = 0, Meter()
         self.best: dict[str, Any] = {}
+        self.recorded: Recorded = {}  # the lines of metrics.jsonl; the main process has those that it writes
         self.tested: nn.Module = parts.network  # whose scores are the result: the network, or its average
         self.monitor: Monitor | None = None
         self.weights_checksum: str | None = None  # of the file that the run began with
@@ -107,7 +109,7 @@ class Training:
         if is_main():
             logger = open_logger(config.logger, self.folder.path, self.epoch, config.identity())
             self.monitor = Monitor(config, self.data, self.parts.mixer, logger)
-            record = MetricsLog(self.folder, self.epoch, logger)
+            record = MetricsLog(self.folder, self.epoch, logger, self.recorded)
         with self.stop:
             try:
                 if config.num_epoch == 0:
@@ -197,7 +199,9 @@ class Training:
         log.info(epoch_line(metrics))
         self.folder.check_place()
         if record is not None:
-            record.add(metrics)
+            checksum = record.add(metrics)
+            if epoch >= 0:
+                self.recorded[epoch] = checksum
             if scores and self.monitor is not None:
                 self.monitor.evaluated(epoch, scores["test"].logits.numpy(), last)
             if last:
@@ -267,6 +271,7 @@ class Training:
                     "epoch": self.epoch,
                     "meter": asdict(meter),
                     "best": self.best,
+                    "metrics": self.recorded,
                     "average": {} if self.trainer.average is None else self.trainer.average.state_dict(),
                     "data": self.data.checksum,
                     "weights": self.weights_checksum,
@@ -295,6 +300,8 @@ class Training:
                 self.trainer.average.load_state_dict(state["average"])
             self.meter = Meter(**state["meter"])
         self.temperature, self.epoch, self.best = temperature_of(state, source), state["epoch"], state["best"]
+        if self.folder.holds(source):  # else the metrics before are in the other folder
+            self.recorded = recorded_by(state)
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)

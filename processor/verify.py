@@ -24,6 +24,7 @@ from .distributed import set_up
 from .engine import Scores
 from .errors import ConfigError
 from .host import StopSignals
+from .metrics_lines import differences, recorded_by
 from .origin import CODE, KEY, MACHINE, VERSIONS, origin
 from .parts import check_parts
 from .run_folder import RunFolder
@@ -40,7 +41,8 @@ class Finding:
     """One thing that was compared.
 
     Attributes:
-        what: ``config``, ``records``, ``data``, ``scores``, ``figures``, ``code``, ``versions``, ``machine``.
+        what: ``config``, ``records``, ``epochs``, ``data``, ``scores``, ``figures``, ``code``, ``versions`` or
+            ``machine``.
         verdict: ``same``, ``other``, or ``unknown`` where there is nothing to compare with.
         detail: in words.
         matters: is a run whose verdict is not ``same`` not verified?
@@ -162,7 +164,7 @@ def _environment(folder: RunFolder) -> dict[str, Any]:
 
 
 def _agreement(known: Recorded) -> Iterator[Finding]:
-    """Do config.yaml and environment.json say what the checkpoint says?"""
+    """Do config.yaml, environment.json and metrics.jsonl say what the checkpoint says?"""
     written = load_config(str(known.folder.config), plugins=known.config.plugins)
     name, other = known.path.name, written.other_keys(known.state["config"])
     detail = f"{name} has other {', '.join(other)} than {known.folder.config}" if other else f"config.yaml, {name}"
@@ -176,6 +178,11 @@ def _agreement(known: Recorded) -> Iterator[Finding]:
     wrong = [key for key, value in pairs.items() if known.environment.get(key) != value]
     detail = "; ".join(f"{key}: environment.json {known.environment.get(key)}, {name} {pairs[key]}" for key in wrong)
     yield Finding("records", "other" if wrong else "same", detail or f"environment.json, {name}", matters=True)
+    end = known.state["epoch"]  # later lines may be of what was trained after it, but not after the last epoch
+    lines = [line for line in known.folder.read_metrics() if not end <= line["epoch"] < known.config.num_epoch]
+    wrong_lines = differences([line for line in lines if line["epoch"] >= 0], recorded_by(known.state))
+    detail = f"{known.folder.metrics}: {wrong_lines}" if wrong_lines else f"{len(lines)} lines of metrics.jsonl, {name}"
+    yield Finding("epochs", "other" if wrong_lines else "same", detail, matters=True)
 
 
 def _compared(what: str, made: Mapping[str, Any], here: Mapping[str, Any]) -> Finding:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,8 +14,9 @@ import torch
 import yaml
 
 import main
+from feeders.files import sealed, unsealed
 from processor.build import build, load_data
-from processor.checkpoint import load_checkpoint
+from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
 from processor.host import StopSignals
 from processor.run_folder import RunFolder
@@ -194,6 +197,38 @@ def test_an_extension_in_another_folder_goes_on(write_config, tmp_path, capsys):
     assert "epoch   2" not in printed
     assert main.main([*words[:-1], str(tmp_path / "longer" / "epoch_1.pt")]) == 0
     assert "epoch   2" in capsys.readouterr().out
+
+
+def test_lines_of_the_metrics_that_are_gone(write_config, tmp_path, caplog):
+    """Of a run that goes on, also under a checkpoint that does not say which lines there were."""
+    quick = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "save_interval": 1, "save_epoch": 0}
+    words = ["--plugin", "tests", "--config", write_config(**quick, num_epoch=4)]
+    assert main.main(words) == 0
+    folder = RunFolder(tmp_path / "run")
+    lines = folder.metrics.read_text().splitlines(keepends=True)
+    state = load_checkpoint(folder.checkpoint("epoch_2"))
+    del state["metrics"]
+    for changed, saved, wanted in [
+        (lines, None, ""),
+        (lines[:1], None, "metrics.jsonl: missing: epochs 1 to 2"),
+        (lines[:1], state, "metrics.jsonl: missing: epochs 1 to 2"),
+        ([*lines, lines[0]], None, "metrics.jsonl: more than once: epochs 0"),
+        ([of_another_run(lines[0]), *lines[1:]], None, "metrics.jsonl: changed or of another run: epochs 0"),
+    ]:
+        folder.metrics.write_text("".join(changed))
+        shutil.copy(folder.checkpoint("epoch_2"), folder.last)  # as if it had been killed after the third epoch
+        if saved:
+            save_checkpoint(folder.last, saved)
+        caplog.clear()
+        assert main.main(words) == 0
+        assert [one.getMessage() for one in caplog.records if "metrics.jsonl: " in one.getMessage()] == [
+            f"{folder.path}/{wanted}"
+        ] * bool(wanted)
+        assert [line["epoch"] for line in folder.read_metrics()][-1] == 3
+
+
+def of_another_run(line: str) -> str:
+    return json.dumps(sealed({**unsealed(json.loads(line)), "lr": 0.7})) + "\n"
 
 
 def test_extended_cosine(write_config, caplog):

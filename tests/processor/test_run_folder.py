@@ -172,7 +172,8 @@ def test_results_without_a_checkpoint_are_not_replaced(write_config, tmp_path, c
 
 @pytest.mark.parametrize("gone", ["missing", "a dangling link"])
 def test_a_lost_checkpoint_of_an_unfinished_run(write_config, tmp_path, capsys, gone):
-    folder, words = RunFolder(tmp_path / "run"), ["--config", write_config(save_interval=1, save_epoch=0)]
+    folder, words = RunFolder(tmp_path / "run"), ["--plugin", "tests", "--config"]
+    words.append(write_config(save_interval=1, save_epoch=0, model="tests.small.Model", model_args=None, mixing="none"))
     assert main.main(words) == 0
     folder.scores().unlink()  # as if it had been cut off before
     folder.last.unlink()
@@ -195,20 +196,24 @@ def test_a_lost_checkpoint_of_an_unfinished_run(write_config, tmp_path, capsys, 
 
 def test_killed_as_the_first_metrics_are_written(write_config, tmp_path, monkeypatch):
     """last.pt is there before them, or is not needed: the same command goes on by itself."""
-    path = write_config(eval_interval=3)
+    path, quick = write_config(eval_interval=3, model="tests.small.Model", model_args=None), ["--plugin", "tests"]
 
     def killed(record, metrics):
         fuse.half_a_line(record, metrics)
         raise SystemExit
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(run_folder.MetricsLog, "add", killed)
-        main.main(["--config", path])
-    assert main.main(["--config", path]) == 0
+    monkeypatch.setattr(run_folder.MetricsLog, "add", killed)
+    with pytest.raises(SystemExit):
+        main.main(["--config", path, *quick])
+    monkeypatch.undo()
+    assert main.main(["--config", path, *quick]) == 0
     folder = RunFolder(tmp_path / "evaluated")
     folder.path.mkdir()
     fuse.half_a_line(run_folder.MetricsLog(folder, 0), {"epoch": -1})
-    assert folder.resume(load_config(path, {"num_epoch": 0, "weights": str(tmp_path / "run" / "last.pt")})) is None
+    assert (
+        folder.resume(load_config(path, {"num_epoch": 0, "weights": str(tmp_path / "run" / "last.pt")}, ["tests"]))
+        is None
+    )
 
 
 def test_a_config_of_ones_own_is_not_replaced(write_config, tmp_path, capsys):

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import main
-from feeders.files import SEAL
+from feeders.files import SEAL, sealed, unsealed
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.scores import read_scores
 from tests.conftest import tiny_config
@@ -42,7 +42,8 @@ def test_the_same(run, capsys):
     assert verify([str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:-1]] == [
-        ["same", what] for what in ("config", "records", "code", "versions", "machine", "data", "scores", "figures")
+        ["same", what]
+        for what in ("config", "records", "epochs", "code", "versions", "machine", "data", "scores", "figures")
     ]
     assert lines[-1] == f"verified: {run}"
     assert verify([str(run / "best.pt")]) == 0, "an earlier epoch, which was evaluated"
@@ -89,6 +90,19 @@ def other_samples(run: Path) -> None:
     replace(file, ids=["nobody", *file.ids[1:]]).write(run / "scores_test.npz")
 
 
+def other_lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def write(run: Path) -> None:
+        path = run / "metrics.jsonl"
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    return write
+
+
+def of_another_run(lines: list[str]) -> list[str]:
+    line = {**unsealed(json.loads(lines[1])), "lr": 0.7}
+    return [lines[0], json.dumps(sealed(line)) + "\n", *lines[2:]]
+
+
 def other_config(run: Path) -> None:
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("post_hoc_tau: 1.0", "post_hoc_tau: 0.5"))
@@ -101,6 +115,9 @@ def other_config(run: Path) -> None:
         (other_json("environment.json", "git_commit", "0"), "other records", "git_commit: environment.json 0, "),
         (other_json("environment.json", "data_checksum", "x"), "other records", "data_checksum: environment.json x"),
         (other_json("metrics.jsonl", "top1", 0.987), "other figures", "top1: then 0.987, here 0."),
+        (other_lines(lambda lines: lines[:1] + lines[3:]), "other epochs", "missing: epochs 1 to 2"),
+        (other_lines(lambda lines: lines[:1] + lines), "other epochs", "more than once: epochs 0"),
+        (other_lines(of_another_run), "other epochs", "changed or of another run: epochs 1"),
         (other_checkpoint("data", lambda text: f"{text[:-1]}x"), "other data", "checksum then"),
         (
             other_checkpoint("average", lambda w: {k: v * 1.01 if "fc.weight" in k else v for k, v in w.items()}),
