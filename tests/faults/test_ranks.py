@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
@@ -12,16 +13,23 @@ from processor.distributed import launched_by
 from processor.heartbeat import lost
 from processor.run_folder import RunFolder
 from tools.faults import ranks
+from tools.faults.runs import run_command, undisturbed
 
 
-def test_killed(tmp_path):
-    outcome = ranks.lost(tmp_path / "run", 2, 0, 0.1, signal.SIGKILL)
+@pytest.fixture(scope="module")
+def common(tmp_path_factory) -> Path:
+    """What the undisturbed run leaves, which several tests compare with."""
+    return tmp_path_factory.mktemp("common")
+
+
+def test_killed(tmp_path, common):
+    outcome = ranks.lost(common, tmp_path / "run", 2, 0, 0.1, signal.SIGKILL)
     assert outcome.fate == "survived", outcome.detail
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
-def test_hangs(tmp_path):
-    outcome = ranks.lost(tmp_path / "run", 2, 1, 0.1, signal.SIGSTOP)
+def test_hangs(tmp_path, common):
+    outcome = ranks.lost(common, tmp_path / "run", 2, 1, 0.1, signal.SIGSTOP)
     assert outcome.fate == "survived", outcome.detail
 
 
@@ -37,9 +45,25 @@ def test_one_test_sample_in_twelve_classes_for_three(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for torchrun's processes in /proc")
-def test_torchrun_goes_on(tmp_path):
-    outcome = ranks.restarted(tmp_path, tmp_path / "run", 0, 0.2)
+def test_torchrun_goes_on(tmp_path, common):
+    outcome = ranks.restarted(common, tmp_path / "run", 0, 0.2)
     assert outcome.fate == "survived", outcome.detail
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for torchrun's processes in /proc")
+def test_torchrun_ends(tmp_path):
+    outcome = ranks.launched(tmp_path / "run", 1, 0.2)
+    assert outcome.fate == "survived", outcome.detail
+
+
+def test_a_run_that_begins_again_is_lost(tmp_path):
+    """It ends with the same weights."""
+    command = run_command(tmp_path / "run", num_epoch=1)
+    wanted = undisturbed(run_command, tmp_path / "other")[0]
+    assert command.start().wait() == 0
+    outcome = ranks._as_undisturbed(tmp_path / "run", ranks.result(tmp_path / "run" / "run"))
+    assert outcome.detail == "it began again"
+    assert ranks._as_undisturbed(tmp_path / "run", wanted).detail.startswith("it ends with other")
 
 
 @pytest.mark.parametrize(

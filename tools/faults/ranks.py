@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from processor.verify import verify
 
 from .case import ROOT, Case, Outcome, single
+from .kills import too_much_repeated
 from .process import Command
 from .runs import ENDS, difference, ended, result, run_command, start_all, undisturbed
 
 LONG = 40  # epochs of a run that is disturbed in its middle
 RESTARTED = 240  # seconds for a run that torchrun starts again, on a busy machine
+PRINTED, MARK = "printed.txt", "SHAPMIX_FAULT"  # file; variable of the environment of torchrun's processes
 OTHERS = ("work_dir", "checkpoint", "data")  # what a process may see other than the main one
 
 
@@ -32,34 +37,49 @@ def cases(rng: random.Random, folder: Path) -> Iterator[Case]:
         place, processes = folder / str(number), rng.choice([2, 3])
         rank, moment = rng.randrange(processes), rng.random()
         told = f"{rank} of {processes} at {moment}"
-        yield Case(f"killed: {told}", partial(lost, place / "killed", processes, rank, moment, signal.SIGKILL))
+        one = processes, rank, moment
+        yield Case(f"killed: {told}", partial(lost, folder, place / "killed", *one, signal.SIGKILL))
         for what in OTHERS:
             yield Case(f"other {what}: process 1", partial(other, place / what, what))
         tests, train = rng.randint(1, 2), rng.choice([6, 9])
         yield Case(f"uneven shards: {tests}, {train}", partial(uneven, place / "uneven", tests, train))
         if hasattr(signal, "SIGSTOP"):
-            yield Case(f"hangs: {told}", partial(lost, place / "hangs", processes, rank, moment, signal.SIGSTOP))
+            yield Case(f"hangs: {told}", partial(lost, folder, place / "hangs", *one, signal.SIGSTOP))
         rank %= 2
+        yield Case(f"torchrun: {rank}", partial(launched, place / "launched", rank, moment))
         yield Case(f"torchrun --max_restarts: {rank}", partial(restarted, folder, place / "again", rank, moment))
 
 
-def lost(place: Path, processes: int, rank: int, moment: float, number: int) -> Outcome:
-    """One process is killed or stopped; the others end with a cause, and the same command goes on."""
-    command = run_command(place, "two processes", num_epoch=LONG, batch_size=6)
+def lost(common: Path, place: Path, processes: int, rank: int, moment: float, number: int) -> Outcome:
+    """One process is killed or stopped; the others end with a cause, and the same command goes on as if nothing was."""
+    wanted = undisturbed(_long, common / f"undisturbed_{processes}", "two processes", processes=processes)[0]
+    command = _long(place, "two processes")
     started = start_all(command, processes)
-    begun = time.monotonic()
-    while not (place / "run" / "last.pt").is_file() and time.monotonic() - begun < ENDS:
-        time.sleep(0.05)
+    _wait_for_checkpoint(place, ENDS)
     time.sleep(moment)
     os.kill(started[rank].process.pid, number)
-    others = [one for one in started if one is not started[rank]]
-    problem = ended(others)
+    problem = ended([one for one in started if one is not started[rank]])
     started[rank].kill()
-    if problem:
+    if problem := problem or too_much_repeated(place / "run"):
         return Outcome("lost", problem)
     codes = [one.wait(ENDS) for one in start_all(command, processes)]
+    return Outcome("lost", f"exit codes {codes} afterwards") if any(codes) else _as_undisturbed(place, wanted)
+
+
+def _wait_for_checkpoint(place: Path, seconds: float) -> None:
+    begun = time.monotonic()
+    while not (place / "run" / "last.pt").is_file() and time.monotonic() - begun < seconds:
+        time.sleep(0.05)
+
+
+def _as_undisturbed(place: Path, wanted: dict[str, Any]) -> Outcome:
+    """Has a run that was disturbed gone on, and ended as the other one? Removes its folder if so."""
+    goes_on = "going on in epoch" in (place / "run" / "log.txt").read_text()
+    found = difference(result(place / "run"), wanted, 1e-6)
+    if found or not goes_on:
+        return Outcome("lost", f"it ends with other {found}" if found else "it began again")
     shutil.rmtree(place)
-    return Outcome("lost", f"exit codes {codes} afterwards") if any(codes) else Outcome("survived")
+    return Outcome("survived")
 
 
 def other(place: Path, what: str) -> Outcome:
@@ -101,40 +121,66 @@ def uneven(place: Path, tests: int, train: int) -> Outcome:
 
 def restarted(common: Path, place: Path, rank: int, moment: float) -> Outcome:
     """torchrun starts all processes again after one was killed, and the run ends as the undisturbed one."""
-    wanted = undisturbed(_long, common / "undisturbed", "two processes")[0]
-    command = _long(place, "two processes")
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max_restarts"]
-    words += ["3", "main.py", *command.words, "--overwrite"]
-    with open(place / "printed.txt", "w", encoding="utf-8") as file:
-        agent = subprocess.Popen(words, cwd=ROOT, env=single(), stdout=file, stderr=file)
-    try:
-        begun = time.monotonic()
-        while not (place / "run" / "last.pt").is_file() and time.monotonic() - begun < RESTARTED:
-            time.sleep(0.05)
-        time.sleep(moment)
-        os.kill(_rank(agent.pid, rank), signal.SIGKILL)
+    wanted = undisturbed(_long, common / "undisturbed_2", "two processes", processes=2)[0]
+    with _killed(place, rank, moment, "--max_restarts", "3") as agent:
         code = agent.wait(RESTARTED)
-    finally:
-        agent.kill()
-    text = (place / "run" / "log.txt").read_text()
-    found = difference(result(place / "run"), wanted, 1e-6) if code == 0 else f"exit code {code}"
+    return Outcome("lost", f"exit code {code}") if code else _as_undisturbed(place, wanted)
+
+
+def launched(place: Path, rank: int, moment: float) -> Outcome:
+    """torchrun, which may not start again, and all its processes end after one was killed, with one cause."""
+    with _killed(place, rank, moment) as agent:
+        begun = time.monotonic()
+        while (left := _processes(place)) and time.monotonic() - begun < ENDS:
+            time.sleep(0.1)
+            agent.poll()  # else it stays as a zombie
+    text = (place / PRINTED).read_text(encoding="utf-8")
+    causes = re.findall("^error: .*", text, re.M)
+    if left or not agent.returncode:
+        return Outcome("lost", f"{len(left)} processes after {ENDS} s, exit code {agent.returncode}")
+    if "SIGKILL" not in text or len(causes) > 1 or text.count("Traceback") > 1:  # one is torchrun's own
+        return Outcome("lost", f"no readable cause: {text[-1500:]}")
     shutil.rmtree(place)
-    if found or "going on in epoch" not in text:
-        return Outcome("lost", f"{found}, going on: {'going on' in text}")
     return Outcome("survived")
+
+
+@contextmanager
+def _killed(place: Path, rank: int, moment: float, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """torchrun with two processes, one of which was killed after the first checkpoint. None is left afterwards."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *options]
+    words += ["main.py", *_long(place, "two processes").words, "--overwrite"]
+    with open(place / PRINTED, "w", encoding="utf-8") as file:
+        agent = subprocess.Popen(words, cwd=ROOT, env=single(**{MARK: str(place)}), stdout=file, stderr=file)
+    try:
+        _wait_for_checkpoint(place, RESTARTED)
+        time.sleep(moment)
+        os.kill(_rank(place, agent.pid, rank), signal.SIGKILL)
+        yield agent
+    finally:
+        for process in _processes(place):
+            os.kill(process, signal.SIGKILL)
+        agent.wait()
 
 
 def _long(folder: Path, mode: str) -> Command:
     return run_command(folder, mode, num_epoch=LONG, batch_size=6)
 
 
-def _rank(agent: int, rank: int) -> int:
+def _processes(place: Path, *more: str) -> list[int]:
+    """All that inherited the mark of a case and these other variables, of whatever parent, group and session."""
+    wanted = {f"{MARK}={place}".encode(), *map(str.encode, more)}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # another user's, or it has ended
+            if wanted <= set((process / "environ").read_bytes().split(b"\0")):
+                found.append(int(process.name))
+    return found
+
+
+def _rank(place: Path, agent: int, rank: int) -> int:
     """The process of a rank among the children of torchrun."""
-    for process in Path("/proc").iterdir():
-        try:
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == agent and f"RANK={rank}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                return int(process.name)
-        except (OSError, ValueError, IndexError):
-            continue
+    for process in _processes(place, f"RANK={rank}"):
+        with suppress(OSError):
+            if int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]) == agent:
+                return process
     raise RuntimeError(f"torchrun has no process {rank}")

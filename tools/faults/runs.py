@@ -162,11 +162,13 @@ def repeated(folder: Path) -> int:
 
 
 @cache
-def undisturbed(make: Callable[..., Command], folder: Path, *args: Any) -> tuple[dict[str, Any], float, int]:
+def undisturbed(
+    make: Callable[..., Command], folder: Path, *args: Any, processes: int | None = None
+) -> tuple[dict[str, Any], float, int]:
     """What a command ends with when nothing happens, its duration, and its operations on files."""
     command = make(folder, *args)
     begun = time.monotonic()
-    started = start_all(command, processes_of(*args))
+    started = start_all(command, processes or processes_of(*args))
     if any(one.wait(ENDS) for one in started):
         raise RuntimeError(started[0].text)
     return result(folder / "run"), time.monotonic() - begun, int(started[0].events.read_text())
