@@ -24,6 +24,7 @@ from .store import DataError, Sample, SkeletonStore, cache_folders, fingerprint_
 SENSOR_NOISE = 0.005  # metres, standard deviation per joint, axis and frame
 VERSION = 1  # of the generator; with another one cached sets are made again
 CENTRE = LAYOUT.joint("spine_mid")
+MOST = 100_000  # samples of an action; to make them takes an hour
 SPLITS = ("train", "val", "test")
 Perform = Callable[[int, np.random.Generator], np.ndarray]  # number of an action, generator -> frames (L, 1, V, C)
 
@@ -49,6 +50,8 @@ def split_counts(split: str, n_max: int, imbalance: float, num_test: int) -> lis
     """Samples of each action: falling exponentially in training, ``num_test`` each in the other splits."""
     if split not in SPLITS:
         raise DataError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if max(n_max, num_test) > MOST:
+        raise DataError(f"n_max and num_test may be {MOST:,} samples of an action at most, got {n_max} and {num_test}")
     return exponential_counts(n_max, imbalance, len(ACTIONS)) if split == "train" else [num_test] * len(ACTIONS)
 
 

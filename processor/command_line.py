@@ -60,10 +60,18 @@ def run_command(
 
 
 def parse(options: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses a command line, also one with subcommands; an unknown option ends it with the nearest known one."""
+    """Parses a command line, also one with subcommands.
+
+    An unknown option ends it with the nearest known one. So does an empty text: a path of that kind would be the
+    current folder.
+    """
     module = getattr(sys.modules["__main__"], "__spec__", None)
     if module is not None:  # else a script, whose name argparse shows
         options.prog = f"python -m {module.name.removesuffix('.__main__')}"
+    words = sys.argv[1:] if words is None else words
+    for before, word in zip(["a word", *words], words, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            options.exit(2, f"error: {word or before}: the value is empty; is a shell variable not set?\n")
     arguments, unknown = options.parse_known_args(words)
     if unknown:
         actions = list(options._actions)

@@ -9,6 +9,7 @@ import copy
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,6 +25,7 @@ from .official import OFFICIAL_GRAPHS, translate, translate_feeder_args, transla
 from .user_code import place_of
 from .yaml_text import MAX_LENGTH, parse_yaml
 
+LARGEST_INT, LARGEST_FLOAT = 2**63 - 1, 3.4028234e38  # of int64 and float32
 METHOD_FILES = Path("config", "methods")
 
 
@@ -54,12 +56,16 @@ def load_config(
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     values = translate(values, path)
-    values.setdefault("work_dir", str(_default_work_dir([Path(one) for one in paths])))
+    folder = str(_default_work_dir([Path(one) for one in paths]))
+    if values.setdefault("work_dir", folder) == "":  # the current folder, where --overwrite would remove files
+        raise ConfigError(f"{path}: work_dir is an empty text; name a folder, or leave it out for {folder}")
     try:
         config = Config(**{**values, "config": path, "plugins": list(plugins)})
     except ValidationError as error:
         raise explained(path, error, Config, Groups) from error
-    return _check_arguments(config)
+    config = _check_arguments(config)
+    _check_values(config.model_dump(), path)
+    return config
 
 
 def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
@@ -203,6 +209,22 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys")
     values[last] = copy.deepcopy(value)  # the caller keeps what it gave
+
+
+def _check_values(value: Any, path: str, key: str = "") -> None:
+    """ConfigError where a value, at any depth, is one that torch or the system cannot take."""
+    inner: Iterable[tuple[Any, Any]] = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, one in value.items() if isinstance(value, dict) else inner:
+        _check_values(one, path, f"{key}.{name}".lstrip("."))
+    problem = None
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        problem = "a whole number has at most 64 bits"
+    elif isinstance(value, float) and LARGEST_FLOAT < abs(value) < math.inf:
+        problem = f"a number is at most {LARGEST_FLOAT:.4g}, the largest one of 32 bits"
+    elif isinstance(value, str) and "\0" in value:
+        problem = "a text has no NUL characters"
+    if problem is not None:
+        raise ConfigError(f"{path}: {key}: {problem}; got {shown(value)}")
 
 
 def _class_of(config: Config, key: str) -> type:

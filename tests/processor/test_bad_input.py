@@ -83,10 +83,29 @@ def test_config_not_yaml(capsys, tmp_path):
         ({"plugins": ["os"]}, ["only be named on the command line"]),
         ({"phase": "test"}, ["--weights FILE"]),
         ({"device": "cuda:7"}, ["device"]),
+        ({"work_dir": ""}, ["run.yaml: work_dir is an empty text", "leave it out for work_dir/run"]),
+        ({"work_dir": "a\0b"}, ["run.yaml: work_dir: a text has no NUL characters"]),
+        ({"base_lr": 1e308}, ["run.yaml: base_lr: a number is at most 3.403e+38"]),
+        (
+            {"mixing_args": {"window": [1, 2**63]}},
+            ["run.yaml: mixing_args.window.1: a whole number has at most 64 bits"],
+        ),
+        ({"feeder_args": {"window_size": 10**21}}, ["feeder_args.window_size: a whole number has at most 64 bits"]),
+        ({"feeder_args": {"window_size": 2**62}}, ["memory ran out"]),
+        ({"test_batch_size": 10**30}, ["run.yaml: test_batch_size: a whole number has at most 64 bits"]),
+        ({"train_feeder_args": {"n_max": 10**12}}, ["n_max and num_test may be 100,000 samples"]),
     ],
 )
 def test_config_keys(capsys, write_config, changes, wanted):
     fails(capsys, ["--config", write_config(**changes)], *wanted)
+
+
+@pytest.mark.parametrize("words", [["--work_dir", ""], ["--work_dir="]])
+def test_a_shell_variable_that_is_not_set(capsys, write_config, words):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["--config", write_config(), *words])
+    assert "--work_dir" in (said := capsys.readouterr().err)
+    assert "the value is empty" in said
 
 
 def test_set_needs_a_value(capsys, write_config):
