@@ -1,4 +1,7 @@
-"""docs/cluster.md with a stand-in for SLURM: it signals a job before its time is over, and begins it again if asked."""
+"""docs/cluster.md with a stand-in for SLURM: it signals a job before its time is over, and begins it again if asked.
+
+And two nodes, each with a torchrun of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+import main
 from processor.run_folder import RunFolder
 from tests.conftest import ROOT, tiny_config
 
@@ -102,3 +109,57 @@ def test_who_goes_back_to_the_queue(start, tmp_path, script, code, restarts, req
     if script == NODES:
         given = dict(zip(words[::2], words[1::2], strict=False))
         assert (given["--nnodes"], given["--rdzv_endpoint"], given["--rdzv_id"]) == ("2", "node1:29500", "7")
+
+
+Node = tuple[list[str], str, str]  # what a command begins with there, its address, its interface
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[Node]]:
+    """Two network namespaces with a cable between them where this user may make them, else two loopback addresses."""
+    names, ip = [f"shapmix_{os.getpid()}_{number}" for number in (1, 2)], shutil.which("ip")
+    words = [f"netns add {name}" for name in names]
+    words += ["link add cable netns {} type veth peer name cable netns {}".format(*names)]
+    for number, name in enumerate(names, 1):
+        words += [f"-n {name} addr add 10.99.0.{number}/24 dev cable", f"-n {name} link set cable up"]
+        words += [f"-n {name} link set lo up"]
+    try:
+        if ip and not any(subprocess.run([ip, *one.split()], capture_output=True).returncode for one in words):
+            yield [([ip, "netns", "exec", name], f"10.99.0.{place}", "cable") for place, name in enumerate(names, 1)]
+        else:
+            yield [([], f"127.0.0.{place}", "lo") for place in (1, 2)]
+    finally:
+        for name in names * bool(ip):
+            subprocess.run([ip, "netns", "del", name], capture_output=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces or a second loopback address")
+def test_two_nodes_train_as_one_process(nodes, tmp_path):
+    quick = {"model": "tests.small.WithoutNorm", "model_args": {}, "logger": "none", "precision": "fp64"}
+    for name in ("two", "one"):
+        config = tiny_config(tmp_path / name, naive_mix_epoch=0, naive_estimate_epoch=0, **quick)
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"{nodes[0][1]}:{free.getsockname()[1]}"
+    agents = []
+    try:
+        for number, (begin, address, interface) in enumerate(nodes):
+            words = [*begin, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+            words += ["--rdzv_id", "7", "--rdzv_backend", "c10d", "--rdzv_endpoint", endpoint, "--local_addr", address]
+            words += ["--rdzv_conf", f"is_host={number == 0}"]  # it has no name by which torch knows that
+            words += ["main.py", "--config", str(tmp_path / "two.yaml"), "--plugin", "tests"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": interface}
+            with open(tmp_path / f"{number}.out", "wb") as out:
+                agents.append(subprocess.Popen(words, cwd=ROOT, env=environment, stdout=out, stderr=out))
+        codes = [agent.wait(120) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()
+    printed = [(tmp_path / f"{number}.out").read_text() for number in (0, 1)]
+    assert codes == [0, 0], printed
+    assert "2 process(es)" in "".join(printed)
+    assert main.main(["--config", str(tmp_path / "one.yaml"), "--plugin", "tests"]) == 0
+    two, one = (torch.load(tmp_path / name / "run" / "last.pt", weights_only=True) for name in ("two", "one"))
+    for part in ("model", "mixer"):
+        torch.testing.assert_close(two[part], one[part], rtol=0, atol=1e-6)
