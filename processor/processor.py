@@ -84,8 +84,8 @@ class Processor:
         self._check_same("checkpoint", f"{state and (state['epoch'], state['meter'])}")
         if state is not None and state["epoch"] >= config.num_epoch:
             log.info("%s holds this run, finished; --overwrite trains it again", folder)
-            if config.report and not folder.report.is_file():
-                log.info("it has no report.html: python -m tools.report %s makes it", folder)
+            for words in folder.lost(config, state):
+                log.warning(words)
             return 0
         config = without_timing(config, self.device, state)
         data = load_data(config, self.device)

@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
-from .metrics_lines import Recorded, checksum_of, differences, read_lines
+from .metrics_lines import Recorded, checksum_of, differences, read_lines, recorded_by
 from .origin import origin
 from .parts import check_parts
 from .report.logger import LOGGER_ID, Logger, grouped
@@ -237,6 +237,22 @@ class RunFolder:
         """Does it hold the metrics and scores of the last epoch?"""
         lines = self.read_metrics()
         return bool(lines) and lines[-1]["epoch"] == num_epoch - 1 and self.scores().is_file()
+
+    def lost(self, config: Config, state: Mapping[str, Any]) -> Iterator[str]:
+        """What this run, finished with a checkpoint, should have but lacks, and how to make it again, in words."""
+        again = "nothing but training again (--overwrite) makes it"
+        if config.save_score and not self.scores().is_file():
+            yield (
+                f"{self.scores()} is missing: the same command with --phase test --weights {self.last} writes these "
+                f"scores to {self.scores('test', self.last).name}, which you may rename"
+            )
+        lines = [line for line in self.read_metrics() if line["epoch"] >= 0]
+        if wrong := differences(lines, recorded_by(state)):
+            yield f"{self.metrics}: {wrong}; {again}"
+        if state["best"] and not self.best.is_file():
+            yield f"{self.best} is missing, of epoch {state['best']['epoch']}; {again}"
+        if config.report and not self.report.is_file():
+            yield f"{self.report} is missing: python -m tools.report {self} makes it"
 
     def clear(self) -> None:
         """Removes what a run writes, and nothing else; log.txt stays and is added to."""

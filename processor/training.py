@@ -302,6 +302,11 @@ class Training:
         self.temperature, self.epoch, self.best = temperature_of(state, source), state["epoch"], state["best"]
         if self.folder.holds(source):  # else the metrics before are in the other folder
             self.recorded = recorded_by(state)
+        if self.best and any_rank(is_main() and not self.folder.best.is_file(), self.device):
+            log.warning(
+                "%s is missing, of epoch %d: the next evaluated epoch writes one", self.folder.best, self.best["epoch"]
+            )
+            self.best = {}
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)
         log.info("going on in epoch %d after step %d", self.epoch, self.meter.steps)

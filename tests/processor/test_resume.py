@@ -143,6 +143,26 @@ def test_a_finished_run_stays(tmp_path, capsys):
     assert main.main(["--config", path, "--num_epoch", "1"]) == 0
     assert "holds this run, finished" in capsys.readouterr().out
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    for name in ("scores_test.npz", "metrics.jsonl", "best.pt"):
+        (tmp_path / "run" / name).unlink()
+    assert main.main(["--config", path, "--num_epoch", "1"]) == 0
+    printed = capsys.readouterr().out
+    last = tmp_path / "run" / "last.pt"
+    assert f"scores_test.npz is missing: the same command with --phase test --weights {last} writes" in printed
+    assert "metrics.jsonl: missing: epochs 0; nothing but training again (--overwrite) makes it" in printed
+    assert "best.pt is missing, of epoch 0; nothing but" in printed
+
+
+def test_a_best_checkpoint_that_is_gone(write_config, tmp_path, caplog):
+    quick = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "save_interval": 1, "save_epoch": 0}
+    words, folder = ["--plugin", "tests", "--config", write_config(**quick, num_epoch=3)], RunFolder(tmp_path / "run")
+    assert main.main(words) == 0
+    folder.best.unlink()
+    shutil.copy(folder.checkpoint("epoch_1"), folder.last)  # as if it had been killed after the second epoch
+    assert main.main(words) == 0
+    assert f"{folder.best} is missing, of epoch " in caplog.text
+    assert load_checkpoint(folder.best)["best"] == load_checkpoint(folder.last)["best"]
+    assert load_checkpoint(folder.best)["best"]["epoch"] == 2
 
 
 def test_the_device_decides_how_weights_are_updated(tmp_path, monkeypatch):
