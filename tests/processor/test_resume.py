@@ -20,6 +20,7 @@ from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
 from processor.host import StopSignals
 from processor.run_folder import RunFolder
+from processor.scores import read_scores
 from processor.training import Training
 from tests import as_on_cuda
 from tests.conftest import tiny_config
@@ -88,6 +89,28 @@ def test_killed_at_any_moment(tmp_path, undisturbed, kills, options):
     assert [line["epoch"] for line in ours["metrics"]] == list(range(EPOCHS))
     assert whole is None or whole.wait() == 0
     assert difference(ours, undisturbed if whole is None else result(tmp_path / "whole" / "run")) is None
+
+
+def test_what_the_comparison_sees(tmp_path, write_config):
+    """A run's config and scores, and a best.pt that is not of the best line."""
+    quick = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "save_interval": 1, "save_epoch": 0}
+    assert main.main(["--plugin", "tests", "--config", write_config(**quick, num_epoch=2)]) == 0
+    folder = RunFolder(tmp_path / "run")
+    whole = result(folder.path)
+    file = read_scores(folder.scores())
+    file.scores[0, 0] += 1
+    file.write(folder.scores())
+    assert difference(result(folder.path), whole) == ".scores.scores[0][0]"
+    state = load_checkpoint(folder.last)
+    save_checkpoint(folder.last, {**state, "config": {**state["config"], "seed": 7}})
+    assert difference(result(folder.path), whole) == ".checkpoints.last.pt.config.seed"
+    other = 1 - load_checkpoint(folder.best)["best"]["epoch"]
+    shutil.copy(folder.checkpoint(f"epoch_{other}"), folder.best)
+    with pytest.raises(ValueError, match=r"best in epoch|is of epoch"):
+        result(folder.path)
+    folder.scores().unlink()
+    with pytest.raises(ValueError, match=r"scores_test.npz"):
+        result(folder.path)
 
 
 def test_stopped_in_evaluation_and_between_steps(tmp_path, undisturbed, monkeypatch):

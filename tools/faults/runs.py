@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import socket
@@ -21,6 +22,7 @@ from feeders.store import SkeletonStore
 from processor.checkpoint import load_checkpoint
 from processor.origin import CODE, KEY
 from processor.run_folder import RunFolder
+from processor.scores import read_scores
 
 from .case import tiny_config
 from .made_up import write_arrays, write_ntu_raw
@@ -105,24 +107,38 @@ def start_all(
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What a run or a preparation ended with, without timings, and whatever is committed meanwhile."""
+    """What a run or a preparation ended with, without timings, and whatever is committed meanwhile.
+
+    Raises:
+        ValueError: a run has no scores, or its best.pt is not of the best line of its metrics.
+    """
     if (folder / "meta.json").is_file():
         store = SkeletonStore(folder)
         store.check()
         return {"checksum": store.checksum, "ids": store.ids, "report": (folder / "report.json").read_text()}
-    lines = RunFolder(folder).read_metrics()
+    run = RunFolder(folder)
+    lines, scores = run.read_metrics(), read_scores(run.scores())
     for line in lines:
         del line["samples_per_s"]
-    checkpoints = {path.name: _without_times(load_checkpoint(path)) for path in sorted(folder.glob("*.pt"))}
+    states = {path.name: _comparable(load_checkpoint(path), folder.parent) for path in sorted(folder.glob("*.pt"))}
+    best = max((line for line in lines if "top1" in line), key=lambda line: line["top1"])
+    for state in (states[run.best.name], states[run.last.name]):
+        if (state["best"]["epoch"], state["best"]["value"]) != (best["epoch"], best["top1"]):
+            raise ValueError(f"{run.metrics} is best in epoch {best['epoch']}, but a checkpoint says {state['best']}")
+    if states[run.best.name]["epoch"] != best["epoch"] + 1:
+        raise ValueError(f"{run.best} is of epoch {states[run.best.name]['epoch'] - 1}, not {best['epoch']}")
     tables = {path.name: np.load(path).tolist() for path in sorted(folder.glob("*_saliency.npy"))}
-    return {"checkpoints": checkpoints, "metrics": lines, "tables": tables}
+    tested = {"ids": scores.ids, "labels": np.asarray(scores.labels).tolist(), "scores": scores.scores.tolist()}
+    return {"checkpoints": states, "metrics": lines, "tables": tables, "scores": tested}
 
 
-def _without_times(state: dict[str, Any]) -> dict[str, Any]:
+def _comparable(state: dict[str, Any], place: Path) -> dict[str, Any]:
+    """A checkpoint without what differs from run to run, such as the folder in which it was made."""
     state["meter"].pop("seconds")
     for key in CODE:
         del state[KEY][key]
-    del state["config"], state["metrics"]  # whose checksums are of lines with timings
+    del state["metrics"]  # checksums of lines with timings
+    state["config"] = json.loads(json.dumps(state["config"]).replace(json.dumps(str(place))[1:-1], ""))
     return state
 
 
