@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import glob
+import io
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -87,10 +88,12 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
                 beside.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def write_atomically(path: Path, content: bytes | memoryview | io.BytesIO) -> None:
     """Writes a whole file, see :func:`replacing`."""
-    with replacing(path, len(content)) as beside:
-        beside.write_bytes(content)
+    # a buffer is released if writing fails, too: Python 3.12.1 may crash of one that is not
+    held_buffer = content.getbuffer() if isinstance(content, io.BytesIO) else nullcontext(content)
+    with held_buffer as view, replacing(path, len(view)) as beside:
+        beside.write_bytes(view)
 
 
 def append(path: Path, text: str) -> None:

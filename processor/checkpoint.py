@@ -25,7 +25,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Saves a dict of tensors and plain values; see feeders.files."""
     content = io.BytesIO()
     torch.save(dict(state), content)
-    write_atomically(path, content.getbuffer())
+    write_atomically(path, content)
 
 
 def file_checksum(path: Path) -> str:

@@ -122,8 +122,8 @@ class Trainer:
                 logits = self.model(batch.x)
             loss = self.criterion(logits, batch.y)
             return loss, torch.zeros_like(loss), _correct(logits, batch.y)
+        clean = batch.finished(batch.x)
         with autocast(*precision):  # apart: weights cached in bf16 without gradients must not be reused below
-            clean = batch.finished(batch.x)
             self.mixer.observe(self.model, clean, batch.y)
         partner = () if batch.partner is None else (batch.partner.x, batch.partner.y)
         mixed, y_mix = self.mixer(batch.x, batch.y, *partner)

@@ -110,7 +110,7 @@ class ScoreFile:
         content = io.BytesIO()
         save: Callable[..., None] = np.savez_compressed if compressed else np.savez
         save(content, **{key: value for key, value in facts.items() if value is not None})
-        write_atomically(path, content.getbuffer())
+        write_atomically(path, content)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

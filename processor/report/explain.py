@@ -117,7 +117,7 @@ class Explanation:
         """Writes an .npz without pickles; the file is whole at any moment."""
         content = io.BytesIO()
         np.savez_compressed(content, **vars(self))
-        write_atomically(path, content.getbuffer())
+        write_atomically(path, content)
 
 
 def load(path: Path, weights: Path | None = None) -> Explanation:

@@ -19,6 +19,7 @@ from processor.run_folder import RunFolder
 from processor.training import Training
 from processor.weights import load_weights
 from shapmix.draws import generator
+from tests.conftest import write_ucla
 
 ALL = {
     "mix_stage": "frames", "partner": "tail_over_head", "refresh_samples": 2, "average_weights": "ema",
@@ -70,6 +71,17 @@ def test_the_clean_batch_stays_as_it_is(key, write_config):
         batch = next(data.loaders["train"].shuffled(0))
         seen.append(batch.finished(batch.x))
     torch.testing.assert_close(*seen)
+
+
+@pytest.mark.parametrize("stage", ["joints", "frames"])
+def test_mixed_before_the_view_in_bf16(stage, tmp_path, write_config):
+    """The view is turned in float32, outside autocast: matrices in bf16 would not fit, and would be coarse."""
+    view = {"feeder": "feeders.feeder_ucla.Feeder", "train_feeder_args": {}, "test_feeder_args": {}}
+    data = {"data_path": str(write_ucla(tmp_path / "all_sqe")), "cache_dir": str(tmp_path), "window_size": 16}
+    path = write_config(**view, feeder_args=data, mix_stage=stage, precision="bf16", num_epoch=1, naive_mix_epoch=0)
+    code, lines, _ = run(path, tmp_path / "run")
+    assert code == 0
+    assert lines[-1]["train_mix_loss"] > 0
 
 
 def test_the_prior_of_mixed_samples_is_that_of_their_targets(write_config):
