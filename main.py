@@ -1,10 +1,8 @@
 """Command line of Shap-Mix: ``python main.py --config config/demo.yaml``. See processor/command_line.py."""
 
-import sys
-
 import processor
 
-sys.excepthook = processor.show_stopped
+processor.begin()
 
 from processor.command_line import console, main  # noqa: E402  (takes seconds)
 

@@ -140,7 +140,8 @@ def kind_of(path: Path) -> str:
     if path.is_symlink() and not path.exists():
         return f"is a link to {os.readlink(path)}, which does not exist or is not mounted"
     if not path.is_file():
-        return "does not exist"
+        kinds = {"a pipe": path.is_fifo, "a socket": path.is_socket, "a device": path.exists}
+        return next((f"is {kind}, not a file" for kind, holds in kinds.items() if holds()), "does not exist")
     with open(path, "rb") as file:
         start = file.read(4)
     if start == b"PK\3\4" and path.suffix not in (".npz", ".pt", ".pth"):

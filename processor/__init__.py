@@ -10,6 +10,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 STOPPED = "stopped; the same command continues, or starts again"
 
 
+def begin() -> None:
+    """Before a command is imported, which takes seconds: Ctrl-C is one line, and so is a current folder that is gone.
+
+    torch's libraries do not load there.
+    """
+    sys.excepthook = show_stopped
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("error: the current folder was deleted; change to another one (cd)", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 def show_stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
     """For sys.excepthook: Ctrl-C while a command is still being imported is one line."""
     if issubclass(kind, KeyboardInterrupt):

@@ -1,10 +1,8 @@
 """``python -m processor`` is main.py, wherever the project is installed."""
 
-import sys
+from . import begin
 
-from . import show_stopped
-
-sys.excepthook = show_stopped
+begin()
 
 from .command_line import console  # noqa: E402  (takes seconds)
 

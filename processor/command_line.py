@@ -15,7 +15,7 @@ from . import STOPPED
 from .config import Config
 from .config_files import load_config, nearest
 from .distributed import leave
-from .errors import BUSY, UNREAD, BusyError, ConfigError, UnreadError
+from .errors import BUSY, UNREAD, BusyError, ConfigError, UnreadError, shown
 from .host import drop_output, say, take_any_console
 from .logs import Stream, open_log
 from .official import OFFICIAL_KEYS
@@ -69,9 +69,10 @@ def parse(options: argparse.ArgumentParser, words: Sequence[str] | None = None) 
     if module is not None:  # else a script, whose name argparse shows
         options.prog = f"python -m {module.name.removesuffix('.__main__')}"
     words = sys.argv[1:] if words is None else words
-    for before, word in zip(["a word", *words], words, strict=False):
+    for before, word in zip(["", *words], words, strict=False):
         if not word or (word.startswith("--") and word.endswith("=")):
-            options.exit(2, f"error: {word or before}: the value is empty; is a shell variable not set?\n")
+            where = f" after {word or before}" if word or before else ""
+            options.exit(2, f"error: empty text{where}: is a shell variable not set? Write . for this folder\n")
     arguments, unknown = options.parse_known_args(words)
     if unknown:
         actions = list(options._actions)
@@ -150,16 +151,17 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
             several = (word.strip() for many in words for word in NEXT_ASSIGNMENT.split(many))  # "bone=True,vel=True"
             found.update({f"{key}.{name}": value for name, value in map(split_assignment, several)})
         elif isinstance(words, list):
-            found[key] = parse_value(words[0]) if len(words) == 1 else [parse_value(word) for word in words]
+            several_values = [parse_value(word, f"--{key}") for word in words]
+            found[key] = several_values[0] if len(words) == 1 else several_values
         else:
-            found[key] = words if isinstance(words, bool) or _is_text(key) else parse_value(words)
+            found[key] = words if isinstance(words, bool) or _is_text(key) else parse_value(words, f"--{key}")
     found.update(map(split_assignment, arguments.set))
     return found
 
 
-def parse_value(text: str) -> Any:
-    """A value of the command line, read as YAML: ``0.1``, ``true``, ``[1, 2]``, ``bone``."""
-    return parse_yaml(text, f"the value {text!r}")
+def parse_value(text: str, option: str) -> Any:
+    """A value of an option of the command line, read as YAML: ``0.1``, ``true``, ``[1, 2]``, ``bone``."""
+    return parse_yaml(text, f"{option}: the value {shown(text)}")
 
 
 def split_assignment(word: str) -> tuple[str, Any]:
@@ -167,7 +169,7 @@ def split_assignment(word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals or not key:
         raise ConfigError(f"{word!r}: write KEY=VALUE, such as base_lr=0.05 or train_feeder_args.stream=bone")
-    return key, parse_value(value)
+    return key, parse_value(value, f"--set {key}")
 
 
 def _is_text(key: str) -> bool:

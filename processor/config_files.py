@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from feeders.files import kind_of
 from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .config import OWN_PACKAGES, Config, Groups
@@ -62,7 +63,7 @@ def load_config(
     try:
         config = Config(**{**values, "config": path, "plugins": list(plugins)})
     except ValidationError as error:
-        raise explained(path, error, Config, Groups) from error
+        raise explained(path, error, Config, Groups, overrides or ()) from error
     config = _check_arguments(config)
     _check_values(config.model_dump(), path)
     return config
@@ -143,6 +144,8 @@ def parameters(takes: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys of a YAML file; ConfigError where it is not one."""
+    if isinstance(path, Path) and path.is_fifo():  # to open one that nobody writes to takes for ever
+        raise ConfigError(f"config file {path} {kind_of(path)}; save what it holds in one")
     try:
         with path.open(encoding="utf-8") as file:
             values = parse_yaml(file.read(MAX_LENGTH + 1), f"config file {path}")
@@ -310,16 +313,27 @@ def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"; {otherwise}" if otherwise else f"; there are {', '.join(known) or 'none'}"
 
 
-def explained(path: str, error: ValidationError, model: type[BaseModel], inner: type[BaseModel]) -> ConfigError:
-    """The error of a file's ``model``, whose keys may hold ``inner`` ones, with a sentence for each mistake."""
+def explained(
+    path: str,
+    error: ValidationError,
+    model: type[BaseModel],
+    inner: type[BaseModel],
+    overrides: Iterable[str] = (),
+) -> ConfigError:
+    """The error of a file's ``model``, whose keys may hold ``inner`` ones, with a sentence for each mistake.
+
+    Args:
+        overrides: dotted keys that the command line gives.
+    """
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
+        where = f"--{key}" if any(f"{key}.".startswith(f"{one}.") for one in overrides) else f"{path}: {key}"
         if problem["type"] == "extra_forbidden":
             known = (inner if len(problem["loc"]) > 1 else model).model_fields
             lines.append(f"{path}: unknown key {key}{nearest(str(problem['loc'][-1]), known)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: key {key} is missing: {model.model_fields[key].description}")
         else:
-            lines.append(f"{path}: {key}: {problem['msg']}; got {shown(problem['input'])}")
+            lines.append(f"{where}: {problem['msg']}; got {shown(problem['input'])}")
     return ConfigError("\n".join(lines))

@@ -10,6 +10,8 @@ import signal
 import sys
 from typing import Any, TextIO
 
+from .errors import UnreadError
+
 KEEP = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}  # of glibc's mallopt: no MMAP_MAX, largest TRIM_THRESHOLD, TOP_PAD
 
 # What acts on a terminal instead of being shown: C0, C1, and marks that turn the direction of text around. And halves
@@ -35,8 +37,26 @@ def plain(text: str) -> str:
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Prints lines without control characters."""
-    print("\n".join(map(plain, text.split("\n"))), file=file or sys.stdout)
+    """Prints lines without control characters; raises what :func:`put` does."""
+    put("\n".join(map(plain, text.split("\n"))), file or sys.stdout)
+
+
+def put(text: str, file: TextIO) -> None:
+    """Prints a text and a line break at once.
+
+    Raises:
+        UnreadError: nobody reads what is printed.
+        OSError: it cannot be written.
+    """
+    try:
+        print(text, file=file, flush=True)
+    except BrokenPipeError as error:
+        raise UnreadError from error
+    except OSError as error:
+        if file is not sys.stdout:  # whoever opened a file knows its name
+            raise
+        drop_output()
+        raise OSError(f"standard output cannot be written ({error.strerror})") from error
 
 
 def spreadsheet_text(cell: str) -> str:

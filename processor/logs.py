@@ -11,6 +11,8 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from feeders.files import WriteError, kind_of
+
 from .host import plain
 
 log = logging.getLogger(__name__)
@@ -37,9 +39,15 @@ class _Console(logging.Handler):
 
 
 class _File(logging.FileHandler):
-    """log.txt; where it cannot be written, the console says so once and the run goes on."""
+    """log.txt; where it cannot be written, the console says so once and the run goes on.
+
+    Raises:
+        WriteError: it is a pipe, which would wait for a reader.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.is_fifo():
+            raise WriteError(f"{path} {kind_of(path)}; remove it and run the same command again")
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -16,6 +16,7 @@ from .errors import ConfigError
 MAX_DEPTH = 50  # of lists and mappings in each other
 MAX_NODES = 50_000  # values of a text, with every alias written out; a pose layout of 133 joints has 1,000
 MAX_LENGTH = 2**20  # characters of a text
+MAX_DIGITS = 100  # of a whole number; Python refuses more than 4,300 in words of its own
 FLOAT = "tag:yaml.org,2002:float"
 # What YAML 1.1 takes for text: an exponent without a point or a sign, a sign before the point.
 NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$|[-+]\.[0-9][0-9_]*$")
@@ -55,11 +56,20 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
         return node
 
+    def construct_yaml_int(self, node: Any) -> int:
+        """A whole number; an error where it is longer than any that is meant."""
+        if len(node.value) > MAX_DIGITS:
+            problem = f"a whole number of {len(node.value)} characters"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        number: int = super().construct_yaml_int(node)
+        return number
+
 
 class _Dumper(yaml.SafeDumper):
     """Puts text that looks like a number in quotes."""
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(FLOAT, NUMBER, list("-+.0123456789"))
 

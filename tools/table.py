@@ -13,6 +13,7 @@ from pathlib import Path
 
 from feeders.files import write_atomically
 from processor.command_line import run_command
+from processor.host import say
 from processor.run_folder import RunFolder
 from processor.study.pool import effects_table, pooled_table
 from processor.study.runs import read_experiment
@@ -58,7 +59,7 @@ def table(arguments: argparse.Namespace) -> None:
     else:
         text = _one_set(arguments)
     if arguments.out is None:
-        print(text, end="")
+        say(text.removesuffix("\n"))
     else:
         write_atomically(arguments.out, text.encode())
 

@@ -24,7 +24,7 @@ def console() -> None:
     """The command shapmix-train: what main.py does."""
     import processor
 
-    sys.excepthook = processor.show_stopped
+    processor.begin()
     from processor.command_line import console
 
     console()

@@ -27,8 +27,6 @@ def what_is_read(arguments: argparse.Namespace) -> str:
         return VIDEO
     if arguments.files == ["-"]:
         return STREAM
-    if "" in arguments.files:
-        raise DataError("one of FILES is an empty text; name files, or a . for this folder")
     if not arguments.files or "-" in arguments.files:
         raise DataError("give FILES, or - alone for standard input, or --video")
     return FILES

@@ -18,8 +18,7 @@ from typing import Any, Literal, TextIO
 from feeders.files import replacing
 from feeders.store import DataError
 
-from ..errors import UnreadError
-from ..host import plain, say, spreadsheet_text
+from ..host import plain, put, say, spreadsheet_text
 from .given import Problem
 from .recognizer import Prediction
 
@@ -71,10 +70,7 @@ def write(
 
     with _output(path) as out:
         for line in lines(noted(), style, top, part_names):
-            try:
-                print(line, file=out, flush=True)
-            except BrokenPipeError as error:
-                raise UnreadError from error
+            put(line, out)
     return problems
 
 

@@ -403,6 +403,12 @@ def test_files_of_macos(tmp_path):
 def test_what_lies_there(tmp_path):
     for name, content in (("x.zip", b"PK\3\4.."), ("x.pkl", b"\x80"), ("x.npz", b"PK\3\4"), ("x", b"")):
         (tmp_path / name).write_bytes(content)
+    if os.name == "posix":
+        os.mkfifo(tmp_path / "pipe")
+        assert [kind_of(tmp_path / name) for name in ("pipe", "/dev/zero")] == [
+            "is a pipe, not a file",
+            "is a device, not a file",
+        ]
     kinds = [kind_of(tmp_path / name) for name in ("x.zip", "x.pkl", "x.npz", "x", "y", ".")]
     assert kinds == [
         "is a zip archive",

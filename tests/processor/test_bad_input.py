@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 
 import pytest
 import torch
 
 import main
+import processor
 from feeders import files
 from feeders.files import WriteError
 from feeders.loader import StoreLoader
@@ -100,12 +103,45 @@ def test_config_keys(capsys, write_config, changes, wanted):
     fails(capsys, ["--config", write_config(**changes)], *wanted)
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--set", "seed=" + "9" * 5000], "--set seed: the value '99"),
+        (["--num_epoch", "9" * 5000], "a whole number of 5000 characters"),
+        (["--base_lr", "fast"], "error: --base_lr: Input should be a valid number"),
+        (["--set", "groups.many=-1"], "error: --groups.many: Input should be"),
+        (["--weights", "/dev/zero", "--phase", "test"], "/dev/zero is a device"),
+    ],
+)
+def test_options_are_named(capsys, write_config, words, wanted):
+    fails(capsys, ["--config", write_config(), *words], wanted)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+def test_pipes_in_the_place_of_files(capsys, write_config, tmp_path):
+    """Nobody writes to them or reads them: they are refused, without waiting."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    fails(capsys, ["--config", str(tmp_path / "pipe.yaml")], "pipe.yaml is a pipe")
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "log.txt")
+    fails(capsys, ["--config", write_config()], "run/log.txt is a pipe")
+
+
+def test_a_folder_that_was_deleted(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit, match="2"):
+        processor.begin()
+    assert "error: the current folder was deleted" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--work_dir", ""], ["--work_dir="]])
 def test_a_shell_variable_that_is_not_set(capsys, write_config, words):
     with pytest.raises(SystemExit, match="2"):
         main.main(["--config", write_config(), *words])
-    assert "--work_dir" in (said := capsys.readouterr().err)
-    assert "the value is empty" in said
+    assert "error: empty text after --work_dir" in capsys.readouterr().err
 
 
 def test_set_needs_a_value(capsys, write_config):

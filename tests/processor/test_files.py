@@ -116,6 +116,14 @@ def test_a_console_that_is_gone_ends_no_run(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match=r"standard output cannot be written \(No space left"):
+            say("a table")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_log_that_cannot_be_written(capsys):
     """One line on the console, no traceback, and the run goes on."""
     open_log(None, console=True)

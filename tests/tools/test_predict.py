@@ -224,7 +224,6 @@ def test_stream_of_people(run, capsys, monkeypatch):
         (["{run}", "nowhere"], "error: nowhere: does not exist"),
         (["nowhere", "{store}"], "checkpoint nowhere does not exist"),
         (["{run}", "{store}", "--window", "1"], "--window must be at least 2; got 1"),
-        (["{run}", ""], "empty text"),
         (["{run}", "{store}", "--plugin", "no_such_package"], "--plugin no_such_package: no package"),
         (["{run}", "{store}", "--plugin", ".."], "--plugin ..: no package"),
         (["tests", "{store}"], "checkpoint tests is a folder without a checkpoint"),
