@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -47,7 +48,8 @@ def half_a_line(record: Any, metrics: Any) -> None:
 
 def half_a_file(path: Any, content: Any) -> None:
     """What lies beside a file that is written to its half."""
-    path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}").write_bytes(bytes(content)[: len(content) // 2])
+    whole = content.getvalue() if isinstance(content, io.BytesIO) else bytes(content)
+    path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}").write_bytes(whole[: len(whole) // 2])
 
 
 def arm(moment: str, number: int, delay: float = 0, folder: str = "") -> list[int]:
