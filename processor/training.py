@@ -134,7 +134,7 @@ class Training:
         if config.reweight_from is not None:
             late = epoch >= round(config.reweight_from * config.num_epoch, 6)
             weights = effective_number_weights(self.data.class_counts, config.reweight_beta) if late else None
-            for criterion in (self.parts.criterion, self.parts.mix_criterion):
+            for criterion in {self.parts.criterion, self.parts.mix_criterion}:
                 criterion.reweight(weights)
         if self.meter.steps == 0:
             self.refresh_table()

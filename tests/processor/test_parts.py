@@ -28,6 +28,7 @@ STATE = {
     "optimizer": {"state": {0: {"momentum_buffer": None, "step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
     "mixer": {}, "epoch": 1, "meter": asdict(Meter()), "best": {}, "average": {}, "data": "d", "weights": None,
     "threads": 1, "config": {"seed": 1, "groups": {"many": 100}, "tuple": (1, None)}, "origin": {}, "card": CARD,
+    "metrics": {0: 17, 1: None},
 }  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_good_parts(tmp_path):
         ("card", 5), ("card.class_names", None), ("card.class_counts", ["1", "2"]), ("card.temperature", "x"),
         ("card.temperature", math.nan), ("card.temperature", 0.0), ("card.sample_shape", [3]),
         ("card.layout", 1), ("card.view", "x"), ("card.baseline", [1.0]), ("card.spread", math.inf),
-        ("card.dims", None),
+        ("card.dims", None), ("metrics", {"0": 1}),
     ],
 )  # fmt: skip
 def test_another_kind(tmp_path, part, value):
