@@ -91,8 +91,8 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
 def write_atomically(path: Path, content: bytes | memoryview | io.BytesIO) -> None:
     """Writes a whole file, see :func:`replacing`."""
     # a buffer is released if writing fails, too: Python 3.12.1 may crash of one that is not
-    held_buffer = content.getbuffer() if isinstance(content, io.BytesIO) else nullcontext(content)
-    with held_buffer as view, replacing(path, len(view)) as beside:
+    buffer = content.getbuffer() if isinstance(content, io.BytesIO) else nullcontext(content)
+    with buffer as view, replacing(path, len(view)) as beside:
         beside.write_bytes(view)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from feeders.files import append, kind_of, parse_json, sealed, write_atomically, writing
+from feeders.files import SEAL, append, kind_of, parse_json, sealed, write_atomically, writing
 from feeders.locks import Lock, OthersLockError, try_lock
 
 from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import read_yaml
 from .errors import BusyError, CheckpointError, ConfigError
-from .metrics_lines import Recorded, checksum_of, differences, read_lines, recorded_by
+from .metrics_lines import Recorded, differences, read_lines, recorded_by
 from .origin import origin
 from .parts import check_parts
 from .report.logger import LOGGER_ID, Logger, grouped
@@ -329,9 +329,10 @@ class MetricsLog:
 
     def add(self, metrics: Mapping[str, Any]) -> int:
         """Writes one epoch's metrics; returns the checksum of the line."""
-        append(self.path, json.dumps(sealed(metrics)) + "\n")
+        line = sealed(metrics)
+        append(self.path, json.dumps(line) + "\n")
         self.logger.scalars(grouped(metrics), metrics["epoch"])
-        return checksum_of(metrics)
+        return int(line[SEAL])
 
     def close(self) -> None:
         """Ends the logger."""
