@@ -21,13 +21,12 @@ from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .config import OWN_PACKAGES, Config, Groups
 from .errors import ConfigError, shown
-from .methods import CHOICES, METHODS, WARM_UP
+from .methods import CHOICES, OVERLAYS, WARM_UP
 from .official import OFFICIAL_GRAPHS, translate, translate_feeder_args, translate_model_args
 from .user_code import place_of
 from .yaml_text import MAX_LENGTH, parse_yaml
 
 LARGEST_INT, LARGEST_FLOAT = 2**63 - 1, 3.4028234e38  # of int64 and float32
-METHOD_FILES = Path("config", "methods")
 
 
 def load_config(
@@ -150,8 +149,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8") as file:
             values = parse_yaml(file.read(MAX_LENGTH + 1), f"config file {path}")
     except FileNotFoundError as error:
-        if path.parent == METHOD_FILES and path.stem in METHODS:  # an installed program has no config/
-            return copy.deepcopy(dict(METHODS[path.stem].keys))
+        rows = OVERLAYS.get(path.parent.name, {}) if path.parent.parent == Path("config") else {}
+        if path.stem in rows:  # an installed program has no config/
+            return copy.deepcopy(dict(rows[path.stem].keys))
         there = ", ".join(sorted(str(other) for other in path.parent.glob("[!.]*.yaml"))) or "no .yaml files"
         raise ConfigError(f"config file {path} does not exist; {path.parent} holds {there}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
 """The methods: what each word of ``mixing``, ``loss`` and ``second_stage`` stands for, and one row for each method.
 
-A method is a few keys over a recipe. ``config/methods/<name>.yaml`` and the table in docs/methods.md are written from
-here by ``python -m tools.generate``.
+A method is a few keys over a recipe; so is a row of ``KEYS``, over one with Shap-Mix. ``config/methods/<name>.yaml``,
+``config/keys/<name>.yaml`` and the table in docs/methods.md are written from here by ``python -m tools.generate``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ CHOICES: dict[str, Mapping[str, Choice]] = {"mixing": MIXERS, "loss": LOSSES, "s
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """One method, or what changes Shap-Mix.
 
     Attributes:
         title: what it is, for the first line of its file.
@@ -137,7 +137,26 @@ METHODS = {
     "tau_normalisation": Method("Decoupled training: the classifier's weights are normalised", KANG,
                                 {**PLAIN, **TAU}, "cross_entropy"),
 }
+KEYS = {
+    "published": Method("What the official code does beside the paper's text; rarer is who has fewer samples", ZHANG,
+                        {"baseline": "published", "mixing_args": {"bias_correction": False, "update": "sequential",
+                                                                  "decay_start": "later"}}),
+    "pairs": Method("The control: a coalition for each pair, all equally likely", "",
+                    {"mixing_args": {"temperature": 1000000}}),
+    "guided": Method("Guided by exact, refreshed, standardised contributions", "",
+                     {"mixing_args": {"estimator": "refresh", "standardise": True, "temperature": 1}}),
+    "guide_from": Method("Only pairs are guided whose training counts differ by this factor", "",
+                         {"mixing_args": {"guide_from": 3}}),
+    "balanced": Method("The partner is drawn alike from all classes", "", {"partner": "class_balanced"}),
+    "tail_over_head": Method("The partner is drawn alike from all classes, and the rarer of a pair is pasted",
+                             "after Park et al., CVPR 2022", {"partner": "tail_over_head"}),
+    "bones": Method("The partner's bones on the sample's own skeleton", "",
+                    {"mix_stage": "joints", "mixing_args": {"body": "bones"}}),
+    "frames": Method("Joints are mixed before the view is turned, the partner facing as the sample does (3D)", "",
+                     {"mix_stage": "frames", "mixing_args": {"same_facing": True}}),
+}
 # fmt: on
+OVERLAYS = {"methods": METHODS, "keys": KEYS}  # folder in config/: its files
 
 
 def overlay(method: Method) -> str:

@@ -29,7 +29,7 @@ import yaml
 from processor import command_line
 from processor.config import Config, Groups
 from processor.official import OFFICIAL_KEYS
-from processor.study.plan import Sweep, Variant
+from processor.study.plan import Run, Sweep
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -266,7 +266,7 @@ def class_problem(dotted: str) -> str:
 
 def key_problems(values: dict[str, Any]) -> Iterator[str]:
     """Keys of a config, a sweep or a layout, or arguments of what a config names."""
-    known = {*FOREIGN, *Config.model_fields, *Sweep.model_fields, *Variant.model_fields, *OFFICIAL_KEYS}
+    known = {*FOREIGN, *Config.model_fields, *Sweep.model_fields, *Run.model_fields, *OFFICIAL_KEYS}
     for key, value in values.items():
         first, _, rest = str(key).partition(".")
         if first not in known and not any(first in arguments(folder) for folder in PACKAGES[:3]):

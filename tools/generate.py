@@ -1,7 +1,8 @@
 """Writes the files that follow from the code: ``python -m tools.generate``
 
-config/methods/*.yaml and the table in docs/methods.md from processor/methods.py, config/schema.json (for editors) from
-processor/config.py, the table in docs/zoo.md from the zoo's index. A test fails where one of them is out of date.
+config/methods/*.yaml, config/keys/*.yaml and the table in docs/methods.md from processor/methods.py, config/schema.json
+(for editors) from processor/config.py, the table in docs/zoo.md from the zoo's index. A test fails where one of them is
+out of date.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from feeders.files import write_atomically
 from processor.command_line import run_command
 from processor.config import json_schema
-from processor.methods import METHODS, methods_table, overlay
+from processor.methods import OVERLAYS, methods_table, overlay
 from processor.zoo import read_index, zoo_table
 
 MARK = "<!-- written by python -m tools.generate -->\n"
@@ -23,7 +24,11 @@ MARK = "<!-- written by python -m tools.generate -->\n"
 
 def generated(root: Path) -> dict[Path, str]:
     """Path -> text of all files."""
-    texts = {root / "config" / "methods" / f"{name}.yaml": overlay(method) for name, method in METHODS.items()}
+    texts = {
+        root / "config" / folder / f"{name}.yaml": overlay(row)
+        for folder, rows in OVERLAYS.items()
+        for name, row in rows.items()
+    }
     texts[root / "config" / "schema.json"] = json.dumps(json_schema(), indent=1) + "\n"
     for name, table in (("methods", methods_table()), ("zoo", zoo_table(read_index(root / "zoo")))):
         page = root / "docs" / f"{name}.md"

@@ -1,8 +1,9 @@
 """Trains many runs over one recipe: ``python -m tools.sweep config/sweeps/demo.yaml``
 
-The YAML names what is compared: ``config``, the recipe; ``methods`` and ``runs``, what differs; ``grid``; ``seeds``;
-``set``. The keys in ``set``, in ``grid`` and in a run's own ``set`` override all files, those of methods too. Finished
-runs are left alone, those that were cut off go on, several train at a time. ``--dry-run`` lists them.
+The YAML names what is compared: ``config``, the recipe; ``methods`` and ``runs``, what differs; ``grid``, other recipes
+or settings, each for all runs; ``seeds``; ``set``. An entry of ``grid`` or ``runs`` has ``config``, files over those
+before, and ``set``, keys over all files. Finished runs are left alone, those that were cut off go on, several train at
+a time. ``--dry-run`` lists them.
 """
 
 from __future__ import annotations

@@ -30,17 +30,28 @@ Methods = Annotated[list[str], BeforeValidator(lambda value: list(METHODS) if va
 
 
 class Variant(BaseModel):
-    """One entry of ``runs``: what differs from the recipe."""
+    """One entry of ``grid``: what differs from the recipe. A path or a list of paths is its ``config``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     config: Paths = []
     set: dict[str, Any] = {}
-    weights_from: str | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _path_alone(cls, value: Any) -> Any:
-        return {"config": value} if isinstance(value, (str, list)) else {} if value is None else value
+    def _checked(cls, value: Any) -> Any:
+        """A path alone is the config. A key of the config beside ``set`` is a common slip."""
+        value = {"config": value} if isinstance(value, (str, list)) else {} if value is None else value
+        for key in value if isinstance(value, dict) else ():
+            if key not in cls.model_fields:
+                hint = nearest(str(key), cls.model_fields, "keys of the config go into set: {...}")
+                raise ValueError(f"unknown key {key}{hint}")
+        return value
+
+
+class Run(Variant):
+    """One entry of ``runs``. ``weights_from`` names the run with whose weights it starts."""
+
+    weights_from: str | None = None
 
 
 class Sweep(BaseModel):
@@ -48,12 +59,12 @@ class Sweep(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     work_dir: str
-    config: Paths = Field(min_length=1, description="the recipe that all runs share")
+    config: Paths = Field([], description="the recipe that all runs share")
     seeds: list[int] = Field([1], min_length=1)
     set: dict[str, Any] = {}
-    grid: dict[str, dict[str, Any]] = {}
+    grid: dict[str, Variant] = {}
     methods: Methods = Field([], description="names of processor/methods.py, or all")
-    runs: dict[str, Variant] = Field({}, min_length=1, validate_default=True, description="name: what differs")
+    runs: dict[str, Run] = Field({}, min_length=1, validate_default=True, description="name: what differs")
 
     @field_validator("seeds")
     @classmethod
@@ -85,6 +96,12 @@ class Sweep(BaseModel):
             if not NAME.fullmatch(name):
                 raise ValueError(f"name {name!r} must be a plain folder name of letters, digits, _ . + = -")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_recipe(self) -> Sweep:
+        if not self.config and not (self.grid and all(entry.config for entry in self.grid.values())):
+            raise ValueError("config: the recipe is missing; name its file here, or in each entry of grid")
+        return self
 
 
 @dataclass(frozen=True)
@@ -155,10 +172,10 @@ def read_sweep(path: Path) -> Sweep:
     try:
         sweep = Sweep(**values)
     except ValidationError as error:
-        raise explained(str(path), error, Sweep, Variant) from error
+        raise explained(str(path), error, Sweep, Run) from error
     _check_settings(f"{path}: set.", sweep.set)
-    for name, keys in sweep.grid.items():
-        _check_settings(f"{path}: grid.{name}.", keys)
+    for name, entry in sweep.grid.items():
+        _check_settings(f"{path}: grid.{name}.set.", entry.set)
     for name, run in sweep.runs.items():
         _check_settings(f"{path}: runs.{name}.set.", run.set)
         chain = [name]
@@ -254,9 +271,9 @@ def _job(
     path: Path, sweep: Sweep, grid: str, name: str, seed: int, last: Mapping[str, Any], plugins: Sequence[str]
 ) -> Job:
     """One job with its config."""
-    variant, full = sweep.runs[name], _join(grid, name)
+    entry, variant, full = sweep.grid.get(grid, Variant()), sweep.runs[name], _join(grid, name)
     settings: dict[str, Any] = {}
-    for layer in (sweep.set, sweep.grid.get(grid, {}), variant.set, last):  # a later one's keys come last: a.b, then a
+    for layer in (sweep.set, entry.set, variant.set, last):  # a later one's keys come last: a.b, then a
         settings = {key: value for key, value in settings.items() if key not in layer} | dict(layer)
     needs = None
     if variant.weights_from is not None:
@@ -264,7 +281,7 @@ def _job(
             raise ConfigError(f"{path}: {full}: weights are set, and weights_from as well; leave one out")
         needs = f"{_join(grid, variant.weights_from)}/seed_{seed}"
         settings["weights"] = str(RunFolder(Path(sweep.work_dir, needs)).last)
-    label, paths = f"{full}/seed_{seed}", [*sweep.config, *variant.config]
+    label, paths = f"{full}/seed_{seed}", [*sweep.config, *entry.config, *variant.config]
     folder = RunFolder(Path(sweep.work_dir, label))
     settings |= {"phase": "train", "resume": "auto", "overwrite": False}
     settings |= {"work_dir": str(folder), "seed": seed, "print_log": False}

@@ -11,7 +11,7 @@ from feeders.loader import StoreLoader
 from processor.config_files import load_config
 from tests.made_up import write_store
 from tools.faults.same_seed import LOOKS, other_seed, twice
-from tools.faults.short_runs import CONFIG, DEMO, METHOD_FILES, RECIPES
+from tools.faults.short_runs import CONFIG, DEMO, OVERLAY_FILES, RECIPES
 
 SOME = ["k400/shap_mix_stgcnpp", "ntu120_xsub_lt/shap_mix", "ntu60_3d_xview_lt/shap_mix", "nw_ucla_lt/small/shap_mix"]
 ALL = {"eval_interval": 1, "log_interval": 1, "save_steps": 1, "save_interval": 1, "logger": "tensorboard"}
@@ -20,7 +20,7 @@ ALL = {"eval_interval": 1, "log_interval": 1, "save_steps": 1, "save_interval": 
 def test_every_recipe_is_known():
     """Those of one feeder and network do not all train here; tools.faults trains all."""
     assert {CONFIG / f"{name}.yaml" for name in SOME} < set(RECIPES)
-    assert len(RECIPES) + len(METHOD_FILES) == len(
+    assert len(RECIPES) + len(OVERLAY_FILES) == len(
         [path for path in CONFIG.rglob("*.yaml") if path.parent.name != "sweeps"]
     )
 

@@ -12,6 +12,7 @@ from processor.config import Config
 from processor.config_files import load_config
 from processor.errors import ConfigError
 from processor.learning_rate import learning_rate
+from processor.methods import OVERLAYS
 from processor.official import NO_EFFECT, OFFICIAL_FEEDER_ARGS, OFFICIAL_KEYS
 from tests.conftest import ROOT
 
@@ -225,7 +226,7 @@ def test_tables_do_not_shadow_the_schema():
 
 
 def test_every_config_of_the_repository_loads():
-    aside = {ROOT / "config" / "sweeps", ROOT / "config" / "methods"}  # no recipes: laid over one
+    aside = {ROOT / "config" / name for name in ("sweeps", *OVERLAYS)}  # no recipes: laid over one
     files = sorted(file for file in (ROOT / "config").rglob("*.yaml") if not aside & set(file.parents))
     assert len(files) >= 9
     for file in files:
@@ -315,9 +316,9 @@ def test_learning_rate():
 
 
 def test_methods_need_no_files(tmp_path, monkeypatch):
-    """Outside of a checkout config/methods/<name>.yaml is what the code says."""
+    """Outside of a checkout config/methods/<name>.yaml is what the code says, and so are the others."""
     recipe = write(tmp_path, yaml.safe_dump({"feeder": "feeders.synthetic.Feeder"}))
-    names = [recipe, "config/methods/ldam_drw.yaml"]
+    names = [recipe, "config/methods/ldam_drw.yaml", "config/keys/balanced.yaml"]
     inside = load_config(names, {"loss_args.scale": 20})
     monkeypatch.chdir(tmp_path)
     outside = load_config(names, {"loss_args.scale": 20})

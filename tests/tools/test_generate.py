@@ -9,7 +9,7 @@ import yaml
 
 from processor.config import Config
 from processor.config_files import load_config
-from processor.methods import CHOICES, METHODS
+from processor.methods import CHOICES, METHODS, OVERLAYS
 from tests.conftest import ROOT
 from tools import generate
 
@@ -17,13 +17,14 @@ from tools import generate
 def test_generated_files_are_up_to_date():
     for path, text in generate.generated(ROOT).items():
         assert path.read_text(encoding="utf-8") == text, f"{path}: run python -m tools.generate"
-    assert {path.stem for path in (ROOT / "config" / "methods").iterdir()} == set(METHODS)
+    for folder, rows in OVERLAYS.items():
+        assert {path.stem for path in (ROOT / "config" / folder).iterdir()} == set(rows)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_overlays_are_their_rows(name):
-    row = METHODS[name]
-    assert yaml.safe_load((ROOT / "config" / "methods" / f"{name}.yaml").read_text()) == row.keys
+@pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder, rows in OVERLAYS.items() for name in rows])
+def test_overlays_are_their_rows(folder, name):
+    row = OVERLAYS[folder][name]
+    assert yaml.safe_load((ROOT / "config" / folder / f"{name}.yaml").read_text()) == row.keys
     assert row.starts_from is None or row.starts_from in METHODS
     for key, choices in CHOICES.items():
         assert row.keys.get(key, "none") in {*choices, "none"}
@@ -43,7 +44,7 @@ def test_every_key_is_described():
 
 
 def test_stale_files_are_written(tmp_path, monkeypatch, capsys):
-    for folder in ("config/methods", "docs", "tools", "zoo"):
+    for folder in ("config/keys", "config/methods", "docs", "tools", "zoo"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("methods", "zoo"):
         (tmp_path / "docs" / f"{name}.md").write_text(f"before\n{generate.MARK}old\n{generate.MARK}after\n")

@@ -124,7 +124,7 @@ def test_all_methods(name):
     for grid, settings in sweep.get("grid", {"": {}}).items():
         for method, row in METHODS.items():
             folder = f"work_dir/sweeps/{name}/{grid}/".replace("//", "/")
-            own = {**settings, "seed": 2, "work_dir": f"{folder}{method}/seed_2", "print_log": False}
+            own = {**settings.get("set", {}), "seed": 2, "work_dir": f"{folder}{method}/seed_2", "print_log": False}
             if row.starts_from is not None:
                 own["weights"] = f"{folder}{row.starts_from}/seed_2/last.pt"
             wanted[f"{grid}/{method}/seed_2".strip("/")] = load_config(
@@ -149,13 +149,14 @@ def test_some_methods(write):
 
 
 def test_precedence(tmp_path, write):
-    """Recipe < the run's file < set < grid < the run's set < command line; each step is seen in one key."""
-    file = tmp_path / "method.yaml"
+    """Recipe < grid's file < the run's file < set < grid < the run's set < command line; each is seen in one key."""
+    file, of_grid = tmp_path / "method.yaml", tmp_path / "set.yaml"
     keys = ["weight_decay", "base_lr", "tau", "momentum", "ema"]
     file.write_text(yaml.safe_dump(dict.fromkeys(keys, 0.1)))
+    of_grid.write_text(yaml.safe_dump({"weight_decay": 0.05, "warm_up_epoch": 1}))
     path = write(
         set={**dict.fromkeys(keys[1:], 0.2), "groups": {"many": 50, "few": 3}},
-        grid={"a": dict.fromkeys(keys[2:], 0.3), "b": {"groups.many": 60}},
+        grid={"a": {"config": str(of_grid), "set": dict.fromkeys(keys[2:], 0.3)}, "b": {"set": {"groups.many": 60}}},
         runs={"first": {"config": str(file), "set": dict.fromkeys(keys[3:], 0.4)}, "plain": {}},
         seeds=[3, 1],
     )
@@ -167,7 +168,9 @@ def test_precedence(tmp_path, write):
     assert (job.config.seed, job.folder.path) == (3, tmp_path / "sweep" / "a" / "first" / "seed_3")
     assert jobs["b/plain/seed_1"].config.groups.model_dump() == {"many": 70, "few": 20}, "a later dict is the whole"
     assert plan(path)[2].config.groups.model_dump() == {"many": 60, "few": 3}
-    assert jobs["a/plain/seed_1"].config.weight_decay == load_config(str(tmp_path / "recipe.yaml")).weight_decay
+    assert [jobs[f"a/{name}/seed_1"].config.warm_up_epoch for name in ("first", "plain")] == [1, 1]
+    assert jobs["a/plain/seed_1"].config.weight_decay == 0.05
+    assert jobs["b/plain/seed_1"].config.weight_decay == load_config(str(tmp_path / "recipe.yaml")).weight_decay
 
 
 def test_the_command_line_says_the_same(write):
@@ -190,7 +193,7 @@ CIRCLE = {"a": {"weights_from": "b"}, "b": {"weights_from": "a"}}
     ("keys", "wanted"),
     [
         ({"seed": [1]}, "unknown key seed; did you mean seeds?"),
-        ({"runs": {"a": {"sett": {}}}}, "unknown key runs.a.sett; did you mean set?"),
+        ({"runs": {"a": {"sett": {}}}}, "runs.a: Value error, unknown key sett; did you mean set?"),
         ({"runs": {}}, "runs: "),
         ({"runs": None}, "runs: "),
         ({"methods": ["foal"]}, "no method foal; did you mean focal?"),
@@ -202,7 +205,9 @@ CIRCLE = {"a": {"weights_from": "b"}, "b": {"weights_from": "a"}}
         ({"seeds": [1, 1]}, "seeds: "),
         ({"seeds": []}, "seeds: "),
         ({"set": {"work_dir": "x"}}, "set.work_dir: the sweep itself sets"),
-        ({"grid": {"g": {"seed": 3}}}, "grid.g.seed: the sweep itself sets"),
+        ({"grid": {"g": {"set": {"seed": 3}}}}, "grid.g.set.seed: the sweep itself sets"),
+        ({"grid": {"g": {"base_lr": 3}}}, "grid.g: Value error, unknown key base_lr; keys of the config go into set"),
+        ({"grid": {"g": {"set": {}}}, "config": []}, "config: the recipe is missing"),
         ({"runs": {"a": {"weights_from": "bb"}, "b": {}}}, "runs.a.weights_from: no run bb; did you mean b?"),
         ({"runs": CIRCLE}, "wait for each other: a <- b <- a"),
         ({"runs": {"a": {"weights_from": "b", "set": {"weights": "x.pt"}}, "b": {}}}, "leave one out"),

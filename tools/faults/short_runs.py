@@ -21,7 +21,7 @@ from feeders.store import Sample, StoreWriter
 from processor.checkpoint import load_checkpoint
 from processor.config import Config
 from processor.config_files import load_config
-from processor.methods import METHODS
+from processor.methods import OVERLAYS
 from processor.processor import Processor
 from processor.run_folder import RunFolder
 from shapmix import SkeletonLayout
@@ -30,8 +30,8 @@ from .case import ROOT
 
 CONFIG = ROOT / "config"
 DEMO = CONFIG / "demo.yaml"
-METHOD_FILES = [CONFIG / "methods" / f"{name}.yaml" for name in METHODS]
-RECIPES = sorted(path for path in CONFIG.rglob("*.yaml") if path.parent.name not in ("methods", "sweeps"))
+OVERLAY_FILES = [CONFIG / folder / f"{name}.yaml" for folder, rows in OVERLAYS.items() for name in rows]
+RECIPES = sorted(path for path in CONFIG.rglob("*.yaml") if path.parent.name not in (*OVERLAYS, "sweeps"))
 SHORT: dict[str, Any] = {
     "feeder_args.window_size": 24, "model_args.base_channel": 4, "batch_size": 8, "test_batch_size": 8,
     "warm_up_epoch": 0, "naive_mix_epoch": 1, "naive_estimate_epoch": 0, "device": "cpu", "threads": 1,
@@ -48,7 +48,7 @@ SPLITS = [f"{kind}_{part}" for kind in ("xsub", "xview", "xset") for part in ("t
 
 def all_recipes() -> list[list[Path]]:
     """What is laid over each other: each recipe, and the demo with each method."""
-    return [[path] for path in RECIPES] + [[DEMO, path] for path in METHOD_FILES]
+    return [[path] for path in RECIPES] + [[DEMO, path] for path in OVERLAY_FILES]
 
 
 def short(paths: list[Path], folder: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def short(paths: list[Path], folder: Path) -> dict[str, Any]:
     Those of a second stage begin with weights of a short run of its first.
     """
     made: dict[str, Any] = {}
-    first = METHODS[paths[-1].stem].starts_from if paths[-1] in METHOD_FILES else None
+    first = OVERLAYS[paths[-1].parent.name][paths[-1].stem].starts_from if paths[-1] in OVERLAY_FILES else None
     if first is not None:
         stage = [*paths[:-1], CONFIG / "methods" / f"{first}.yaml"]
         train(stage, {**short(stage, folder), "work_dir": str(folder / "first")})
