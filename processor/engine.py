@@ -248,6 +248,26 @@ class Scores:
         return Scores(logits, F.cross_entropy(logits, labels, ignore_index=UNLABELLED).item())
 
 
+def refresh_table(
+    mixer: Mixer,
+    network: nn.Module,
+    loader: Loader,
+    epoch: int,
+    most: int,
+    batch_size: int,
+    precision: torch.dtype | None,
+) -> int:
+    """Computes all rows of the saliency table from up to ``most`` training samples of each class, drawn by epoch.
+
+    Returns how many samples that were, of all processes. Cost: as :meth:`shapmix.Mixer.refresh`.
+    """
+    rows = loader.of_each_class(most, epoch)
+    batches = ((batch.x, batch.y) for batch in loader.in_order(batch_size, rows))
+    with autocast(loader.device, precision):
+        mixer.refresh(network, batches, batch_size)
+    return len(rows)
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,

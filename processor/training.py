@@ -22,7 +22,7 @@ from shapmix import ShapMix, effective_number_weights
 from shapmix.distributed import world
 
 from . import origin
-from .answers import adjustment_of, autocast, autocast_dtype
+from .answers import adjustment_of, autocast_dtype
 from .averaging import WeightAverage
 from .build import Data, Parts, Split
 from .card import KEY, make_card, temperature_of
@@ -30,7 +30,7 @@ from .checkpoint import file_checksum, save_checkpoint
 from .config import Config
 from .config_files import keys_without_effect
 from .distributed import any_rank, is_main, share_buffers
-from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, train_one_epoch
+from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, refresh_table, train_one_epoch
 from .errors import CheckpointError, ConfigError
 from .host import Stopped, StopSignals
 from .learning_rate import learning_rate
@@ -156,12 +156,10 @@ class Training:
         mixer, config, loader = self.trainer.mixer, self.config, self.data.loaders["train"]
         if mixer is None or not mixer.refresh_due(self.epoch):
             return
-        rows = loader.of_each_class(config.refresh_samples, self.epoch)
-        batches = ((batch.x, batch.y) for batch in loader.in_order(config.test_batch_size, rows))
         share_buffers(self.parts.model)
-        with autocast(self.device, autocast_dtype(config.precision)):
-            mixer.refresh(self.parts.network, batches, config.test_batch_size)
-        log.debug("epoch %d: the saliency table is refreshed from %d training samples", self.epoch, len(rows))
+        sizes = config.refresh_samples, config.test_batch_size
+        count = refresh_table(mixer, self.parts.network, loader, self.epoch, *sizes, autocast_dtype(config.precision))
+        log.debug("epoch %d: the saliency table is refreshed from %d training samples", self.epoch, count)
 
     def after_not_finite(self) -> str:
         """What to do about a loss or, after all steps of an epoch, scores that are not finite."""

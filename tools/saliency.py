@@ -4,7 +4,8 @@ Prints, for every class, the exact contributions of the coalitions on the test s
 clipped as in training), the coalition that the saliency table prefers, and the Shapley values of the single parts; of a
 run without such a table only the last. Then it removes body parts of test samples in the order of their Shapley values,
 in reverse, at random and by feature ablation, and says whether that order is better than chance. The result is kept in
-the run's folder, as explanation.npz.
+the run's folder, as explanation.npz. ``--refresh`` first computes the table anew from training samples, as
+``estimator: refresh`` does: how well it then ranks the coalitions says what a refresh in that epoch would give.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from processor.answers import autocast_dtype
 from processor.command_line import add_plugin, run_command
+from processor.engine import refresh_table
 from processor.report.explain import explain_run, parts_page, truth_page
 from processor.report.open_run import OpenRun, open_run
 from processor.run_folder import RunFolder
@@ -49,6 +52,13 @@ def saliency(arguments: argparse.Namespace) -> None:
     weights = arguments.run / arguments.checkpoint
     names, counts = run.data.class_names, run.data.class_counts
     has_table = isinstance(run.mixer, ShapMix) and run.mixer.baseline is not None
+    if arguments.refresh:
+        if not has_table:
+            raise ValueError(f"--refresh: {arguments.run} has no saliency table, because mixing is {run.config.mixing}")
+        sizes = run.config.refresh_samples, run.config.test_batch_size
+        train, precision = run.data.loaders["train"], autocast_dtype(run.config.precision)
+        count = refresh_table(run.mixer, run.network, train, run.config.naive_mix_epoch, *sizes, precision)
+        log.info("the table is computed anew from %d training samples", count)
     if has_table:
         found_of_classes = contributions(run)
         log.info(contribution_page(found_of_classes, names, counts))
@@ -63,6 +73,7 @@ def saliency(arguments: argparse.Namespace) -> None:
 
 options = parser()
 options.add_argument("--samples", type=int, default=10, metavar="N", help="test samples of each class to explain")
+options.add_argument("--refresh", action="store_true", help="compute the saliency table anew before it is compared")
 main = partial(run_command, saliency, options)
 
 if __name__ == "__main__":

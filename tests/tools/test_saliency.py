@@ -13,6 +13,7 @@ from torch import nn
 
 import main
 from feeders.loader import Batch
+from processor.checkpoint import load_checkpoint
 from processor.report.explain import ORDERS, load, parts_page, truth_page
 from processor.study.saliency import class_contributions, contribution_page, correlation_line
 from shapmix import ShapMix, SkeletonLayout
@@ -140,8 +141,28 @@ def test_a_run_without_a_table(write_config, tmp_path, capsys):
     kept = load(tmp_path / "run" / "explanation.npz")
     assert printed.splitlines()[1 : 2 + 12] == parts_page(kept, [8, 7, 6, 5, 4, 4, 3, 3, 2, 2, 2, 2]).splitlines()
     assert "probability of 24 test samples" in printed
+    assert saliency.main([*words, "2", "--refresh"]) == 2
+    assert "has no saliency table, because mixing is none" in capsys.readouterr().err
     assert saliency.main([*words, "0"]) == 2
     assert "cannot explain 0 samples" in capsys.readouterr().err
+
+
+def test_refreshed_as_in_training(write_config, tmp_path, capsys, monkeypatch):
+    """From the weights before epoch 1 the same table comes out that training then had."""
+    exact = {"estimator": "refresh", "standardise": True, "temperature": 1}
+    keys = {"naive_mix_epoch": 1, "num_epoch": 2, "save_interval": 1, "refresh_samples": 3, "mixing_args": exact}
+    assert main.main(["--config", write_config(**keys)]) == 0
+    seen = []
+    kept = saliency.contributions
+    monkeypatch.setattr(saliency, "contributions", lambda run: (seen.append(run.mixer.saliency.table), kept(run))[1])
+    capsys.readouterr()
+    words = [str(tmp_path / "run"), "--device", "cpu", "--samples", "1", "--checkpoint", "epoch_0.pt"]
+    assert saliency.main([*words, "--refresh"]) == 0
+    assert "computed anew from 32 training samples" in capsys.readouterr().out
+    assert saliency.main(words) == 0
+    wanted = load_checkpoint(tmp_path / "run" / "last.pt")["mixer"]["saliency.table"]
+    torch.testing.assert_close(seen[0], wanted)
+    assert not torch.allclose(seen[1], wanted)
 
 
 def test_no_run(tmp_path, capsys):
