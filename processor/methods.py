@@ -138,9 +138,8 @@ METHODS = {
                                 {**PLAIN, **TAU}, "cross_entropy"),
 }
 KEYS = {
-    "published": Method("What the official code does beside the paper's text; rarer is who has fewer samples", ZHANG,
-                        {"baseline": "published", "mixing_args": {"bias_correction": False, "update": "sequential",
-                                                                  "decay_start": "later"}}),
+    "published": Method("The saliency table as the official code keeps it", ZHANG,
+                        {"mixing_args": {"bias_correction": False, "update": "sequential", "decay_start": "later"}}),
     "pairs": Method("The control: a coalition for each pair, all equally likely", "",
                     {"mixing_args": {"temperature": 1000000}}),
     "guided": Method("Guided by exact, refreshed, standardised contributions", "",
