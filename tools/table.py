@@ -15,7 +15,7 @@ from feeders.files import write_atomically
 from processor.command_line import run_command
 from processor.host import say
 from processor.run_folder import RunFolder
-from processor.study.pool import effects_table, pooled_table
+from processor.study.pool import pooled_effects, pooled_methods
 from processor.study.runs import read_experiment
 from processor.study.tables import COMPARED, compare_methods
 
@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     best = "metrics of the epoch with the best test top-1, as often published"
     add("--best-test-epoch", action="store_true", help=best)
     add("--group-by", choices=["count"], help="add a table of classes by training samples (CSV: only it)")
-    add("--plot", type=Path, metavar="FILE", help="with --group-by: plot it, as .png, .svg or .pdf")
+    plot = "with --group-by, --pool or --effects: plot that, as .png, .svg or .pdf"
+    add("--plot", type=Path, metavar="FILE", help=plot)
     add("--pool", action="store_true", help="each RUN is a data set: mean differences from --baseline over all of them")
     parts = "each RUN is a data set: what each part of methods such as a+b changes, where combinations were run"
     add("--effects", action="store_true", help=parts)
@@ -48,8 +49,8 @@ def table(arguments: argparse.Namespace) -> None:
     if arguments.baseline is not None and arguments.best_test_epoch:
         kept = "the scores of each sample, which runs keep of the last epoch alone"
         raise ValueError(f"--baseline needs {kept}; leave --best-test-epoch or --baseline out")
-    if arguments.plot is not None and arguments.group_by is None:
-        raise ValueError("--plot shows the table of classes; add --group-by count")
+    if arguments.plot is not None and not (arguments.group_by or arguments.pool or arguments.effects):
+        raise ValueError("--plot shows classes or data sets; add --group-by count, --pool or --effects")
     if arguments.plot is not None and arguments.plot.suffix not in PLOTS:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
     if arguments.split == "val" and arguments.best_test_epoch:
@@ -69,10 +70,16 @@ def _pooled(arguments: argparse.Namespace) -> str:
         raise ValueError("--pool needs --baseline, and --effects is without one")
     if arguments.format == "csv" or arguments.group_by is not None:
         raise ValueError("--pool and --effects print Markdown or LaTeX, without --group-by")
-    experiments = [read_experiment([path], arguments.split) for path in arguments.runs]
+    sets = {path.name.removesuffix(".zip"): read_experiment([path], arguments.split) for path in arguments.runs}
+    if len(sets) < len(arguments.runs):
+        raise ValueError("data sets are told apart by the names of their folders; each RUN needs another name")
     if arguments.effects:
-        return effects_table(experiments, arguments.compare, arguments.format)
-    return pooled_table(experiments, arguments.baseline, arguments.compare, arguments.format)
+        found = pooled_effects(sets, arguments.compare)
+    else:
+        found = pooled_methods(sets, arguments.baseline, arguments.compare)
+    if arguments.plot is not None:
+        write_atomically(arguments.plot, found.plot(arguments.plot.suffix[1:]))
+    return found.text(arguments.format)
 
 
 def _one_set(arguments: argparse.Namespace) -> str:

@@ -1,43 +1,118 @@
-"""Differences over several data sets, as one table: of methods, and of the parts that methods are made of."""
+"""Differences over several data sets, as a table and a plot: of methods, and of the parts that methods are made of."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..host import plain
 from .runs import Experiment
 from .statistics import Difference, holm, pooled
-from .tables import METRICS, as_table, difference, difference_text
+from .tables import METRICS, as_table, difference, difference_text, plot_text
 
 PLUS = "+"  # between the parts of a method's name
+Sets = Mapping[str, Experiment]  # the runs of each data set, by its name
 
 
-def pooled_table(experiments: Sequence[Experiment], baseline: str, compared: Sequence[str], style: str) -> str:
-    """The mean difference of each method from the baseline over the data sets, as Markdown or LaTeX.
+@dataclass(frozen=True)
+class Pooled:
+    """Mean differences over data sets, each with the same weight.
 
-    Each set has the same weight. A method has to be in all of them; a metric, such as a group's accuracy, too. Verdicts
-    are corrected for all differences of the table (Holm).
+    Attributes:
+        kind: what a row is: ``method`` or ``part``.
+        of_what: the difference, in words.
+        sets: names of the data sets.
+        compared: metrics, see ``tables.COMPARED``.
+        of_sets: row -> for each metric the difference on each set.
+        over_sets: row -> for each metric the mean difference, with Holm's correction for all of them.
+    """
+
+    kind: str
+    of_what: str
+    sets: Sequence[str]
+    compared: Sequence[str]
+    of_sets: Mapping[str, Sequence[Sequence[Difference]]]
+    over_sets: Mapping[str, Sequence[Difference]]
+
+    def text(self, style: str) -> str:
+        """The mean differences as a table in Markdown or LaTeX."""
+        most = max(one.seeds for row in self.over_sets.values() for one in row)
+        lines = [[name, *(difference_text(one, most) for one in row)] for name, row in self.over_sets.items()]
+        heading = (
+            f"mean over {len(self.sets)} data sets of {self.of_what} in points, paired by seed and sample [95 % "
+            "interval for each comparison alone]; verdict with Holm's correction for all differences shown"
+        )
+        header = [self.kind, *(METRICS[metric] for metric in self.compared)]
+        return f"{'% ' if style == 'latex' else ''}{plain(heading)}\n\n{as_table([header, *lines], style)}\n"
+
+    def plot(self, kind: str) -> bytes:
+        """The differences on each set and over all sets with their 95 % intervals, a panel for each metric.
+
+        Args:
+            kind: png, svg or pdf.
+        """
+        from matplotlib.figure import Figure
+
+        rows, columns = len(self.over_sets), len(self.compared)
+        figure = Figure(figsize=(2.2 + 2.9 * columns, 1.4 + 0.35 * rows * (len(self.sets) + 1)), layout="constrained")
+        panels = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+        step = 0.8 / (len(self.sets) + 1)  # of 1, the height of a row
+        for column, (axes, metric) in enumerate(zip(panels, self.compared, strict=True)):
+            found = [
+                (*self.of_sets[name][column], self.over_sets[name][column])  # the sets, and last their mean
+                for name in self.over_sets
+            ]
+            for place, label in enumerate([*self.sets, "all sets"]):
+                points = [row[place] for row in found]
+                half = [100 * (one.high - one.value) for one in points]
+                heights = [row - 0.4 + (place + 0.5) * step for row in range(rows)]
+                of_all = {"fmt": "D", "color": "black", "markersize": 5, "linewidth": 2.2}
+                of_one = {"fmt": "o", "color": f"C{place}", "markersize": 3.5, "linewidth": 1.1}
+                look = of_one if place < len(self.sets) else of_all
+                axes.errorbar([100 * one.value for one in points], heights, xerr=half, label=plot_text(label), **look)
+            for row in range(0, rows, 2):
+                axes.axhspan(row - 0.5, row + 0.5, color="black", alpha=0.04, linewidth=0)
+            axes.axvline(0, color="grey", linewidth=0.8)
+            axes.set_title(METRICS[metric], fontsize="medium")
+            axes.set_xlabel("difference in points")
+            axes.grid(axis="x", alpha=0.3)
+        panels[0].set_yticks(range(rows), [plot_text(name) for name in self.over_sets])
+        panels[0].set_ylim(rows - 0.5, -0.5)
+        title = f"{self.of_what}; 95 % intervals, for each comparison alone"
+        figure.suptitle(plot_text(title[0].upper() + title[1:]), fontsize="medium")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(self.sets) + 1,
+                      fontsize="small")  # fmt: skip
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=150)
+        return content.getvalue()
+
+
+def pooled_methods(sets: Sets, baseline: str, compared: Sequence[str]) -> Pooled:
+    """The mean difference of each method from the baseline over the data sets.
+
+    A method has to be in all of them; a metric, such as a group's accuracy, too.
 
     Args:
-        experiments: the runs of one data set each.
+        sets: the runs of each data set.
         baseline: a method in all of them.
         compared: metrics, see ``tables.COMPARED``.
-        style: ``markdown`` or ``latex``.
 
     Raises:
         ValueError: the baseline is not in all sets, no other method is, or a method has no seed in common with it.
     """
-    shared = set.intersection(*(set(experiment.methods) for experiment in experiments))
+    shared = _shared(sets)
     if baseline not in shared:
         raise ValueError(f"--baseline {baseline} is not in all sets; in all are {', '.join(sorted(shared)) or 'none'}")
-    names = [name for name in experiments[0].methods if name in shared and name != baseline]
+    first = next(iter(sets.values()))
+    names = [name for name in first.methods if name in shared and name != baseline]
     if not names:
         raise ValueError(f"no method but {baseline} is in all sets; give the same folders of methods to each")
-    what = f"mean over {len(experiments)} data sets of the difference from {baseline}"
-    return _table(experiments, {name: [(name, baseline)] for name in names}, compared, style, ("method", what))
+    pairs = {name: [(name, baseline)] for name in names}
+    return _pooled("method", f"the difference from {baseline}", sets, pairs, compared)
 
 
-def effects_table(experiments: Sequence[Experiment], compared: Sequence[str], style: str) -> str:
+def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
     """What each part of the methods changes, where all their combinations were run (a factorial design).
 
     A method ``a+b`` has the parts a and b. The effect of a part is the mean difference between methods with it and the
@@ -45,15 +120,14 @@ def effects_table(experiments: Sequence[Experiment], compared: Sequence[str], st
     runs counts as one repeat, so the variance holds how much the effect differs with the other parts.
 
     Args:
-        experiments: the runs of one data set each.
+        sets: the runs of each data set.
         compared: metrics, see ``tables.COMPARED``.
-        style: ``markdown`` or ``latex``.
 
     Raises:
         ValueError: no method differs from another by one part alone, in all sets.
     """
-    shared = set.intersection(*(set(experiment.methods) for experiment in experiments))
-    by_parts = {frozenset(name.split(PLUS)): name for name in experiments[0].methods if name in shared}
+    shared = _shared(sets)
+    by_parts = {frozenset(name.split(PLUS)): name for name in next(iter(sets.values())).methods if name in shared}
     effects: dict[str, list[tuple[str, str]]] = {}
     for parts, name in by_parts.items():
         for part in name.split(PLUS):
@@ -61,32 +135,26 @@ def effects_table(experiments: Sequence[Experiment], compared: Sequence[str], st
                 effects.setdefault(part, []).append((name, other))
     if not effects:
         raise ValueError(f"--effects compares methods such as a{PLUS}b and a; there are {', '.join(sorted(shared))}")
-    what = f"mean over {len(experiments)} data sets of the difference between methods with a part and without it"
-    return _table(experiments, effects, compared, style, ("part", what))
+    return _pooled("part", "the difference between methods with a part and without it", sets, effects, compared)
 
 
-def _table(
-    experiments: Sequence[Experiment],
-    rows: Mapping[str, Sequence[tuple[str, str]]],
-    compared: Sequence[str],
-    style: str,
-    said: tuple[str, str],
-) -> str:
+def _shared(sets: Sets) -> set[str]:
+    """Methods that are in all sets."""
+    return set.intersection(*(set(experiment.methods) for experiment in sets.values()))
+
+
+def _pooled(
+    kind: str, of_what: str, sets: Sets, rows: Mapping[str, Sequence[tuple[str, str]]], compared: Sequence[str]
+) -> Pooled:
     """A row for the pairs of methods of each name."""
-    alone = []
-    for pairs in rows.values():
+    of_sets: dict[str, list[list[Difference]]] = {name: [] for name in rows}
+    for name, pairs in rows.items():
         for metric in compared:
-            found = [difference(experiment, pairs, metric) for experiment in experiments]
-            known: list[Difference] = [one for one in found if one is not None]
-            if len(known) < len(experiments):
+            found = [difference(experiment, pairs, metric) for experiment in sets.values()]
+            known = [one for one in found if one is not None]
+            if len(known) < len(found):
                 raise ValueError(f"{' and '.join(pairs[0])} have no seed in common in one of the sets")
-            alone.append(pooled(known))
-    texts = [difference_text(one, max(one.seeds for one in alone)) for one in holm(alone)]
-    width = len(compared)
-    lines = [[name, *texts[place * width : (place + 1) * width]] for place, name in enumerate(rows)]
-    heading = (
-        f"{said[1]} in points, paired by seed and sample [95 % interval for each comparison alone]; verdict with "
-        "Holm's correction for all differences shown"
-    )
-    header = [said[0], *(METRICS[metric] for metric in compared)]
-    return f"{'% ' if style == 'latex' else ''}{plain(heading)}\n\n{as_table([header, *lines], style)}\n"
+            of_sets[name].append(known)
+    corrected = iter(holm([pooled(found) for row in of_sets.values() for found in row]))
+    over_sets = {name: [next(corrected) for _ in row] for name, row in of_sets.items()}
+    return Pooled(kind, of_what, list(sets), compared, of_sets, over_sets)

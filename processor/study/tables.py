@@ -101,8 +101,7 @@ class Comparison:
             places = np.unique(counts[known])
             points = [summarise(accuracy[:, known & (counts == place)].mean(1).tolist()) for place in places]
             means, deviations = [100 * point.mean for point in points], [100 * (point.sd or 0) for point in points]
-            method = plain(row.method).replace("$", r"\$")  # else matplotlib takes it for a formula
-            label = f"{method} ({len(row.runs)} seed{'s' if len(row.runs) > 1 else ''})"
+            label = f"{plot_text(row.method)} ({len(row.runs)} seed{'s' if len(row.runs) > 1 else ''})"
             axes.errorbar(places, means, deviations, marker="o", markersize=4, capsize=3, label=label)
         axes.set(xscale="log", xlabel="training samples of the class", ylabel="accuracy (%)")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -215,6 +214,11 @@ def difference(experiment: Experiment, pairs: Iterable[tuple[str, str]], metric:
     groups = experiment.samples.groups
     weights = top1_weights(labels) if metric == "top1" else class_weights(labels, groups.get(metric))
     return compare(ours, theirs, labels, weights)
+
+
+def plot_text(text: str) -> str:
+    """A text as matplotlib shows it as it is: ``$`` does not begin a formula."""
+    return plain(text).replace("$", r"\$")
 
 
 def as_table(cells: Cells, style: str) -> str:

@@ -501,6 +501,36 @@ def test_effects_of_parts(tmp_path, capsys):
         assert reason in capsys.readouterr().err
 
 
+def test_pooled_plot(tmp_path, capsys, monkeypatch):
+    """A panel for each metric; in it the differences on each set, and last their mean, with their intervals."""
+    from matplotlib.axes import Axes
+
+    plotted = []
+    original = Axes.errorbar
+    monkeypatch.setattr(Axes, "errorbar", lambda *args, **more: plotted.append((args, more)) or original(*args, **more))
+    for place, right in (("one", 4), ("two", 8)):
+        for seed in (1, 2, 3):
+            write_run(tmp_path / place / "plain" / f"seed_{seed}", seed, answers(2, 1, 1))
+            for method, more in (("better", right), ("best $2", right + seed)):
+                write_run(tmp_path / place / method / f"seed_{seed}", seed, answers(more, 1, 1))
+    words = [tmp_path / "one", tmp_path / "two", "--pool", "--baseline", "plain", "--compare", "top1", "many"]
+    assert command(*words, "--plot", tmp_path / "plot.png") == 0
+    assert [more["label"] for _, more in plotted] == ["one", "two", "all sets"] * 2
+    table = cells(capsys.readouterr().out)
+    assert table["method"] == ["overall (top-1)", "many shot"]
+    for metric in (0, 1):
+        one, two, both = ((args[1], more["xerr"]) for args, more in plotted[3 * metric : 3 * metric + 3])
+        assert both[0] == pytest.approx([(a + b) / 2 for a, b in zip(one[0], two[0], strict=True)])
+        for name, value, half in zip(("best $2", "better"), *both, strict=True):
+            text = f"{value:+.1f} [{value - half:+.1f}, {value + half:+.1f}]"
+            assert table[name][metric].startswith(text)
+    assert imread(tmp_path / "plot.png").std() > 0.05
+    (tmp_path / "other").mkdir()
+    (tmp_path / "one").rename(tmp_path / "other" / "two")
+    assert command(tmp_path / "other" / "two", *words[1:]) == 2
+    assert "each RUN needs another name" in capsys.readouterr().err
+
+
 def test_errors(tmp_path, capsys):
     root = two_methods(tmp_path / "runs")
     (tmp_path / "empty").mkdir()
@@ -513,7 +543,7 @@ def test_errors(tmp_path, capsys):
         ([tmp_path / "empty"], "holds no run"),
         ([tmp_path / "nowhere"], "holds no run"),
         ([root, "--baseline", "c"], "--baseline c: no such method; there are a, b"),
-        ([root, "--plot", "x.png"], "add --group-by count"),
+        ([root, "--plot", "x.png"], "add --group-by count, --pool or --effects"),
         ([root, "--group-by", "count", "--plot", "x.gif"], "ends in .png, .svg, .pdf"),
         ([root, "--out", root / "a" / "seed_1" / "config.yaml" / "x"], "config.yaml"),
         ([broken], "cannot be read as YAML"),
