@@ -103,6 +103,34 @@ CUTMIX: dict[str, Any] = {"mixing": "temporal_cutmix", "mixing_args": {"alpha": 
 RETRAINING: dict[str, Any] = {"num_epoch": 10, "schedule": "cosine", "warm_up_epoch": 0}
 TAU: dict[str, Any] = {"second_stage": "tau_normalisation", "second_stage_args": {"tau": 1}, "num_epoch": 0}
 # fmt: off
+KEYS = {
+    "published": Method("The saliency table as the official code keeps it", ZHANG,
+                        {"mixing_args": {"bias_correction": False, "update": "sequential", "decay_start": "later"}}),
+    "pairs": Method("The control: a coalition for each pair, all equally likely", "",
+                    {"mixing_args": {"temperature": 1000000}}),
+    "guided": Method("Guided by exact, refreshed, standardised contributions", "",
+                     {"mixing_args": {"estimator": "refresh", "standardise": True, "temperature": 1}}),
+    "guide_from": Method("Only pairs are guided whose training counts differ by this factor", "",
+                         {"mixing_args": {"guide_from": 3}}),
+    "balanced": Method("The partner is drawn alike from all classes", "", {"partner": "class_balanced"}),
+    "tail_over_head": Method("The partner is drawn alike from all classes, and the rarer of a pair is pasted",
+                             "after Park et al., CVPR 2022", {"partner": "tail_over_head"}),
+    "bones": Method("The partner's bones on the sample's own skeleton", "",
+                    {"mix_stage": "joints", "mixing_args": {"body": "bones"}}),
+    "frames": Method("Joints are mixed before the view is turned, in 3D with the partner facing as the sample does", "",
+                     {"mix_stage": "frames", "mixing_args": {"same_facing": "auto"}}),
+}
+# fmt: on
+
+
+def together(*names: str) -> dict[str, Any]:
+    """The keys of several rows of KEYS; of a key that two have, the later one's."""
+    keys = [KEYS[name].keys for name in names]
+    arguments = {name: value for one in keys for name, value in one.get("mixing_args", {}).items()}
+    return {**{name: value for one in keys for name, value in one.items()}, "mixing_args": arguments}
+
+
+# fmt: off
 METHODS = {
     "cross_entropy": Method("Plain cross-entropy", "", PLAIN),
     "focal": Method("Focal loss", "Lin et al., ICCV 2017",
@@ -129,6 +157,8 @@ METHODS = {
     "st_mix": Method("ST-Mix: uniform mixing by body parts, with balanced softmax", ZHANG,
                      {"mixing": "st_mix", **BALANCED}),
     "shap_mix": Method("Shap-Mix with balanced softmax", ZHANG, {"mixing": "shap_mix", **BALANCED}),
+    "shap_mix_bodies": Method("Shap-Mix by exact contributions; whole bodies are mixed before they are turned", "",
+                              {"mixing": "shap_mix", **BALANCED, **together("guided", "bones", "frames")}),
     "post_hoc": Method("Post-hoc logit adjustment of a trained network", MENON,
                        {**PLAIN, "num_epoch": 0, "post_hoc_tau": 1}, "cross_entropy"),
     "classifier_retraining": Method(
@@ -136,23 +166,6 @@ METHODS = {
         {**PLAIN, "sampler": "class_balanced", "second_stage": "classifier_retraining", **RETRAINING}, "cross_entropy"),
     "tau_normalisation": Method("Decoupled training: the classifier's weights are normalised", KANG,
                                 {**PLAIN, **TAU}, "cross_entropy"),
-}
-KEYS = {
-    "published": Method("The saliency table as the official code keeps it", ZHANG,
-                        {"mixing_args": {"bias_correction": False, "update": "sequential", "decay_start": "later"}}),
-    "pairs": Method("The control: a coalition for each pair, all equally likely", "",
-                    {"mixing_args": {"temperature": 1000000}}),
-    "guided": Method("Guided by exact, refreshed, standardised contributions", "",
-                     {"mixing_args": {"estimator": "refresh", "standardise": True, "temperature": 1}}),
-    "guide_from": Method("Only pairs are guided whose training counts differ by this factor", "",
-                         {"mixing_args": {"guide_from": 3}}),
-    "balanced": Method("The partner is drawn alike from all classes", "", {"partner": "class_balanced"}),
-    "tail_over_head": Method("The partner is drawn alike from all classes, and the rarer of a pair is pasted",
-                             "after Park et al., CVPR 2022", {"partner": "tail_over_head"}),
-    "bones": Method("The partner's bones on the sample's own skeleton", "",
-                    {"mix_stage": "joints", "mixing_args": {"body": "bones"}}),
-    "frames": Method("Joints are mixed before the view is turned, the partner facing as the sample does (3D)", "",
-                     {"mix_stage": "frames", "mixing_args": {"same_facing": True}}),
 }
 # fmt: on
 OVERLAYS = {"methods": METHODS, "keys": KEYS}  # folder in config/: its files
@@ -162,7 +175,7 @@ def overlay(method: Method) -> str:
     """The text of a method's YAML file."""
     paper = f" ({method.paper})" if method.paper else ""
     weights = f"\n# Needs --weights: the last.pt of a run with {method.starts_from}." if method.starts_from else ""
-    keys = [yaml.safe_dump({key: value}, default_flow_style=None if isinstance(value, Mapping) else False)
+    keys = [yaml.safe_dump({key: value}, width=120, default_flow_style=None if isinstance(value, Mapping) else False)
             for key, value in method.keys.items()]  # fmt: skip
     return f"# {method.title}{paper}.{weights}\n{''.join(keys)}"
 

@@ -37,12 +37,25 @@ def paths_to_centre(layout: SkeletonLayout) -> Tensor:
     return paths
 
 
+def has_sides(layout: SkeletonLayout) -> bool:
+    """Has a layout a left and a right shoulder, or hip?"""
+    return bool(_pairs(layout))
+
+
 def sides(layout: SkeletonLayout) -> tuple[int, int]:
     """The left and the right shoulder of a layout, or hip; ValueError where it has neither."""
-    for joint in ("shoulder", "hip", "hipjoint"):
-        if {f"left_{joint}", f"right_{joint}"} <= set(layout.joint_names):
-            return layout.joint(f"left_{joint}"), layout.joint(f"right_{joint}")
+    if pairs := _pairs(layout):
+        return pairs[0]
     raise ValueError(f"layout {layout.name!r} has no joints left_shoulder and right_shoulder, nor hips, to face by")
+
+
+def _pairs(layout: SkeletonLayout) -> list[tuple[int, int]]:
+    """Left and right joints to face by, the best first."""
+    return [
+        (layout.joint(f"left_{joint}"), layout.joint(f"right_{joint}"))
+        for joint in ("shoulder", "hip", "hipjoint")
+        if {f"left_{joint}", f"right_{joint}"} <= set(layout.joint_names)
+    ]
 
 
 def facing(x: Tensor, between: tuple[int, int]) -> Tensor:
@@ -117,7 +130,7 @@ class Paste(nn.Module):
         dims: how many of the C coordinates are a place: 3, or 2.
         same_facing: the partner is first turned about the vertical axis, y, so that in the first frame its first person
             faces as the sample's does, by the line through the shoulders, or the hips. In three dimensions, for joint
-            positions before the view is turned.
+            positions before the view is turned. ``auto``: only where there are three, and such joints.
 
     Raises:
         ValueError: an argument out of range; same_facing in two dimensions, or for a layout without these joints.
@@ -129,15 +142,20 @@ class Paste(nn.Module):
         body: Literal["joints", "bones"] = "joints",
         people: Literal["all", "present"] = "all",
         dims: int = 3,
-        same_facing: bool = False,
+        same_facing: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
+        choice("same_facing", same_facing, True, False, "auto")
         choice("body", body, "joints", "bones")
         choice("people", people, "all", "present")
         require(dims in (2, 3), f"dims is 2 or 3, got {dims!r}")
         self.body, self.people, self.dims = body, people, dims
+        require(
+            same_facing is not True or dims == 3, "same_facing turns bodies about the vertical axis, in 3D; set auto"
+        )
+        if same_facing == "auto":
+            same_facing = dims == 3 and has_sides(layout)
         self.sides = sides(layout) if same_facing else None
-        require(self.sides is None or dims == 3, "same_facing turns bodies about the vertical axis: it needs dims 3")
         self.parents: Tensor
         self.paths: Tensor
         self.register_buffer("parents", torch.tensor(layout.parents()), persistent=False)

@@ -103,7 +103,7 @@ class ShapMix(Mixer):
         body: Literal["joints", "bones"] = "joints",
         people: Literal["all", "present"] = "all",
         dims: int = 3,
-        same_facing: bool = False,
+        same_facing: bool | Literal["auto"] = False,
         naive_mix_epoch: int = 5,
         naive_estimate_epoch: int = 5,
         estimator: Literal["sampled", "refresh"] = "sampled",

@@ -113,8 +113,13 @@ def test_the_partner_faces_as_the_sample_does():
     blank = SkeletonLayout("blank", ("a", "b", "c"), ((0, 1), (2, 1)), {"one": (0, 1), "two": (2,)})
     with pytest.raises(ValueError, match="no joints left_shoulder"):
         Paste(blank, same_facing=True)
-    with pytest.raises(ValueError, match="dims 3"):
+    with pytest.raises(ValueError, match="in 3D; set auto"):
         Paste(LAYOUT, dims=2, same_facing=True)
+    assert torch.equal(Paste(LAYOUT, same_facing="auto").faced(x, partner), turned)
+    for layout, dims in ((LAYOUT, 2), (blank, 3)):
+        assert Paste(layout, dims=dims, same_facing="auto").faced(x, partner) is partner
+    with pytest.raises(ValueError, match="same_facing is True or False or auto"):
+        Paste(LAYOUT, same_facing="on")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
