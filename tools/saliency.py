@@ -4,7 +4,7 @@ Prints, for every class, the exact contributions of the coalitions on the test s
 clipped as in training), the coalition that the saliency table prefers, and the Shapley values of the single parts; of a
 run without such a table only the last. Then it removes body parts of test samples in the order of their Shapley values,
 in reverse, at random and by feature ablation, and says whether that order is better than chance. The result is kept in
-the run's folder, as explanation.npz. ``--refresh`` first computes the table anew from training samples, as
+the run's folder, as explanation.npz. ``--refresh`` first computes the table from training samples, as
 ``estimator: refresh`` does: how well it then ranks the coalitions says what a refresh in that epoch would give.
 """
 
@@ -58,7 +58,7 @@ def saliency(arguments: argparse.Namespace) -> None:
         sizes = run.config.refresh_samples, run.config.test_batch_size
         train, precision = run.data.loaders["train"], autocast_dtype(run.config.precision)
         count = refresh_table(run.mixer, run.network, train, run.config.naive_mix_epoch, *sizes, precision)
-        log.info("the table is computed anew from %d training samples", count)
+        log.info("the table is computed from %d training samples", count)
     if has_table:
         found_of_classes = contributions(run)
         log.info(contribution_page(found_of_classes, names, counts))
@@ -73,7 +73,7 @@ def saliency(arguments: argparse.Namespace) -> None:
 
 options = parser()
 options.add_argument("--samples", type=int, default=10, metavar="N", help="test samples of each class to explain")
-options.add_argument("--refresh", action="store_true", help="compute the saliency table anew before it is compared")
+options.add_argument("--refresh", action="store_true", help="compute the saliency table again before it is compared")
 main = partial(run_command, saliency, options)
 
 if __name__ == "__main__":
