@@ -14,9 +14,8 @@ from pathlib import Path
 from feeders.files import write_atomically
 from processor.command_line import run_command
 from processor.host import say
-from processor.run_folder import RunFolder
 from processor.study.pool import pooled_effects, pooled_methods
-from processor.study.runs import read_experiment
+from processor.study.runs import read_experiment, read_sets
 from processor.study.tables import COMPARED, compare_methods
 
 PLOTS = (".png", ".svg", ".pdf")
@@ -53,8 +52,8 @@ def table(arguments: argparse.Namespace) -> None:
         raise ValueError("--plot shows classes or data sets; add --group-by count, --pool or --effects")
     if arguments.plot is not None and arguments.plot.suffix not in PLOTS:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
-    if arguments.split == "val" and arguments.best_test_epoch:
-        raise ValueError("--best-test-epoch is of the test split; leave it or --split val out")
+    if arguments.best_test_epoch and (arguments.split == "val" or arguments.effects):
+        raise ValueError("--best-test-epoch is of the test split, without differences; leave out the other")
     if arguments.pool or arguments.effects:
         text = _pooled(arguments)
     else:
@@ -66,13 +65,12 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def _pooled(arguments: argparse.Namespace) -> str:
-    if arguments.effects == (arguments.baseline is not None):
-        raise ValueError("--pool needs --baseline, and --effects is without one")
+    if arguments.effects == (arguments.baseline is not None) or arguments.effects == arguments.pool:
+        raise ValueError("--pool needs --baseline, and --effects is without one; give one of the two")
     if arguments.format == "csv" or arguments.group_by is not None:
         raise ValueError("--pool and --effects print Markdown or LaTeX, without --group-by")
-    sets = {path.name.removesuffix(".zip"): read_experiment([path], arguments.split) for path in arguments.runs}
-    if len(sets) < len(arguments.runs):
-        raise ValueError("data sets are told apart by the names of their folders; each RUN needs another name")
+    sets = read_sets(arguments.runs, arguments.split)
+    print(*(one.left_out_text() for one in sets.values()), sep="", end="", file=sys.stderr)
     if arguments.effects:
         found = pooled_effects(sets, arguments.compare)
     else:
@@ -84,9 +82,7 @@ def _pooled(arguments: argparse.Namespace) -> str:
 
 def _one_set(arguments: argparse.Namespace) -> str:
     experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
-    if experiment.left_out:
-        lacking = f"without {RunFolder('').scores(arguments.split)} (unfinished, or save_score is false)"
-        print(f"left out, {lacking}: {', '.join(map(str, experiment.left_out))}", file=sys.stderr)
+    print(experiment.left_out_text(), end="", file=sys.stderr)
     comparison = compare_methods(experiment, arguments.baseline, arguments.compare)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
     if arguments.plot is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..host import plain
 from .runs import Experiment
 from .statistics import Difference, holm, pooled
-from .tables import METRICS, as_table, difference, difference_text, plot_text
+from .tables import METRICS, as_table, difference, difference_text, known_metrics, plot_text
 
 PLUS = "+"  # between the parts of a method's name
 Sets = Mapping[str, Experiment]  # the runs of each data set, by its name
@@ -99,7 +99,8 @@ def pooled_methods(sets: Sets, baseline: str, compared: Sequence[str]) -> Pooled
         compared: metrics, see ``tables.COMPARED``.
 
     Raises:
-        ValueError: the baseline is not in all sets, no other method is, or a method has no seed in common with it.
+        ValueError: the baseline is not in all sets, no other method is, a method has no seed in common with it, or a
+            set has no sample of a group.
     """
     shared = _shared(sets)
     if baseline not in shared:
@@ -124,7 +125,7 @@ def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
         compared: metrics, see ``tables.COMPARED``.
 
     Raises:
-        ValueError: no method differs from another by one part alone, in all sets.
+        ValueError: no method differs from another by one part alone, in all sets; or a set has no sample of a group.
     """
     shared = _shared(sets)
     by_parts = {frozenset(name.split(PLUS)): name for name in next(iter(sets.values())).methods if name in shared}
@@ -147,14 +148,18 @@ def _pooled(
     kind: str, of_what: str, sets: Sets, rows: Mapping[str, Sequence[tuple[str, str]]], compared: Sequence[str]
 ) -> Pooled:
     """A row for the pairs of methods of each name."""
+    for place, experiment in sets.items():
+        known = known_metrics(experiment.samples, compared)
+        if lacking := [metric for metric in compared if metric not in known]:
+            raise ValueError(f"{place} has no classes of {' and '.join(lacking)}; leave out one of them")
     of_sets: dict[str, list[list[Difference]]] = {name: [] for name in rows}
     for name, pairs in rows.items():
         for metric in compared:
             found = [difference(experiment, pairs, metric) for experiment in sets.values()]
-            known = [one for one in found if one is not None]
-            if len(known) < len(found):
+            shared = [one for one in found if one is not None]
+            if len(shared) < len(found):
                 raise ValueError(f"{' and '.join(pairs[0])} have no seed in common in one of the sets")
-            of_sets[name].append(known)
+            of_sets[name].append(shared)
     corrected = iter(holm([pooled(found) for row in of_sets.values() for found in row]))
     over_sets = {name: [next(corrected) for _ in row] for name, row in of_sets.items()}
     return Pooled(kind, of_what, list(sets), compared, of_sets, over_sets)

@@ -62,6 +62,23 @@ class Experiment:
     epoch: str
     left_out: list[Path]
 
+    def left_out_text(self) -> str:
+        """A line about the runs that are left out, and why; empty where there are none."""
+        lacking = f"without {RunFolder('').scores(self.split)} (unfinished, or save_score is false)"
+        return f"left out, {lacking}: {', '.join(map(str, self.left_out))}\n" if self.left_out else ""
+
+
+def read_sets(paths: Sequence[Path], split: str = "test") -> dict[str, Experiment]:
+    """Reads each of the ``paths`` as a data set of its own; the name of a set is that of its folder or archive.
+
+    Raises:
+        ValueError: two have the same name, and as :func:`read_experiment`.
+    """
+    places = {Path(os.path.abspath(path)).name.removesuffix(".zip"): path for path in paths}
+    if len(places) < len(paths):
+        raise ValueError("the name of a data set is that of its folder; give no two RUNs the same name")
+    return {name: read_experiment([path], split) for name, path in places.items()}
+
 
 def read_experiment(paths: Iterable[Path], split: str = "test", best_test_epoch: bool = False) -> Experiment:
     """Reads the runs in ``paths``, each once.

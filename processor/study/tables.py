@@ -14,6 +14,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ..host import plain, spreadsheet_text
+from ..scores import ScoreFile
 from .runs import Experiment, Run
 from .statistics import Difference, Summary, class_weights, compare, holm, summarise, top1_weights
 
@@ -173,7 +174,7 @@ def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequen
 
     Args:
         baseline: a method, or None: no differences.
-        wanted: metrics to take differences of; a group without classes is left out.
+        wanted: metrics to take differences of; a group that is not known is left out.
 
     Raises:
         ValueError: no method has the baseline's name.
@@ -181,8 +182,7 @@ def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequen
     methods, samples = experiment.methods, experiment.samples
     if baseline is not None and baseline not in methods:
         raise ValueError(f"--baseline {baseline}: no such method; there are {', '.join(methods)}")
-    groups = [group for group, members in samples.groups.items() if members]
-    compared = [key for key in wanted if key in (*COMPARED[:2], *groups) and baseline is not None]
+    compared = [] if baseline is None else known_metrics(samples, wanted)
     pairs = [(name, key) for name in methods if name != baseline for key in compared]
     alone = {pair: difference(experiment, [(pair[0], baseline or "")], pair[1]) for pair in pairs}
     known = [pair for pair, one in alone.items() if one is not None]
@@ -192,6 +192,14 @@ def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequen
         summaries = {key: _summary([run.metrics.get(key) for run in runs]) for key in METRICS}
         rows.append(Row(name, runs, summaries, {key: found.get((name, key)) for key in compared}))
     return Comparison(experiment, baseline, compared, rows)
+
+
+def known_metrics(samples: ScoreFile, wanted: Sequence[str]) -> list[str]:
+    """Those of ``wanted`` that these samples have: a group needs training counts, and a sample of its classes."""
+    assert samples.labels is not None
+    occur = set(samples.labels.tolist())
+    groups = [group for group, members in samples.groups.items() if occur & set(members)]
+    return [key for key in wanted if key in (*COMPARED[:2], *groups)]
 
 
 def difference(experiment: Experiment, pairs: Iterable[tuple[str, str]], metric: str) -> Difference | None:

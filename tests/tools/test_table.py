@@ -467,7 +467,15 @@ def test_pooled_over_two_sets(tmp_path, capsys):
     assert found["a"][0].startswith("+67.5 [")
     assert command(first, "--baseline", "b", "--compare", "top1", "few") == 0
     assert cells(capsys.readouterr().out)["a"][-1] == found["a"][1]  # no seed varies there, nor does a sample
+    write_run(second / "a" / "seed_3", 3, None)
+    assert command(first, second, "--pool", "--baseline", "b") == 0
+    assert str(second / "a" / "seed_3") in capsys.readouterr().err
+    for seed, method in ((1, "a"), (1, "b")):
+        changes = {"class_counts": [150, 50, 30]}  # the last class is no longer few
+        write_run(tmp_path / "three" / method / f"seed_{seed}", seed, answers(5, 2, 2), **changes)
+    third = tmp_path / "three"
     for words, reason in [
+        ([first, third, "--pool", "--baseline", "b", "--compare", "top1", "few"], "three has no classes of few"),
         ([first, second, "--pool"], "--pool needs --baseline"),
         ([first, second, "--pool", "--baseline", "c"], "--baseline c is not in all sets; in all are a, b"),
     ]:
@@ -491,6 +499,8 @@ def test_effects_of_parts(tmp_path, capsys):
     assert found["c"][0].startswith("-6.2 [")  # (-1 + 0 - 3 - 1) / 4
     for words, reason in [
         ([tmp_path / "one", "--effects", "--baseline", "a"], "--effects is without one"),
+        ([tmp_path / "one", "--effects", "--pool"], "give one of the two"),
+        ([tmp_path / "one", "--effects", "--best-test-epoch"], "--best-test-epoch is of the test split"),
         ([tmp_path / "one", "--effects", "--format", "csv"], "print Markdown or LaTeX"),
         (
             [two_methods(tmp_path / "plain"), "--effects"],
@@ -528,7 +538,7 @@ def test_pooled_plot(tmp_path, capsys, monkeypatch):
     (tmp_path / "other").mkdir()
     (tmp_path / "one").rename(tmp_path / "other" / "two")
     assert command(tmp_path / "other" / "two", *words[1:]) == 2
-    assert "each RUN needs another name" in capsys.readouterr().err
+    assert "give no two RUNs the same name" in capsys.readouterr().err
 
 
 def test_errors(tmp_path, capsys):
