@@ -329,11 +329,12 @@ def explained(
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         where = f"--{key}" if any(f"{key}.".startswith(f"{one}.") for one in overrides) else f"{path}: {key}"
+        where, reason = where.removesuffix(": "), problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             known = (inner if len(problem["loc"]) > 1 else model).model_fields
             lines.append(f"{path}: unknown key {key}{nearest(str(problem['loc'][-1]), known)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: key {key} is missing: {model.model_fields[key].description}")
         else:
-            lines.append(f"{where}: {problem['msg']}; got {shown(problem['input'])}")
+            lines.append(f"{where}: {reason}; got {shown(problem['input'])}")
     return ConfigError("\n".join(lines))
