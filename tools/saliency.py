@@ -5,7 +5,8 @@ clipped as in training), the coalition that the saliency table prefers, and the 
 run without such a table only the last. Then it removes body parts of test samples in the order of their Shapley values,
 in reverse, at random and by feature ablation, and says whether that order is better than chance. The result is kept in
 the run's folder, as explanation.npz. ``--refresh`` first computes the table from training samples, as
-``estimator: refresh`` does: how well it then ranks the coalitions says what a refresh in that epoch would give.
+``estimator: refresh`` does: how well it then ranks the coalitions says what a refresh after that epoch would give. If a
+run tests averaged weights, it is the table of these; training refreshes it by the raw ones.
 """
 
 from __future__ import annotations

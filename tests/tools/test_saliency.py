@@ -158,7 +158,7 @@ def test_refreshed_as_in_training(write_config, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     words = [str(tmp_path / "run"), "--device", "cpu", "--samples", "1", "--checkpoint", "epoch_0.pt"]
     assert saliency.main([*words, "--refresh"]) == 0
-    assert "computed from 32 training samples" in capsys.readouterr().out
+    assert "table is computed from 32 training samples" in capsys.readouterr().out
     assert saliency.main(words) == 0
     wanted = load_checkpoint(tmp_path / "run" / "last.pt")["mixer"]["saliency.table"]
     torch.testing.assert_close(seen[0], wanted)
