@@ -157,7 +157,7 @@ METHODS = {
     "st_mix": Method("ST-Mix: uniform mixing by body parts, with balanced softmax", ZHANG,
                      {"mixing": "st_mix", **BALANCED}),
     "shap_mix": Method("Shap-Mix with balanced softmax", ZHANG, {"mixing": "shap_mix", **BALANCED}),
-    "shap_mix_bodies": Method("Shap-Mix by exact contributions; whole bodies are mixed before they are turned", "",
+    "shap_mix_bodies": Method("Shap-Mix by exact contributions; bones are pasted, before the view is turned", "",
                               {"mixing": "shap_mix", **BALANCED, **together("guided", "bones", "frames")}),
     "post_hoc": Method("Post-hoc logit adjustment of a trained network", MENON,
                        {**PLAIN, "num_epoch": 0, "post_hoc_tau": 1}, "cross_entropy"),

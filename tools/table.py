@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     runs = "a run's folder, or a folder or .zip archive in which runs lie at any depth; also a folder in an archive"
     add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
+    add("--methods", nargs="+", metavar="NAME", help="these methods alone; verdicts are corrected for them alone")
     add("--baseline", metavar="NAME", help="add each method's difference from this one, and a verdict")
     add("--compare", nargs="+", choices=COMPARED, default=COMPARED[:2], help="the metrics whose difference is wanted")
     add("--format", choices=["markdown", "csv", "latex"], default="markdown")
@@ -69,7 +70,7 @@ def _pooled(arguments: argparse.Namespace) -> str:
         raise ValueError("--pool needs --baseline, and --effects is without one; give one of the two")
     if arguments.format == "csv" or arguments.group_by is not None:
         raise ValueError("--pool and --effects print Markdown or LaTeX, without --group-by")
-    sets = read_sets(arguments.runs, arguments.split)
+    sets = {name: one.only(arguments.methods) for name, one in read_sets(arguments.runs, arguments.split).items()}
     print(*(one.left_out_text() for one in sets.values()), sep="", end="", file=sys.stderr)
     if arguments.effects:
         found = pooled_effects(sets, arguments.compare)
@@ -81,7 +82,7 @@ def _pooled(arguments: argparse.Namespace) -> str:
 
 
 def _one_set(arguments: argparse.Namespace) -> str:
-    experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch)
+    experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch).only(arguments.methods)
     print(experiment.left_out_text(), end="", file=sys.stderr)
     comparison = compare_methods(experiment, arguments.baseline, arguments.compare)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ class Experiment:
     split: str
     epoch: str
     left_out: list[Path]
+
+    def only(self, methods: Sequence[str] | None) -> Experiment:
+        """These methods alone, in this order; None: all. ValueError for a method that it does not have."""
+        if methods is None:
+            return self
+        if unknown := [name for name in methods if name not in self.methods]:
+            raise ValueError(f"--methods {' '.join(unknown)}: no such method; there are {', '.join(self.methods)}")
+        return replace(self, methods={name: self.methods[name] for name in methods})
 
     def left_out_text(self) -> str:
         """A line about the runs that are left out, and why; empty where there are none."""

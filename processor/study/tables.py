@@ -205,17 +205,15 @@ def known_metrics(samples: ScoreFile, wanted: Sequence[str]) -> list[str]:
 def difference(experiment: Experiment, pairs: Iterable[tuple[str, str]], metric: str) -> Difference | None:
     """How much better a method is than its baseline, over several such pairs and the seeds that both of one have.
 
-    Every two runs are one repeat. None where no pair has a seed in common.
+    Every two runs are one repeat. None where a pair has no seed in common.
     """
-    runs = [
-        (run.correct, other.correct)
-        for method, baseline in pairs
-        for run in experiment.methods[method]
-        for other in experiment.methods[baseline]
-        if run.seed == other.seed
-    ]
-    if not runs:
-        return None
+    runs: list[tuple[np.ndarray, np.ndarray]] = []
+    for method, baseline in pairs:
+        others = {other.seed: other.correct for other in experiment.methods[baseline]}
+        shared = [(run.correct, others[run.seed]) for run in experiment.methods[method] if run.seed in others]
+        if not shared:
+            return None
+        runs += shared
     labels = experiment.samples.labels
     assert labels is not None
     ours, theirs = map(np.stack, zip(*runs, strict=True))

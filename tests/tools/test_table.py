@@ -467,6 +467,10 @@ def test_pooled_over_two_sets(tmp_path, capsys):
     assert found["a"][0].startswith("+67.5 [")
     assert command(first, "--baseline", "b", "--compare", "top1", "few") == 0
     assert cells(capsys.readouterr().out)["a"][-1] == found["a"][1]  # no seed varies there, nor does a sample
+    assert command(second, "--methods", "c", "b", "--baseline", "b") == 0
+    assert [*cells(capsys.readouterr().out)][-2:] == ["c", "b"]
+    assert command(first, second, "--pool", "--baseline", "b", "--methods", "b", "c") == 2
+    assert "--methods c: no such method; there are a, b" in capsys.readouterr().err
     write_run(second / "a" / "seed_3", 3, None)
     assert command(first, second, "--pool", "--baseline", "b") == 0
     assert str(second / "a" / "seed_3") in capsys.readouterr().err
