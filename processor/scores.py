@@ -104,13 +104,17 @@ class ScoreFile:
         return classification_metrics(self.scores, self.labels, self.groups)
 
     def write(self, path: Path, compressed: bool = False) -> None:
-        """Writes an .npz of ids, scores, groups (many, few) and, where they are known, the other attributes."""
+        """Writes :meth:`content`."""
+        write_atomically(path, self.content(compressed))
+
+    def content(self, compressed: bool = False) -> bytes:
+        """An .npz of ids, scores, groups (many, few) and, where they are known, the other attributes."""
         facts = {"ids": self.ids, "scores": self.scores, "groups": [self.many, self.few]}
         facts |= {key: getattr(self, key) for key in ("labels", "class_names", "class_counts")}
         content = io.BytesIO()
         save: Callable[..., None] = np.savez_compressed if compressed else np.savez
         save(content, **{key: value for key, value in facts.items() if value is not None})
-        write_atomically(path, content)
+        return content.getvalue()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -14,11 +14,14 @@ from pathlib import Path
 from feeders.files import write_atomically
 from processor.command_line import run_command
 from processor.host import say
-from processor.study.pool import pooled_effects, pooled_methods
+from processor.run_folder import RunFolder
+from processor.study.archive import write_archive
+from processor.study.pool import Pooled, pooled_effects, pooled_methods
 from processor.study.runs import read_experiment, read_sets
-from processor.study.tables import COMPARED, compare_methods
+from processor.study.tables import COMPARED, Comparison, compare_methods
 
 PLOTS = (".png", ".svg", ".pdf")
+Shown = tuple[str, Comparison | Pooled, dict[str, RunFolder]]  # the text; what it shows; its runs, by their names
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("--compare", nargs="+", choices=COMPARED, default=COMPARED[:2], help="the metrics whose difference is wanted")
     add("--format", choices=["markdown", "csv", "latex"], default="markdown")
     add("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
+    add("--archive", type=Path, metavar="FILE", help="also keep what the table is made from, as a small .zip")
     add("--split", choices=["test", "val"], default="test", help="val: the validation split, to choose a recipe on")
     best = "metrics of the epoch with the best test top-1, as often published"
     add("--best-test-epoch", action="store_true", help=best)
@@ -55,17 +59,18 @@ def table(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--plot {arguments.plot}: give a file that ends in {', '.join(PLOTS)}")
     if arguments.best_test_epoch and (arguments.split == "val" or arguments.effects):
         raise ValueError("--best-test-epoch is of the test split, without differences; leave out the other")
-    if arguments.pool or arguments.effects:
-        text = _pooled(arguments)
-    else:
-        text = _one_set(arguments)
+    text, shown, files = _pooled(arguments) if arguments.pool or arguments.effects else _one_set(arguments)
+    if arguments.plot is not None:
+        write_atomically(arguments.plot, shown.plot(arguments.plot.suffix[1:]))
+    if arguments.archive is not None:
+        write_archive(arguments.archive, files, arguments.split)
     if arguments.out is None:
         say(text.removesuffix("\n"))
     else:
         write_atomically(arguments.out, text.encode())
 
 
-def _pooled(arguments: argparse.Namespace) -> str:
+def _pooled(arguments: argparse.Namespace) -> Shown:
     if arguments.effects == (arguments.baseline is not None) or arguments.effects == arguments.pool:
         raise ValueError("--pool needs --baseline, and --effects is without one; give one of the two")
     if arguments.format == "csv" or arguments.group_by is not None:
@@ -76,19 +81,16 @@ def _pooled(arguments: argparse.Namespace) -> str:
         found = pooled_effects(sets, arguments.compare)
     else:
         found = pooled_methods(sets, arguments.baseline, arguments.compare)
-    if arguments.plot is not None:
-        write_atomically(arguments.plot, found.plot(arguments.plot.suffix[1:]))
-    return found.text(arguments.format)
+    files = {f"{name}/{place}": run for name, one in sets.items() for place, run in one.files().items()}
+    return found.text(arguments.format), found, files
 
 
-def _one_set(arguments: argparse.Namespace) -> str:
+def _one_set(arguments: argparse.Namespace) -> Shown:
     experiment = read_experiment(arguments.runs, arguments.split, arguments.best_test_epoch).only(arguments.methods)
     print(experiment.left_out_text(), end="", file=sys.stderr)
     comparison = compare_methods(experiment, arguments.baseline, arguments.compare)
     text = comparison.text(arguments.format, by_class=arguments.group_by is not None)
-    if arguments.plot is not None:
-        write_atomically(arguments.plot, comparison.plot(arguments.plot.suffix[1:]))
-    return text
+    return text, comparison, experiment.files()
 
 
 main = partial(run_command, table, parser())

@@ -1,15 +1,21 @@
-"""Runs in folders and in .zip archives, which are read as they are: nothing is unpacked."""
+"""Runs in folders and in .zip archives, which are read as they are: nothing is unpacked; and such archives written."""
 
 from __future__ import annotations
 
+import io
 import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+import numpy as np
+
+from feeders.files import write_atomically
 from feeders.zips import GROWTH, open_zip
 
 from ..run_folder import RunFolder
-from ..scores import DAMAGE
+from ..scores import DAMAGE, ScoreFile, read_scores
 
 CONFIG = RunFolder("").config.name
 
@@ -35,6 +41,38 @@ def find_runs(path: Path) -> dict[Path, RunFolder]:
             f"{path} holds no run; name a run's folder (with its {CONFIG}), or a folder or archive of runs"
         )
     return dict(sorted(found.items()))
+
+
+def write_archive(path: Path, runs: Mapping[str, RunFolder], split: str) -> None:
+    """Writes what a table is made from: config.yaml, environment.json, metrics.jsonl and the scores of the split.
+
+    Scores are rounded to half precision where no prediction changes by that, so that hundreds of runs fit in a
+    repository. The same runs give the same bytes.
+
+    Args:
+        path: of the .zip archive.
+        runs: name in the archive, such as ``st_mix/seed_1`` -> the run.
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, folder in runs.items():
+            files = {
+                file.name: file.read_bytes()
+                for file in (folder.config, folder.environment, folder.metrics)
+                if file.is_file()
+            }
+            scores = folder.scores(split)
+            files[scores.name] = _rounded(read_scores(scores)).content()
+            for file_name, written in files.items():
+                member = zipfile.ZipInfo(f"{name}/{file_name}")  # without the time of day
+                archive.writestr(member, written, zipfile.ZIP_DEFLATED, 9)
+    write_atomically(path, content)
+
+
+def _rounded(scores: ScoreFile) -> ScoreFile:
+    half = scores.scores.astype(np.float16)
+    same = np.isfinite(half).all() and np.array_equal(half.argmax(1), scores.scores.argmax(1))
+    return replace(scores, scores=half) if same else scores
 
 
 def _open(path: Path) -> zipfile.ZipFile:

@@ -35,6 +35,7 @@ class Run:
         settings: its config without the seed, and without what does not change what is computed.
         metrics: as :func:`processor.metrics.classification_metrics` has them; without ``ece`` in older metrics.jsonl.
         correct: (n,) bool, which samples of the split are right after the last epoch.
+        files: where its files are read.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Run:
     settings: dict[str, Any]
     metrics: dict[str, Any]
     correct: np.ndarray
+    files: RunFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,10 @@ class Experiment:
         if unknown := [name for name in methods if name not in self.methods]:
             raise ValueError(f"--methods {' '.join(unknown)}: no such method; there are {', '.join(self.methods)}")
         return replace(self, methods={name: self.methods[name] for name in methods})
+
+    def files(self) -> dict[str, RunFolder]:
+        """method/seed_<N> -> the files of the run."""
+        return {f"{name}/seed_{run.seed}": run.files for name, runs in self.methods.items() for run in runs}
 
     def left_out_text(self) -> str:
         """A line about the runs that are left out, and why; empty where there are none."""
@@ -136,7 +142,7 @@ def _read_run(
         metrics = _best_test_epoch(folder, settings["num_epoch"])
     else:
         metrics = _of_last_epoch(folder, scores, split)
-    return Run(place, seed, settings, metrics, scores.scores.argmax(1) == scores.labels), samples
+    return Run(place, seed, settings, metrics, scores.scores.argmax(1) == scores.labels, folder), samples
 
 
 def _read_settings(folder: RunFolder) -> tuple[int, dict[str, Any]]:

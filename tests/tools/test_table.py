@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import zipfile
@@ -378,6 +379,40 @@ def test_an_archive_is_read_as_its_folder(tmp_path, capsys):
         assert command(archive / inside) == 2
         assert f"{inside} holds no run" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "runs.zip"], "nothing is unpacked"
+
+
+def test_an_archive_of_a_table(tmp_path, capsys):
+    """It gives the same table; scores are rounded, but not where that would change a prediction; no time is in it."""
+    root = two_methods(tmp_path / "runs")
+    close = root / "b" / "seed_2" / "scores_test.npz"
+    with np.load(close) as arrays:
+        content = dict(arrays)
+    scores = content["scores"] = content["scores"].astype(np.float64)
+    scores[scores.argmax(1) > 0, 0] = scores.max() - 1e-6
+    np.savez(close, **content)
+    archive, again = tmp_path / "new" / "runs.zip", tmp_path / "again.zip"
+    assert command(root, "--baseline", "b", "--archive", archive) == 0
+    wanted = capsys.readouterr().out
+    assert command(archive, "--baseline", "b", "--archive", again) == 0
+    assert capsys.readouterr().out == wanted
+    assert again.read_bytes() == archive.read_bytes()
+    with zipfile.ZipFile(archive) as members:
+        names = set(members.namelist())
+        kinds = {
+            name: np.load(io.BytesIO(members.read(name)))["scores"].dtype for name in names if name.endswith(".npz")
+        }
+    assert {name.rpartition("/")[2] for name in names} <= {"config.yaml", "metrics.jsonl", "scores_test.npz"}
+    assert kinds.pop("b/seed_2/scores_test.npz") == np.float64
+    assert set(kinds.values()) == {np.dtype(np.float16)}
+    assert command(root, "--methods", "a", "--archive", again) == 0
+    capsys.readouterr()
+    assert command(again) == 0
+    assert "| b " not in capsys.readouterr().out
+    two = two_methods(tmp_path / "two")
+    assert command(root, two, "--pool", "--baseline", "b", "--archive", again) == 0
+    wanted = capsys.readouterr().out
+    assert command(again / "runs", again / "two", "--pool", "--baseline", "b") == 0
+    assert capsys.readouterr().out == wanted
 
 
 def flipped(content: bytes) -> bytes:
