@@ -27,15 +27,20 @@ class _Plain(logging.Formatter):
 
 
 class _Console(logging.Handler):
-    """Prints above a progress bar, where there is one. A console that is gone ends no run."""
+    """Prints above a progress bar, where there is one, and at once, also into a file or a pipe.
+
+    A console that is gone ends no run.
+    """
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(logging.INFO)
         self.stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
+        stream = getattr(sys, self.stream)
         with contextlib.suppress(OSError):
-            tqdm.write(self.format(record), file=getattr(sys, self.stream))
+            tqdm.write(self.format(record), file=stream)
+            stream.flush()
 
 
 class _File(logging.FileHandler):

@@ -47,7 +47,7 @@ def test_trains(name, write_config, tmp_path):
     scores = run(write_config(num_epoch=1), name, tmp_path / name)
     assert scores.scores.shape == (24, 12)
     (line,) = [json.loads(text) for text in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-    both = name in ("shap_mix", "st_mix")
+    both = name in ("shap_mix", "shap_mix_bodies", "st_mix")
     mixed = both or name in ("mixup", "temporal_cutmix", "remix", "remix_drw")
     assert (line["train_loss"] > 0) == (both or not mixed)
     assert (line["train_mix_loss"] > 0) == mixed

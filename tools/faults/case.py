@@ -83,8 +83,8 @@ def python(words: Sequence[str], timeout: float = LIMIT, **environment: str) -> 
 
 
 def single(**environment: str) -> dict[str, str]:
-    """The environment of a command with one thread."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    """The environment of a command with one thread, which buffers its output as it does for most users."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "", **environment}
 
 
 def tiny_config(folder: Path, **changes: object) -> dict:
