@@ -299,10 +299,6 @@ def build_mixer(
         args |= {"dims": feeder.coordinates, "tail_over_head": config.partner == "tail_over_head"}
         if config.mixing_args.get("body") == "bones" and config.mix_stage == "input" and feeder.stream != "joint":
             raise ConfigError(f"{config.config}: mixing_args.body bones needs joint positions; set mix_stage: joints")
-        if config.mixing_args.get("same_facing") and config.mix_stage != "frames":
-            raise ConfigError(
-                f"{config.config}: mixing_args.same_facing needs bodies that are not turned yet; set mix_stage: frames"
-            )
     if "baseline" in args:
         loader, published = data.loaders["train"], config.baseline == "published"
         with restoring(source):

@@ -209,6 +209,12 @@ class Config(BaseModel):
             raise ValueError("fit_temperature needs a validation split: val_subjects, val_fraction or val_feeder_args")
         return self
 
+    @model_validator(mode="after")
+    def _facing_needs_frames(self) -> Config:
+        if self.mixing_args.get("same_facing") and self.mix_stage != "frames":
+            raise ValueError("mixing_args.same_facing needs bodies that are not turned yet; set mix_stage: frames")
+        return self
+
     @property
     def validates(self) -> bool:
         """Is there a validation split: named by val_feeder_args, or by subjects held out of training?"""

@@ -336,5 +336,5 @@ def explained(
         elif problem["type"] == "missing":
             lines.append(f"{path}: key {key} is missing: {model.model_fields[key].description}")
         else:
-            lines.append(f"{where}: {reason}; got {shown(problem['input'])}")
+            lines.append(f"{where}: {reason}" + f"; got {shown(problem['input'])}" * bool(key))
     return ConfigError("\n".join(lines))
