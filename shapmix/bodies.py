@@ -37,25 +37,20 @@ def paths_to_centre(layout: SkeletonLayout) -> Tensor:
     return paths
 
 
-def has_sides(layout: SkeletonLayout) -> bool:
-    """Has a layout a left and a right shoulder, or hip?"""
-    return bool(_pairs(layout))
-
-
 def sides(layout: SkeletonLayout) -> tuple[int, int]:
     """The left and the right shoulder of a layout, or hip; ValueError where it has neither."""
-    if pairs := _pairs(layout):
-        return pairs[0]
-    raise ValueError(f"layout {layout.name!r} has no joints left_shoulder and right_shoulder, nor hips, to face by")
+    found = find_sides(layout)
+    if found is None:
+        raise ValueError(f"layout {layout.name!r} has no joints left_shoulder and right_shoulder, nor hips, to face by")
+    return found
 
 
-def _pairs(layout: SkeletonLayout) -> list[tuple[int, int]]:
-    """Left and right joints to face by, the best first."""
-    return [
-        (layout.joint(f"left_{joint}"), layout.joint(f"right_{joint}"))
-        for joint in ("shoulder", "hip", "hipjoint")
-        if {f"left_{joint}", f"right_{joint}"} <= set(layout.joint_names)
-    ]
+def find_sides(layout: SkeletonLayout) -> tuple[int, int] | None:
+    """As :func:`sides`; None where it has neither."""
+    for joint in ("shoulder", "hip", "hipjoint"):
+        if {f"left_{joint}", f"right_{joint}"} <= set(layout.joint_names):
+            return layout.joint(f"left_{joint}"), layout.joint(f"right_{joint}")
+    return None
 
 
 def facing(x: Tensor, between: tuple[int, int]) -> Tensor:
@@ -153,9 +148,9 @@ class Paste(nn.Module):
         require(
             same_facing is not True or dims == 3, "same_facing turns bodies about the vertical axis, in 3D; set auto"
         )
-        if same_facing == "auto":
-            same_facing = dims == 3 and has_sides(layout)
-        self.sides = sides(layout) if same_facing else None
+        self.sides = None
+        if same_facing and dims == 3:
+            self.sides = find_sides(layout) if same_facing == "auto" else sides(layout)
         self.parents: Tensor
         self.paths: Tensor
         self.register_buffer("parents", torch.tensor(layout.parents()), persistent=False)

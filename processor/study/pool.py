@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..host import plain
 from .runs import Experiment
 from .statistics import Difference, holm, pooled
-from .tables import METRICS, as_table, difference, difference_text, known_metrics, plot_text
+from .tables import METRICS, as_file, as_table, difference, difference_text, known_metrics, plot_text
 
 PLUS = "+"  # between the parts of a method's name
 Sets = Mapping[str, Experiment]  # the runs of each data set, by its name
@@ -83,9 +82,7 @@ class Pooled:
         figure.suptitle(plot_text(title[0].upper() + title[1:]), fontsize="medium")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(self.sets) + 1,
                       fontsize="small")  # fmt: skip
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=150)
-        return content.getvalue()
+        return as_file(figure, kind)
 
 
 def pooled_methods(sets: Sets, baseline: str, compared: Sequence[str]) -> Pooled:

@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tabulate import tabulate
@@ -17,6 +18,9 @@ from ..host import plain, spreadsheet_text
 from ..scores import ScoreFile
 from .runs import Experiment, Run
 from .statistics import Difference, Summary, class_weights, compare, holm, summarise, top1_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # its import takes time, which only plots need
 
 METRICS = {
     "top1": "overall (top-1)",
@@ -110,9 +114,7 @@ class Comparison:
         axes.set_title(title, fontsize="medium")
         axes.grid(alpha=0.3)
         figure.legend(loc="outside right upper", fontsize="small")
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=150)
-        return content.getvalue()
+        return as_file(figure, kind)
 
     def heading(self) -> str:
         samples = self.experiment.samples
@@ -220,6 +222,13 @@ def difference(experiment: Experiment, pairs: Iterable[tuple[str, str]], metric:
     groups = experiment.samples.groups
     weights = top1_weights(labels) if metric == "top1" else class_weights(labels, groups.get(metric))
     return compare(ours, theirs, labels, weights)
+
+
+def as_file(figure: Figure, kind: str) -> bytes:
+    """A figure as png, svg or pdf."""
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=150)
+    return content.getvalue()
 
 
 def plot_text(text: str) -> str:
