@@ -38,9 +38,8 @@ def report(tmp_path_factory):
 
 
 def draw_all(page):
-    """Draws the charts that are not in view too, as before printing."""
-    page.run("window.dispatchEvent(new Event('beforeprint'))")
-    page.wait(DRAWN, 120)
+    """Draws the charts that are not in view too, as before printing; asked again until the page's script listens."""
+    page.wait(f"window.dispatchEvent(new Event('beforeprint')); {DRAWN}", 120)
 
 
 def test_a_chart_is_drawn_when_it_comes_into_view(report, browser):  # noqa: F811
