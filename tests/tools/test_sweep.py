@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from processor.study import plan as planning
 from processor.study.launch import Launcher, duration, visible_gpus
 from processor.study.plan import as_word, plan, table_commands
 from tests.conftest import ROOT, tiny_config
-from tools import sweep
+from tools import sweep, table
 
 STAND_IN = """
 import argparse, json, os, signal, sys, time
@@ -539,9 +540,18 @@ def test_killed_and_resumed(write, tmp_path, monkeypatch, capsys):
     assert metrics(second) == metrics(tmp_path / "unbroken")
     with pytest.raises(ConfigError, match=r"first/seed_1 \(other base_lr\); second/seed_1 \(other base_lr\)"):
         plan(path, overrides={"base_lr": 0.5}, plugins=["tests"])
+    archive = tmp_path / "sweep.zip"
+    assert table.main([str(tmp_path / "sweep"), "--archive", str(archive)]) == 0
     (first / "scores_test.npz").unlink()
     assert sweep.main([*words, "--only", "first"]) == 1
     assert (
         "first/seed_1  failed: its scores or last metrics are lost; delete its folder and those of runs"
         in capsys.readouterr().out
     )
+
+    shutil.rmtree(tmp_path / "sweep")
+    shutil.unpack_archive(archive, tmp_path / "sweep")  # as on another machine: the finished part of the sweep
+    assert not (first / "last.pt").exists()
+    assert [job.status() for job in plan(path, plugins=["tests"])] == ["finished", "finished"]
+    with pytest.raises(ConfigError, match=r"first/seed_1 \(other base_lr\)"):
+        plan(path, overrides={"base_lr": 0.5}, plugins=["tests"])
