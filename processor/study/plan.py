@@ -25,7 +25,8 @@ MAIN = ("-m", "processor")  # main.py, also where the project is installed
 NAME = re.compile(r"\w[\w.+=-]*")
 OF_THE_SWEEP = ("config", "phase", "work_dir", "seed", "resume", "overwrite", "plugins", "print_log")
 
-Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+FileName = Annotated[str, Field(min_length=1)]
+Paths = Annotated[list[FileName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Methods = Annotated[list[str], BeforeValidator(lambda value: list(METHODS) if value == "all" else value)]
 
 

@@ -123,10 +123,14 @@ def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
         compared: metrics, see ``tables.COMPARED``.
 
     Raises:
-        ValueError: no method differs from another by one part alone, in all sets; or a set has no sample of a group.
+        ValueError: no method differs from another by one part alone, in all sets; two have the same parts; or a set
+            has no sample of a group.
     """
     shared = _shared(sets)
-    by_parts = {frozenset(name.split(PLUS)): name for name in next(iter(sets.values())).methods if name in shared}
+    by_parts: dict[frozenset[str], str] = {}
+    for name in sorted(shared):
+        if (same := by_parts.setdefault(frozenset(name.split(PLUS)), name)) != name:
+            raise ValueError(f"{same} and {name} are made of the same parts; leave one out by --methods")
     effects: dict[str, list[tuple[str, str]]] = {}
     for parts, name in by_parts.items():
         for part in name.split(PLUS):

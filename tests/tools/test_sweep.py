@@ -208,6 +208,7 @@ CIRCLE = {"a": {"weights_from": "b"}, "b": {"weights_from": "a"}}
         ({"set": {"work_dir": "x"}}, "set.work_dir: the sweep itself sets"),
         ({"grid": {"g": {"set": {"seed": 3}}}}, "grid.g.set.seed: the sweep itself sets"),
         ({"grid": {"g": {"base_lr": 3}}}, "grid.g: unknown key base_lr; keys of the config go into set"),
+        ({"grid": {"g": ""}}, "grid.g.config.0: String should have at least 1 character"),
         ({"grid": {"g": {"set": {}}}, "config": []}, "sweep.yaml: config: the recipe is missing"),
         ({"runs": {"a": {"weights_from": "bb"}, "b": {}}}, "runs.a.weights_from: no run bb; did you mean b?"),
         ({"runs": CIRCLE}, "wait for each other: a <- b <- a"),

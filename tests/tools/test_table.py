@@ -548,6 +548,9 @@ def test_effects_of_parts(tmp_path, capsys):
     ]:
         assert command(*words) == 2
         assert reason in capsys.readouterr().err
+    write_run(tmp_path / "one" / "b+a" / "seed_1", 1, answers(9, 0, 0))
+    assert command(tmp_path / "one", "--effects") == 2
+    assert "a+b and b+a are made of the same parts; leave one out" in capsys.readouterr().err
 
 
 def test_pooled_plot(tmp_path, capsys, monkeypatch):
