@@ -102,8 +102,7 @@ def pooled_methods(sets: Sets, baseline: str, compared: Sequence[str]) -> Pooled
     shared = _shared(sets)
     if baseline not in shared:
         raise ValueError(f"--baseline {baseline} is not in all sets; in all are {', '.join(sorted(shared)) or 'none'}")
-    first = next(iter(sets.values()))
-    names = [name for name in first.methods if name in shared and name != baseline]
+    names = [name for name in shared if name != baseline]
     if not names:
         raise ValueError(f"no method but {baseline} is in all sets; give the same folders of methods to each")
     pairs = {name: [(name, baseline)] for name in names}
@@ -128,7 +127,7 @@ def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
     """
     shared = _shared(sets)
     by_parts: dict[frozenset[str], str] = {}
-    for name in sorted(shared):
+    for name in shared:
         if (same := by_parts.setdefault(frozenset(name.split(PLUS)), name)) != name:
             raise ValueError(f"{same} and {name} are made of the same parts; leave one out by --methods")
     effects: dict[str, list[tuple[str, str]]] = {}
@@ -141,9 +140,10 @@ def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
     return _pooled("part", "the difference between methods with a part and without it", sets, effects, compared)
 
 
-def _shared(sets: Sets) -> set[str]:
-    """Methods that are in all sets."""
-    return set.intersection(*(set(experiment.methods) for experiment in sets.values()))
+def _shared(sets: Sets) -> list[str]:
+    """Methods that are in all sets, in the order of the first set."""
+    first, *others = sets.values()
+    return [name for name in first.methods if all(name in other.methods for other in others)]
 
 
 def _pooled(
