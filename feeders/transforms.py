@@ -90,7 +90,8 @@ def rotate(x: Tensor, matrices: Tensor, out: Tensor | None = None) -> Tensor:
     turned = matrices.shape[1]
     if out is None:
         out = x.new_empty(samples, turned, frames, people, joints).transpose(3, 4)
-    coordinates = x.transpose(3, 4).reshape(samples, channels, -1)
+    # one order in memory, whatever that of x: a product of a transposed matrix can round otherwise
+    coordinates = x.transpose(3, 4).reshape(samples, channels, -1).contiguous()
     torch.bmm(matrices, coordinates, out=out.transpose(3, 4).view(samples, turned, -1))
     return out
 
