@@ -83,8 +83,8 @@ def variants(options: argparse.Namespace, mixing: str) -> dict[str, Variant]:
     found = {"plain float32": variant("float32", plain=True)}
     for precision in ("float32", "bf16"):
         found[f"ours {precision}"] = variant(precision, plain=False)
-        if options.compile:
-            found[f"ours compiled {precision}"] = variant(precision, plain=False, compiled=True)
+    if options.compile:
+        found["ours compiled bf16"] = variant("bf16", plain=False, compiled=True)
     return found
 
 
