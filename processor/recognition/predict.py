@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
 import numpy as np
+from tqdm import tqdm
 
 from feeders.store import DataError, Sample
 
@@ -134,8 +135,10 @@ def _rows(recognizer: Recognizer, sequence: _Sequence, cut: Cut | None, explain:
 def _shapley(recognizer: Recognizer, given: Given, spans: Sequence[Span], segment: Segment) -> np.ndarray:
     """(P,) the mean over a segment's windows, which are made again."""
     total = np.zeros(recognizer.layout.num_parts)
-    for place in range(0, len(spans), AT_ONCE):
-        few = spans[place : place + AT_ONCE]
-        samples = [given.cut(*span).sample(recognizer, given.name) for span in few]
-        total += recognizer.shapley(samples, [segment.label] * len(samples)).sum(axis=0)
+    with tqdm(total=len(spans), desc=f"explain {given.name}", unit="window", leave=False, disable=None) as bar:
+        for place in range(0, len(spans), AT_ONCE):
+            few = spans[place : place + AT_ONCE]
+            samples = [given.cut(*span).sample(recognizer, given.name) for span in few]
+            total += recognizer.shapley(samples, [segment.label] * len(samples)).sum(axis=0)
+            bar.update(len(few))
     return total / len(spans)
