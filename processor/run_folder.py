@@ -249,10 +249,20 @@ class RunFolder:
         lines = [line for line in self.read_metrics() if line["epoch"] >= 0]
         if wrong := differences(lines, recorded_by(state)):
             yield f"{self.metrics}: {wrong}; {again}"
-        if state["best"] and not self.best.is_file():
-            yield f"{self.best} is missing, of epoch {state['best']['epoch']}; {again}"
+        if state["best"] and (problem := self.best_problem()):
+            yield f"{self.best} {problem}, of epoch {state['best']['epoch']}; {again}"
         if config.report and not self.report.is_file():
             yield f"{self.report} is missing: python -m tools.report {self} makes it"
+
+    def best_problem(self) -> str | None:
+        """Why best.pt cannot be used, in words; None: it can."""
+        if not self.best.is_file():
+            return "is missing"
+        try:
+            load_checkpoint(self.best)
+        except CheckpointError:
+            return "is damaged"
+        return None
 
     def clear(self) -> None:
         """Removes what a run writes, and nothing else; log.txt stays and is added to."""

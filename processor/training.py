@@ -300,10 +300,10 @@ class Training:
         self.temperature, self.epoch, self.best = temperature_of(state, source), state["epoch"], state["best"]
         if self.folder.holds(source):  # else the metrics before are in the other folder
             self.recorded = recorded_by(state)
-        if self.best and any_rank(is_main() and not self.folder.best.is_file(), self.device):
-            log.warning(
-                "%s is missing, of epoch %d: the next evaluated epoch writes one", self.folder.best, self.best["epoch"]
-            )
+        problem = self.folder.best_problem() if self.best and is_main() else None
+        if any_rank(problem is not None, self.device):
+            message = "%s %s, of epoch %d: the next evaluated epoch writes one"
+            log.warning(message, self.folder.best, problem or "cannot be used", self.best["epoch"])
             self.best = {}
         if not is_main():  # the main process carries the sums of all
             self.meter = Meter(steps=self.meter.steps)

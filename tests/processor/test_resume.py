@@ -176,14 +176,21 @@ def test_a_finished_run_stays(tmp_path, capsys):
     assert "best.pt is missing, of epoch 0; nothing but" in printed
 
 
-def test_a_best_checkpoint_that_is_gone(write_config, tmp_path, caplog):
+@pytest.mark.parametrize("problem", ["is missing", "is damaged"])
+def test_a_best_checkpoint_that_is_gone(problem, write_config, tmp_path, caplog):
     quick = {"model": "tests.small.Model", "model_args": None, "mixing": "none", "save_interval": 1, "save_epoch": 0}
     words, folder = ["--plugin", "tests", "--config", write_config(**quick, num_epoch=3)], RunFolder(tmp_path / "run")
     assert main.main(words) == 0
-    folder.best.unlink()
+    if problem == "is damaged":
+        folder.best.write_bytes(folder.best.read_bytes()[:-100])
+        assert main.main(words) == 0
+        assert f"{folder.best} is damaged, of epoch " in caplog.text
+        caplog.clear()
+    else:
+        folder.best.unlink()
     shutil.copy(folder.checkpoint("epoch_1"), folder.last)  # as if it had been killed after the second epoch
     assert main.main(words) == 0
-    assert f"{folder.best} is missing, of epoch " in caplog.text
+    assert f"{folder.best} {problem}, of epoch " in caplog.text
     assert load_checkpoint(folder.best)["best"] == load_checkpoint(folder.last)["best"]
     assert load_checkpoint(folder.best)["best"]["epoch"] == 2
 
