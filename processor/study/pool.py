@@ -7,8 +7,18 @@ from dataclasses import dataclass
 
 from ..host import plain
 from .runs import Experiment
-from .statistics import Difference, holm, pooled
-from .tables import METRICS, as_file, as_table, difference, difference_text, known_metrics, plot_text
+from .statistics import Difference, Repeats, holm, pooled
+from .tables import (
+    METRICS,
+    as_file,
+    as_table,
+    common,
+    difference_text,
+    differences,
+    interval_text,
+    known_metrics,
+    plot_text,
+)
 
 PLUS = "+"  # between the parts of a method's name
 Sets = Mapping[str, Experiment]  # the runs of each data set, by its name
@@ -20,6 +30,7 @@ class Pooled:
 
     Attributes:
         kind: what a row is: ``method`` or ``part``.
+        repeat: what is repeated, in the plural.
         of_what: the difference, in words.
         sets: names of the data sets.
         compared: metrics, see ``tables.COMPARED``.
@@ -28,6 +39,7 @@ class Pooled:
     """
 
     kind: str
+    repeat: str
     of_what: str
     sets: Sequence[str]
     compared: Sequence[str]
@@ -35,15 +47,27 @@ class Pooled:
     over_sets: Mapping[str, Sequence[Difference]]
 
     def text(self, style: str) -> str:
-        """The mean differences as a table in Markdown or LaTeX."""
+        """The mean differences as a table in Markdown or LaTeX, and below it those on each set."""
         most = max(one.seeds for row in self.over_sets.values() for one in row)
         lines = [[name, *(difference_text(one, most) for one in row)] for name, row in self.over_sets.items()]
         heading = (
-            f"mean over {len(self.sets)} data sets of {self.of_what} in points, paired by seed and sample [95 % "
-            "interval for each comparison alone]; verdict with Holm's correction for all differences shown"
+            f"mean over {len(self.sets)} data sets and {most} {self.repeat} of {self.of_what} in points, paired by "
+            "seed and sample [95 % interval for each comparison alone, about these sets]; verdict with Holm's "
+            "correction for all mean differences"
         )
+        if self.kind == "part":
+            heading += "; where an effect varies with the seed, intervals are too narrow"
         header = [self.kind, *(METRICS[metric] for metric in self.compared)]
-        return f"{'% ' if style == 'latex' else ''}{plain(heading)}\n\n{as_table([header, *lines], style)}\n"
+        on_each = [
+            [name, place, *(interval_text(one[number]) for one in self.of_sets[name])]
+            for name in self.of_sets
+            for number, place in enumerate(self.sets)
+        ]
+        tables = (
+            (heading, as_table([header, *lines], style)),
+            ("on each set, without a verdict", as_table([[self.kind, "data set", *header[1:]], *on_each], style)),
+        )
+        return "\n".join(f"{'% ' if style == 'latex' else ''}{plain(text)}\n\n{table}\n" for text, table in tables)
 
     def plot(self, kind: str) -> bytes:
         """The differences on each set and over all sets with their 95 % intervals, a panel for each metric.
@@ -88,7 +112,7 @@ class Pooled:
 def pooled_methods(sets: Sets, baseline: str, compared: Sequence[str]) -> Pooled:
     """The mean difference of each method from the baseline over the data sets.
 
-    A method has to be in all of them; a metric, such as a group's accuracy, too.
+    A method has to be in all of them; a metric, such as a group's accuracy, too. Seeds that a set lacks do not count.
 
     Args:
         sets: the runs of each data set.
@@ -106,7 +130,7 @@ def pooled_methods(sets: Sets, baseline: str, compared: Sequence[str]) -> Pooled
     if not names:
         raise ValueError(f"no method but {baseline} is in all sets; give the same folders of methods to each")
     pairs = {name: [(name, baseline)] for name in names}
-    return _pooled("method", f"the difference from {baseline}", sets, pairs, compared)
+    return _pooled("method", "seeds", f"the difference from {baseline}", sets, pairs, compared)
 
 
 def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
@@ -137,7 +161,8 @@ def pooled_effects(sets: Sets, compared: Sequence[str]) -> Pooled:
                 effects.setdefault(part, []).append((name, other))
     if not effects:
         raise ValueError(f"--effects compares methods such as a{PLUS}b and a; there are {', '.join(sorted(shared))}")
-    return _pooled("part", "the difference between methods with a part and without it", sets, effects, compared)
+    of_what = "the difference between methods with a part and without it"
+    return _pooled("part", "pairs of runs", of_what, sets, effects, compared)
 
 
 def _shared(sets: Sets) -> list[str]:
@@ -147,21 +172,22 @@ def _shared(sets: Sets) -> list[str]:
 
 
 def _pooled(
-    kind: str, of_what: str, sets: Sets, rows: Mapping[str, Sequence[tuple[str, str]]], compared: Sequence[str]
-) -> Pooled:
+    kind: str, repeat: str, of_what: str, sets: Sets, rows: Mapping[str, Sequence[tuple[str, str]]],
+    compared: Sequence[str],
+) -> Pooled:  # fmt: skip
     """A row for the pairs of methods of each name."""
     for place, experiment in sets.items():
         known = known_metrics(experiment.samples, compared)
         if lacking := [metric for metric in compared if metric not in known]:
             raise ValueError(f"{place} has no classes of {' and '.join(lacking)}; leave out one of them")
-    of_sets: dict[str, list[list[Difference]]] = {name: [] for name in rows}
+    found: dict[str, list[list[Repeats]]] = {}
     for name, pairs in rows.items():
-        for metric in compared:
-            found = [difference(experiment, pairs, metric) for experiment in sets.values()]
-            shared = [one for one in found if one is not None]
-            if len(shared) < len(found):
-                raise ValueError(f"{name}: in one of the sets two runs to compare have no seed in common")
-            of_sets[name].append(shared)
-    corrected = iter(holm([pooled(found) for row in of_sets.values() for found in row]))
-    over_sets = {name: [next(corrected) for _ in row] for name, row in of_sets.items()}
-    return Pooled(kind, of_what, list(sets), compared, of_sets, over_sets)
+        by_pair = [common(sets.values(), *pair) for pair in pairs]
+        if not all(by_pair):
+            raise ValueError(f"{name}: two runs to compare have no seed in common that is in all sets")
+        repeats = [one for few in by_pair for one in few]
+        found[name] = [[differences(one, repeats, metric) for one in sets.values()] for metric in compared]
+    corrected = iter(holm([pooled(each) for row in found.values() for each in row]))
+    over_sets = {name: [next(corrected) for _ in row] for name, row in found.items()}
+    of_sets = {name: [[one.mean() for one in each] for each in row] for name, row in found.items()}
+    return Pooled(kind, repeat, of_what, list(sets), compared, of_sets, over_sets)

@@ -45,7 +45,7 @@ class Difference:
 
     Attributes:
         variance, freedom: of the difference, and its degrees of freedom.
-        seeds: pairs of runs.
+        seeds: repeats, see :class:`Repeats`.
         p_holm: the p value after Holm's correction for the comparisons that it is shown with (:func:`holm`); None:
             it stands alone.
     """
@@ -92,6 +92,44 @@ class Difference:
         return direction if corrected < 1 - LEVEL else f"{direction} alone, not after Holm's correction"
 
 
+@dataclass(frozen=True, eq=False)
+class Repeats:
+    """How much larger a metric is with one method than with another, in each of S repeats on the same samples.
+
+    Attributes:
+        values: (S,) differences; a repeat is a seed, or a pair of runs.
+        of_samples: what the choice of the test samples adds to the variance of their mean.
+    """
+
+    values: np.ndarray
+    of_samples: float
+
+    def mean(self) -> Difference:
+        """The mean with its variance, that of repeats and that of samples.
+
+        Degrees of freedom are (S - 1) * variance / variance of repeats: S - 1 where only repeats vary, many where only
+        samples vary. (Those of Satterthwaite, with the square of that ratio, are too many for two and three repeats,
+        because the ratio itself is estimated.) For one repeat only samples are counted.
+        """
+        count = len(self.values)
+        of_repeats = float(self.values.var(ddof=1)) / count if count > 1 else 0.0
+        variance = of_repeats + self.of_samples
+        freedom = (count - 1) * variance / of_repeats if of_repeats > 0 else float("inf")
+        return Difference(float(self.values.mean()), variance, freedom, count)
+
+
+def pooled(sets: Sequence[Repeats]) -> Difference:
+    """The mean of differences on several data sets, each with the same weight, with its interval.
+
+    Place s of every set is the same repeat. Runs of one seed on several sets can have initial weights in common, so
+    the variance of repeats is that of their means over the sets; samples of different sets are independent. The sets
+    are taken as given: the interval is about these sets, not about others.
+    """
+    share = 1 / len(sets)
+    means = share * np.sum([one.values for one in sets], axis=0)
+    return Repeats(means, share**2 * sum(one.of_samples for one in sets)).mean()
+
+
 def holm(differences: Sequence[Difference]) -> list[Difference]:
     """The same differences with ``p_holm``: corrected for being shown together (Holm, Scand. J. Statist. 1979).
 
@@ -105,21 +143,6 @@ def holm(differences: Sequence[Difference]) -> list[Difference]:
         largest = max(largest, min(1.0, (len(counted) - rank) * differences[place].p))
         corrected[place] = largest
     return [replace(one, p_holm=corrected.get(place)) for place, one in enumerate(differences)]
-
-
-def pooled(differences: Sequence[Difference]) -> Difference:
-    """The mean of differences on several data sets, each with the same weight, with its interval.
-
-    The sets are taken as given: the interval is about these sets, not about others. Degrees of freedom are those of
-    Satterthwaite (1946). ``seeds`` is the smallest of the sets.
-    """
-    share = 1 / len(differences)
-    variances = [share**2 * one.variance for one in differences]
-    total = sum(variances)
-    parts = sum(part**2 / one.freedom for part, one in zip(variances, differences, strict=True))
-    freedom = total**2 / parts if parts > 0 else float("inf")
-    value = share * sum(one.value for one in differences)
-    return Difference(value, total, freedom, min(one.seeds for one in differences))
 
 
 def top1_weights(labels: np.ndarray) -> np.ndarray:
@@ -141,15 +164,13 @@ def class_weights(labels: np.ndarray, classes: Sequence[int] | None = None) -> n
     return counted[labels] / (max(1, counted.sum()) * counts[labels])
 
 
-def compare(correct_a: np.ndarray, correct_b: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Difference:
-    """The difference A - B of a metric over seeds and samples, with its variance.
+def compare(correct_a: np.ndarray, correct_b: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Repeats:
+    """The difference A - B of a metric over seeds and samples.
 
     Seeds and test samples are crossed: every seed is tested on every sample. The variance of the mean difference is
     that of the seeds, plus that of the samples of each class, minus what both contain, their interaction (the two-way
-    analysis of variance with random effects; Searle, Casella and McCulloch, Variance Components, 1992). Degrees of
-    freedom are (S - 1) * variance / variance of seeds: S - 1 where only seeds vary, many where only samples vary.
-    (Those of Satterthwaite, with the square of that ratio, are too many for two and three seeds, because the ratio
-    itself is estimated.) For one seed only samples are counted.
+    analysis of variance with random effects; Searle, Casella and McCulloch, Variance Components, 1992). The samples of
+    a class count as independent of each other: intervals are about more sequences of the same people, not about others.
 
     Two equal methods get an interval that excludes zero in 4 to 7 of 100 cases for three seeds or more, and in up to 8
     for two (simulated in tests/processor/study/test_statistics.py).
@@ -167,8 +188,6 @@ def compare(correct_a: np.ndarray, correct_b: np.ndarray, labels: np.ndarray, we
         raise ValueError(f"cannot compare {shapes}; wanted twice (seeds, samples) and twice (samples,)")
     gain = weights * (correct_a.astype(np.int8) - correct_b.astype(np.int8))  # (S, n)
     seeds = len(gain)
-    by_seed = gain.sum(1)
-    of_seeds = float(by_seed.var(ddof=1)) / seeds if seeds > 1 else 0.0
     of_samples = 0.0
     for label in np.unique(labels):
         own = gain[:, labels == label]
@@ -180,6 +199,4 @@ def compare(correct_a: np.ndarray, correct_b: np.ndarray, labels: np.ndarray, we
         if seeds > 1:  # the variance of a sample's mean over seeds holds 1/S of the interaction, as that of seeds does
             rest = own - by_sample - own.mean(1, keepdims=True) + own.mean()
             of_samples -= size * float((rest**2).sum()) / ((size - 1) * (seeds - 1) * seeds)
-    variance = of_seeds + max(0.0, of_samples)
-    freedom = (seeds - 1) * variance / of_seeds if of_seeds > 0 else float("inf")
-    return Difference(float(by_seed.mean()), variance, freedom, seeds)
+    return Repeats(gain.sum(1), max(0.0, of_samples))

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from ..host import plain, spreadsheet_text
 from ..scores import ScoreFile
 from .runs import Experiment, Run
-from .statistics import Difference, Summary, class_weights, compare, holm, summarise, top1_weights
+from .statistics import Difference, Repeats, Summary, class_weights, compare, holm, summarise, top1_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # its import takes time, which only plots need
@@ -39,6 +39,7 @@ DIFFERENCE = {
     "verdict": "verdict",
 }  # fmt: skip
 Cells = list[list[str]]
+Repeat = tuple[str, str, int]  # method, baseline, seed
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Comparison:
         text = (
             f"{len(samples.ids)} {SPLITS[self.experiment.split]} samples, {samples.scores.shape[1]} classes; "
             f"{self.experiment.epoch}; in %, mean ± standard deviation over seeds [95 % interval of the mean by "
-            "Student's t]"
+            "Student's t, over seeds alone]"
         )
         if self.baseline is not None:
             text += (
@@ -186,9 +187,10 @@ def compare_methods(experiment: Experiment, baseline: str | None, wanted: Sequen
         raise ValueError(f"--baseline {baseline}: no such method; there are {', '.join(methods)}")
     compared = [] if baseline is None else known_metrics(samples, wanted)
     pairs = [(name, key) for name in methods if name != baseline for key in compared]
-    alone = {pair: difference(experiment, [(pair[0], baseline or "")], pair[1]) for pair in pairs}
-    known = [pair for pair, one in alone.items() if one is not None]
-    found = dict(zip(known, holm([one for one in alone.values() if one is not None]), strict=True))
+    repeats = {name: common([experiment], name, baseline or "") for name in methods if baseline is not None}
+    known = [pair for pair in pairs if repeats[pair[0]]]
+    alone = [differences(experiment, repeats[name], key).mean() for name, key in known]
+    found = dict(zip(known, holm(alone), strict=True))
     rows = []
     for name, runs in methods.items():
         summaries = {key: _summary([run.metrics.get(key) for run in runs]) for key in METRICS}
@@ -204,21 +206,20 @@ def known_metrics(samples: ScoreFile, wanted: Sequence[str]) -> list[str]:
     return [key for key in wanted if key in (*COMPARED[:2], *groups)]
 
 
-def difference(experiment: Experiment, pairs: Iterable[tuple[str, str]], metric: str) -> Difference | None:
-    """How much better a method is than its baseline, over several such pairs and the seeds that both of one have.
+def common(sets: Iterable[Experiment], method: str, baseline: str) -> list[Repeat]:
+    """The repeats of a comparison: (method, baseline, seed) for each seed that both have in all sets."""
+    places = [one.methods[name] for one in sets for name in (method, baseline)]
+    seeds = set.intersection(*({run.seed for run in runs} for runs in places))
+    return [(method, baseline, seed) for seed in sorted(seeds)]
 
-    Every two runs are one repeat. None where a pair has no seed in common.
-    """
-    runs: list[tuple[np.ndarray, np.ndarray]] = []
-    for method, baseline in pairs:
-        others = {other.seed: other.correct for other in experiment.methods[baseline]}
-        shared = [(run.correct, others[run.seed]) for run in experiment.methods[method] if run.seed in others]
-        if not shared:
-            return None
-        runs += shared
+
+def differences(experiment: Experiment, repeats: Sequence[Repeat], metric: str) -> Repeats:
+    """How much larger a metric is with a method than with its baseline, in each of one or more repeats."""
+    right = {(name, run.seed): run.correct for name, runs in experiment.methods.items() for run in runs}
+    ours = np.stack([right[method, seed] for method, _, seed in repeats])
+    theirs = np.stack([right[baseline, seed] for _, baseline, seed in repeats])
     labels = experiment.samples.labels
     assert labels is not None
-    ours, theirs = map(np.stack, zip(*runs, strict=True))
     groups = experiment.samples.groups
     weights = top1_weights(labels) if metric == "top1" else class_weights(labels, groups.get(metric))
     return compare(ours, theirs, labels, weights)
@@ -265,8 +266,13 @@ def difference_text(found: Difference | None, most_seeds: int) -> str:
     """``+1.2 [+0.3, +2.1] better``; with the number of seeds where a method of the table has more."""
     if found is None:
         return "no seed in common"
-    text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] {found.verdict}"
+    text = f"{interval_text(found)} {found.verdict}"
     return text if found.seeds in (1, most_seeds) else f"{text} ({found.seeds} seeds)"
+
+
+def interval_text(found: Difference) -> str:
+    """``+1.2 [+0.3, +2.1]``, in points."""
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _number(found: Summary | Difference | None, part: str) -> str:

@@ -106,7 +106,7 @@ def test_difference_from_the_baseline(tmp_path, capsys):
         np.stack([answers(*one).argmax(1) == LABELS for one in method])
         for method in ([(9, 5, 4), (10, 6, 4)], [(4, 1, 0), (5, 1, 0)])
     )
-    wanted = compare(ours, theirs, LABELS, class_weights(LABELS))
+    wanted = compare(ours, theirs, LABELS, class_weights(LABELS)).mean()
     assert float(found["a"]["top1_difference_points"]) == pytest.approx(67.5)
     for name, value in (("points", wanted.value), ("low_points", wanted.low), ("high_points", wanted.high)):
         assert float(found["a"][f"mean_class_accuracy_difference_{name}"]) == pytest.approx(100 * value)
@@ -495,10 +495,12 @@ def test_pooled_over_two_sets(tmp_path, capsys):
     write_run(second / "c" / "seed_1", 1, answers(5, 2, 0))  # not in the first set
     assert command(first, second, "--pool", "--baseline", "b", "--compare", "top1", "few") == 0
     text = capsys.readouterr().out
-    assert text.startswith("mean over 2 data sets of the difference from b in points")
-    found = cells(text)
+    assert text.startswith("mean over 2 data sets and 2 seeds of the difference from b in points")
+    mean, each = text.split("on each set, without a verdict")
+    found = cells(mean)
     assert found["method"] == ["overall (top-1)", "few shot"]
     assert "c" not in found
+    assert cells(each)["a"][0] == "two"
     assert found["a"][0].startswith("+67.5 [")
     assert command(first, "--baseline", "b", "--compare", "top1", "few") == 0
     assert cells(capsys.readouterr().out)["a"][-1] == found["a"][1]  # no seed varies there, nor does a sample
@@ -506,6 +508,11 @@ def test_pooled_over_two_sets(tmp_path, capsys):
     assert [*cells(capsys.readouterr().out)][-2:] == ["c", "b"]
     assert command(first, second, "--pool", "--baseline", "b", "--methods", "b", "c") == 2
     assert "--methods c: no such method; there are a, b" in capsys.readouterr().err
+    for seed, place in ((4, first), (5, second)):  # no seed that both sets have: none of them counts
+        for method in ("a", "b"):
+            write_run(place / method / f"seed_{seed}", seed, answers(0, 0, 0))
+    assert command(first, second, "--pool", "--baseline", "b", "--compare", "top1", "few") == 0
+    assert capsys.readouterr().out == text
     write_run(second / "a" / "seed_3", 3, None)
     assert command(first, second, "--pool", "--baseline", "b") == 0
     assert str(second / "a" / "seed_3") in capsys.readouterr().err
@@ -531,8 +538,9 @@ def test_effects_of_parts(tmp_path, capsys):
                 write_run(tmp_path / place / method / f"seed_{seed}", seed, answers(number, 0, 0))
     assert command(tmp_path / "one", tmp_path / "two", "--effects", "--compare", "top1") == 0
     text = capsys.readouterr().out
-    assert "difference between methods with a part and without it" in text
-    found = cells(text)
+    assert "and 4 pairs of runs of the difference between methods with a part and without it in points" in text
+    assert "intervals are too narrow" in text
+    found = cells(text.split("on each set")[0])
     assert [*found][-2:] == ["b", "c"]
     assert found["b"][0].startswith("+11.2 [")  # (4 + 2 + 2 + 1) / 4 of 20
     assert found["c"][0].startswith("-6.2 [")  # (-1 + 0 - 3 - 1) / 4
@@ -568,7 +576,7 @@ def test_pooled_plot(tmp_path, capsys, monkeypatch):
     words = [tmp_path / "one", tmp_path / "two", "--pool", "--baseline", "plain", "--compare", "top1", "many"]
     assert command(*words, "--plot", tmp_path / "plot.png") == 0
     assert [more["label"] for _, more in plotted] == ["one", "two", "all sets"] * 2
-    table = cells(capsys.readouterr().out)
+    table = cells(capsys.readouterr().out.split("on each set")[0])
     assert table["method"] == ["overall (top-1)", "many shot"]
     for metric in (0, 1):
         one, two, both = ((args[1], more["xerr"]) for args, more in plotted[3 * metric : 3 * metric + 3])

@@ -9,6 +9,7 @@ from scipy import stats
 from processor.metrics import classification_metrics
 from processor.study.statistics import (
     Difference,
+    Repeats,
     Summary,
     class_weights,
     compare,
@@ -66,7 +67,7 @@ def test_weights_give_the_metrics():
 def test_variance_of_a_crossed_table():
     """Two seeds, one class of three samples, by hand."""
     a, b = np.array([[1, 1, 0], [1, 0, 0]], dtype=bool), np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)
-    found = compare(a, b, np.zeros(3, dtype=int), np.ones(3))
+    found = compare(a, b, np.zeros(3, dtype=int), np.ones(3)).mean()
     gain = np.array([[1, 0, 0], [1, 0, -1]])  # by seed 1 and 0, by sample 1, 0, -1/2; mean 1/6
     by_seed, by_sample = gain.sum(1), gain.mean(0)
     rest = gain - by_sample - gain.mean(1, keepdims=True) + gain.mean()
@@ -80,7 +81,7 @@ def test_variance_of_a_crossed_table():
 
 def test_one_seed_has_the_samples_alone():
     a, b, labels = made_up(1)
-    found = compare(a, b, labels, top1_weights(labels))
+    found = compare(a, b, labels, top1_weights(labels)).mean()
     gain = a[0].astype(int) - b[0]
     within = sum(60 * gain[labels == k].var(ddof=1) for k in range(4))
     assert found.seeds == 1
@@ -89,7 +90,7 @@ def test_one_seed_has_the_samples_alone():
 
 def test_classes_of_one_sample_have_no_variance():
     a, b, _ = made_up(3, n=4)
-    found = compare(a, b, np.arange(4), np.ones(4))
+    found = compare(a, b, np.arange(4), np.ones(4)).mean()
     assert found.variance == pytest.approx((a.astype(int) - b).sum(1).var(ddof=1) / 3)
 
 
@@ -99,7 +100,7 @@ def test_the_interval_of_equal_methods_excludes_zero_in_3_to_7_of_100_cases(seed
     found, cases = 0, 1000
     for case in range(cases):
         a, b, labels = made_up(seeds, n=120, spread=spread, seed=case)
-        found += compare(a, b, labels, top1_weights(labels)).p < 0.05
+        found += compare(a, b, labels, top1_weights(labels)).mean().p < 0.05
     assert 0.03 <= found / cases <= 0.07
 
 
@@ -108,7 +109,7 @@ def test_two_seeds_are_few():
     found = 0
     for case in range(400):
         a, b, labels = made_up(2, n=120, spread=2.0, seed=case)
-        found += compare(a, b, labels, top1_weights(labels)).p < 0.05
+        found += compare(a, b, labels, top1_weights(labels)).mean().p < 0.05
     assert found / 400 <= 0.09
 
 
@@ -126,12 +127,29 @@ def test_holm():
 
 
 def test_pooled_over_sets():
-    first, second = Difference(0.02, 4e-4, 10, 20), Difference(0.04, 1e-4, 5, 6)
-    found = pooled([first, second])
-    assert (found.value, found.seeds) == (pytest.approx(0.03), 6)
-    assert found.variance == pytest.approx(5e-4 / 4)
-    assert found.freedom == pytest.approx(25e-8 / (16e-8 / 10 + 1e-8 / 5))
-    assert pooled([Difference(0.5, 0.0, np.inf, 3)]).freedom == np.inf
+    """By hand: means over the sets 0.02, 0.04, 0.06; their mean has the variance 4e-4 / 3, and samples add 9e-4 / 4."""
+    found = pooled([Repeats(np.array([0.0, 0.02, 0.1]), 5e-4), Repeats(np.array([0.04, 0.06, 0.02]), 4e-4)])
+    assert (found.value, found.seeds) == (pytest.approx(0.04), 3)
+    assert found.variance == pytest.approx(4e-4 / 3 + 9e-4 / 4)
+    assert found.freedom == pytest.approx(2 * found.variance / (4e-4 / 3))
+    assert pooled([Repeats(np.array([0.5, 0.5, 0.5]), 0.0)]).freedom == np.inf
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_the_interval_over_sets_holds_also_where_seeds_have_much_in_common(shared):
+    """Three sets; the skill of a seed is the same on all of them, or another on each."""
+    found, cases = 0, 1000
+    for case in range(cases):
+        rng = np.random.default_rng(case)
+        common = rng.normal(0, 1, (2, 10, 1))
+        sets = []
+        for _ in range(3):
+            skill = shared**0.5 * common + (1 - shared) ** 0.5 * rng.normal(0, 1, (2, 10, 1))
+            labels = np.arange(60) % 3
+            right = rng.random((2, 10, 60)) < 1 / (1 + np.exp(-rng.normal(0.5, 2, 60) - skill))
+            sets.append(compare(right[0], right[1], labels, top1_weights(labels)))
+        found += pooled(sets).p < 0.05
+    assert 0.03 <= found / cases <= 0.07
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -139,19 +157,19 @@ def test_a_large_difference_is_found(seeds):
     for case in range(20):
         a, b, labels = made_up(seeds, spread=0.1, gain=2.0, seed=case)
         weights = class_weights(labels)
-        assert compare(a, b, labels, weights).verdict == "better"
-        assert compare(b, a, labels, weights).verdict == "worse"
+        assert compare(a, b, labels, weights).mean().verdict == "better"
+        assert compare(b, a, labels, weights).mean().verdict == "worse"
 
 
 def test_the_same_twice_has_no_difference():
     a, _, labels = made_up(3)
-    found = compare(a, a, labels, top1_weights(labels))
+    found = compare(a, a, labels, top1_weights(labels)).mean()
     assert (found.value, found.low, found.high, found.verdict) == (0, 0, 0, "interval includes zero")
 
 
 def test_one_seed_gives_no_verdict():
     a, b, labels = made_up(1, spread=0.1, gain=2.0)
-    found = compare(a, b, labels, top1_weights(labels))
+    found = compare(a, b, labels, top1_weights(labels)).mean()
     assert found.low > 0
     assert found.verdict == "one seed: samples only"
 
