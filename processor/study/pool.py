@@ -15,6 +15,7 @@ from .tables import (
     common,
     difference_text,
     differences,
+    groups_text,
     interval_text,
     known_metrics,
     plot_text,
@@ -32,7 +33,7 @@ class Pooled:
         kind: what a row is: ``method`` or ``part``.
         repeat: what is repeated, in the plural.
         of_what: the difference, in words.
-        sets: names of the data sets.
+        sets: names of the data sets -> what many and few mean there.
         compared: metrics, see ``tables.COMPARED``.
         of_sets: row -> for each metric the difference on each set.
         over_sets: row -> for each metric the mean difference, with Holm's correction for all of them.
@@ -41,7 +42,7 @@ class Pooled:
     kind: str
     repeat: str
     of_what: str
-    sets: Sequence[str]
+    sets: Mapping[str, str]
     compared: Sequence[str]
     of_sets: Mapping[str, Sequence[Sequence[Difference]]]
     over_sets: Mapping[str, Sequence[Difference]]
@@ -55,6 +56,7 @@ class Pooled:
             "seed and sample [95 % interval for each comparison alone, about these sets]; verdict with Holm's "
             "correction for all mean differences"
         )
+        heading += "".join(f"; {place}: {text}" for place, text in self.sets.items() if text)
         if self.kind == "part":
             heading += "; where an effect varies with the seed, intervals are too narrow"
         header = [self.kind, *(METRICS[metric] for metric in self.compared)]
@@ -190,4 +192,5 @@ def _pooled(
     corrected = iter(holm([pooled(each) for row in found.values() for each in row]))
     over_sets = {name: [next(corrected) for _ in row] for name, row in found.items()}
     of_sets = {name: [[one.mean() for one in each] for each in row] for name, row in found.items()}
-    return Pooled(kind, repeat, of_what, list(sets), compared, of_sets, over_sets)
+    groups = {place: groups_text(one.samples) for place, one in sets.items()}
+    return Pooled(kind, repeat, of_what, groups, compared, of_sets, over_sets)

@@ -122,8 +122,8 @@ class Comparison:
         text = (
             f"{len(samples.ids)} {SPLITS[self.experiment.split]} samples, {samples.scores.shape[1]} classes; "
             f"{self.experiment.epoch}; in %, mean ± standard deviation over seeds [95 % interval of the mean by "
-            "Student's t, over seeds alone]"
-        )
+            f"Student's t, over seeds alone]; {groups_text(samples)}"
+        ).removesuffix("; ")
         if self.baseline is not None:
             text += (
                 f"; difference from {self.baseline} in points, paired by seed and sample [95 % interval over seeds and "
@@ -204,6 +204,11 @@ def known_metrics(samples: ScoreFile, wanted: Sequence[str]) -> list[str]:
     occur = set(samples.labels.tolist())
     groups = [group for group, members in samples.groups.items() if occur & set(members)]
     return [key for key in wanted if key in (*COMPARED[:2], *groups)]
+
+
+def groups_text(samples: ScoreFile) -> str:
+    """What many and few mean; empty where training counts are unknown."""
+    return f"many shot: over {samples.many} training samples, few shot: under {samples.few}" if samples.groups else ""
 
 
 def common(sets: Iterable[Experiment], method: str, baseline: str) -> list[Repeat]:

@@ -75,6 +75,7 @@ def test_metrics_by_hand(tmp_path, capsys):
     assert command(two_methods(tmp_path)) == 0
     text = capsys.readouterr().out
     assert text.startswith("20 test samples, 3 classes; last epoch; in %")
+    assert "many shot: over 100 training samples, few shot: under 20\n" in text
     found = cells(text)
     assert found["method"] == [
         "seeds", "overall (top-1)", "mean class (balanced accuracy)", "many shot", "medium shot", "few shot", "ECE",
