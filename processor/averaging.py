@@ -7,11 +7,13 @@ are soon forgotten). ``swa``: the plain mean of the weights after each of the la
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
 
 SWA_FROM = 0.75  # share of the epochs after which swa begins
 
@@ -33,22 +35,22 @@ class WeightAverage:
         self.network, self.kind, self.decay, self.frozen = network, kind, decay, frozen
         self.entered = -1  # the last epoch whose weights are in the mean (swa)
         self.first_epoch = 0 if kind == "ema" else int(SWA_FROM * num_epoch)
-        average = self._moving if kind == "ema" else None  # None: torch's plain mean
-        self.model = AveragedModel(network, multi_avg_fn=average, use_buffers=kind == "ema")
+        self.model = AveragedModel(network)  # torch's plain mean, for swa
 
     @torch.no_grad()
-    def _moving(self, averaged: Any, current: Any, steps: Any) -> None:
-        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
+    def after_step(self) -> None:
+        """Enters the weights of a step (ema). Does not wait for the device: the number of steps is on the CPU."""
+        if self.kind != "ema":
+            return
+        steps = int(self.model.n_averaged)
+        decay = min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0
+        averaged, current = ([*chain(one.parameters(), one.buffers())] for one in (self.model.module, self.network))
         for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
+            if old.is_floating_point() and decay:
                 old.lerp_(new, 1 - decay)
             else:
                 old.copy_(new)
-
-    def after_step(self) -> None:
-        """Enters the weights of a step (ema)."""
-        if self.kind == "ema":
-            self.model.update_parameters(self.network)
+        self.model.n_averaged += 1
 
     def after_epoch(self, epoch: int) -> None:
         """Enters the weights of an epoch (swa), once: a run that was stopped in an evaluation comes here again."""
@@ -66,10 +68,10 @@ class WeightAverage:
         Args:
             inputs: training batches x (N, C, T, V, M), without augmentation, the same on every process. For ``swa``
                 batch-norm statistics are computed from them, where batch norms are trained: one forward pass over the
-                training set.
+                training set. Each batch counts by its samples.
         """
         if self.kind == "swa" and not self.frozen:
-            update_bn(inputs, self.model)
+            _set_statistics(self.model.module, inputs)
         return self.model.module
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,3 +85,24 @@ class WeightAverage:
             return
         self.model.load_state_dict({key: value for key, value in state.items() if key != "entered"})
         self.entered = entered
+
+
+@torch.no_grad()
+def _set_statistics(network: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Sets the running statistics of all batch norms to their means over the batches, weighted by the samples.
+
+    torch's ``update_bn`` weights all batches alike, also a last one of few samples.
+    """
+    norms = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+    momenta, training, seen = [norm.momentum for norm in norms], network.training, 0
+    for norm in norms:
+        norm.reset_running_stats()
+    network.train()
+    for x in inputs:
+        seen += len(x)
+        for norm in norms:
+            norm.momentum = len(x) / seen
+        network(x)
+    network.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -234,7 +234,7 @@ class Training:
             for name in [key for key in metrics if key in (*COMPARED, *(f"val_{one}" for one in COMPARED))]:
                 metrics[f"raw_{name}"] = metrics[name]
             loader = self.data.loaders["train"]
-            inputs = (batch.x for batch in loader.in_order(self.config.test_batch_size, loader.all_for_each_process()))
+            inputs = (batch.x for batch in loader.in_order(self.config.batch_size, loader.all_for_each_process()))
             self.tested = average.evaluated(inputs)
             scores = self.scores_of(self.tested, metrics)
         return scores

@@ -36,7 +36,17 @@ def test_same_steps_as_on_the_cpu(write_config):
                 torch.testing.assert_close(gpu.mixer.state_dict()[name].cpu(), values, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"device_resident": True}, {"device_resident": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "bf16"},
+        {"device_resident": True},
+        {"device_resident": False},
+        {"average_weights": "ema"},
+        {"partner": "class_balanced", "mix_stage": "frames", "mixing_args": {"body": "bones", "same_facing": "auto"}},
+    ],
+)
 def test_the_host_does_not_wait(write_config, options):
     """Neither to make a batch nor in a step, once kernels and caches are there."""
     config = load_config(write_config(device="cuda", grad_clip=1.0, **options))
