@@ -208,6 +208,11 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
         return self.in_channels
 
     @property
+    def vertical(self) -> int:
+        """The vertical axis of joint positions in 3D before the view is turned: 0, 1 or 2. Here y."""
+        return 1
+
+    @property
     def sized(self) -> bool | None:
         """Whether the sizes of the images of 2D poses are known: of all sequences, or of none; else None."""
         if self.store.dims == 3:

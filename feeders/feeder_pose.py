@@ -103,6 +103,11 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
     def coordinates(self) -> int:
         return self.in_channels if self.half_size is None else 2
 
+    @property
+    def vertical(self) -> int:
+        """See StoreFeeder; z, along which PYSKL's preparation turns the spine."""
+        return 2
+
     def draw(self, size: int, rng: torch.Generator) -> PoseDraws:
         """Every number is drawn whether it is used or not, so that no option changes the numbers of another."""
         columns = [self.window_size + 1, 1, self.coordinates, 3 if self.coordinates == 3 else 1]

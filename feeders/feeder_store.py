@@ -132,6 +132,11 @@ class Feeder(CropFeeder):
     def coordinates(self) -> int:
         return 2 if self.flat else 3
 
+    @property
+    def vertical(self) -> int:
+        """See StoreFeeder; ``up``, or the axis along which head and feet are farthest apart."""
+        return self.placement.vertical if isinstance(self.placement, InSpace) else super().vertical
+
     def rotation(self, draws: CropDraws | None, device: torch.device) -> Tensor | None:
         """Matrices (N, 3, 3) of the random rotation; None where nothing is turned."""
         if draws is None or not self.random_rot:

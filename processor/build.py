@@ -294,9 +294,13 @@ def build_mixer(
         args["layout"] = layout_of(config, data.feeders["train"])
         if args["layout"] is None:
             raise ConfigError(f"{config.config}: layout is missing: mixing by body parts needs to know the skeleton")
+    if config.partner == "tail_over_head" and "tail_over_head" not in parameters(choice.make):
+        raise ConfigError(f"{config.config}: partner: tail_over_head needs mixing by body parts, not {config.mixing}")
     feeder = data.feeders["train"]
     if isinstance(feeder, StoreFeeder) and "dims" in parameters(choice.make):
         args |= {"dims": feeder.coordinates, "tail_over_head": config.partner == "tail_over_head"}
+        if config.mixing_args.get("same_facing"):
+            args["up"] = feeder.vertical
         if config.mixing_args.get("body") == "bones" and config.mix_stage == "input" and feeder.stream != "joint":
             raise ConfigError(f"{config.config}: mixing_args.body bones needs joint positions; set mix_stage: joints")
     if "baseline" in args:

@@ -53,14 +53,21 @@ def find_sides(layout: SkeletonLayout) -> tuple[int, int] | None:
     return None
 
 
-def facing(x: Tensor, between: tuple[int, int]) -> Tensor:
-    """(N,) angle in radians, in the plane of x and z, of the line between two joints of x (N, 3, T, V, M).
+def facing(x: Tensor, between: tuple[int, int], up: int = 1) -> Tensor:
+    """(N,) angle in radians, in the plane across the axis ``up``, of the line between two joints of x (N, 3, T, V, M).
 
     Of the first person in the first frame.
     """
     left, right = between
     line = x[:, :, 0, left, 0] - x[:, :, 0, right, 0]
-    return torch.atan2(line[:, 2], line[:, 0])
+    first, second = level_axes(up)
+    return torch.atan2(line[:, second], line[:, first])
+
+
+def level_axes(up: int) -> tuple[int, int]:
+    """The two axes that are not ``up``."""
+    first, second = (axis for axis in range(3) if axis != up)
+    return first, second
 
 
 def bone_lengths(x: Tensor, parents: Tensor, dims: int) -> Tensor:
@@ -119,13 +126,15 @@ class Paste(nn.Module):
     Args:
         layout: of the joints.
         body: ``joints``: a pasted joint gets the partner's place, as published. ``bones``: the partner's bone, see
-            :func:`graft`; for joint positions, not for bone or motion streams.
+            :func:`graft`, where both have that person, in that frame; for joint positions, not for bone or motion
+            streams.
         people: ``all``: a person of the partner is pasted whether the sample has it or not, as published. ``present``:
-            only where both have that person, in that frame.
+            only where both have that person, in that frame, with ``joints`` too.
         dims: how many of the C coordinates are a place: 3, or 2.
-        same_facing: the partner is first turned about the vertical axis, y, so that in the first frame its first person
+        same_facing: the partner is first turned about the vertical axis so that in the first frame its first person
             faces as the sample's does, by the line through the shoulders, or the hips. In three dimensions, for joint
             positions before the view is turned. ``auto``: only where there are three, and such joints.
+        up: the vertical axis: 0, 1 or 2.
 
     Raises:
         ValueError: an argument out of range; same_facing in two dimensions, or for a layout without these joints.
@@ -138,13 +147,15 @@ class Paste(nn.Module):
         people: Literal["all", "present"] = "all",
         dims: int = 3,
         same_facing: bool | Literal["auto"] = False,
+        up: int = 1,
     ) -> None:
         super().__init__()
         choice("same_facing", same_facing, True, False, "auto")
         choice("body", body, "joints", "bones")
         choice("people", people, "all", "present")
         require(dims in (2, 3), f"dims is 2 or 3, got {dims!r}")
-        self.body, self.people, self.dims = body, people, dims
+        choice("up", up, 0, 1, 2)
+        self.body, self.people, self.dims, self.up = body, people, dims, up
         require(
             same_facing is not True or dims == 3, "same_facing turns bodies about the vertical axis, in 3D; set auto"
         )
@@ -161,18 +172,19 @@ class Paste(nn.Module):
         """The partner (N, C, T, V, M), with ``same_facing`` a new tensor that faces as the sample does."""
         if self.sides is None:
             return x_partner
-        angle = facing(x, self.sides) - facing(x_partner, self.sides)
+        angle = facing(x, self.sides, self.up) - facing(x_partner, self.sides, self.up)
         cos, sin = (value[:, None, None, None] for value in (angle.cos(), angle.sin()))
+        first, second = level_axes(self.up)
         turned = x_partner.clone()
-        turned[:, 0] = cos * x_partner[:, 0] - sin * x_partner[:, 2]
-        turned[:, 2] = sin * x_partner[:, 0] + cos * x_partner[:, 2]
+        turned[:, first] = cos * x_partner[:, first] - sin * x_partner[:, second]
+        turned[:, second] = sin * x_partner[:, first] + cos * x_partner[:, second]
         return turned
 
     @torch.no_grad()
     def forward(self, x: Tensor, x_partner: Tensor, joints: Tensor, draws: mixing.MixDraws) -> tuple[Tensor, Tensor]:
         """The mixed batch, a new tensor (N, C, T, V, M), and the partner's share (N,).
 
-        With ``people: present`` the share is that of the joints of people who are there.
+        With ``people: present``, and with bones, the share is that of the joints of people who are there.
 
         Args:
             x, x_partner: (N, C, T, V, M).
@@ -186,8 +198,6 @@ class Paste(nn.Module):
         source = mixing.source_segment(mixed, x_partner, draws)
         own = present(x)  # (N, T, M)
         both = own.narrow(1, draws.target_start, draws.target_len) & present(source)
-        if self.people == "all":
-            both = torch.ones_like(both)
         pasted = joints[:, None, None, :, None] & both[:, None, :, None, :]
         if self.body == "joints":
             new = torch.where(pasted, source, segment)
@@ -196,8 +206,6 @@ class Paste(nn.Module):
             scale = scale_of(own_lengths, their_lengths, self.dims)
             new = graft(segment, source, pasted, scale, self.parents, self.paths, self.dims)
         segment.copy_(new)
-        if self.people == "all":
-            return mixed, mixing.pasted_share(x, joints, draws)
         where = mixing.target_dtype(x)
         there = own.sum((1, 2)).to(where).clamp(min=1) * x.shape[3]
         return mixed, joints.sum(1).to(where) * both.sum((1, 2)) / there

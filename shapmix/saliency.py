@@ -18,6 +18,7 @@ from .distributed import average_over_ranks, gather_batch
 from .skeleton import SkeletonLayout
 
 INITIAL = 1e-6
+ROUNDING = 1e-6  # a deviation of contributions up to this is no evidence
 
 
 class SaliencyTable(nn.Module):
@@ -143,7 +144,8 @@ class SaliencyTable(nn.Module):
         rows = self.rows()
         if self.standardise:
             deviation = rows.std(1, correction=0, keepdim=True)
-            rows = torch.where(deviation > 0, (rows - rows.mean(1, keepdim=True)) / deviation, 0)
+            told = deviation > ROUNDING * max(self.gain)
+            rows = torch.where(told, (rows - rows.mean(1, keepdim=True)) / deviation, 0)
         return rows / self.temperature
 
     def guidance(self) -> Tensor:

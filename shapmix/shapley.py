@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ def contributions(
     views = _views(x, mask, baseline.to(x, non_blocking=True), max_batch or len(mask) * len(x))
     # no inference_mode: tensors that a network makes in its first forward call and keeps could not be trained with
     with _evaluating(model), torch.no_grad():
-        outputs = [model(form.outward(chunk)) for chunk in views]
+        outputs = [_kept(model(form.outward(chunk))) for chunk in views]
     require(
         all(isinstance(output, Tensor) and output.ndim == 2 for output in outputs),
         f"the model must return logits (N, K), got {type(outputs[0]).__name__}; wrap it in a module that picks them",
@@ -111,6 +112,11 @@ def contributions(
     weights = torch.tensor([[term.get(parts, 0.0) for term in terms] for parts in present], dtype=values.dtype)
     # no matrix product, which autocast would round to bf16: the difference of two probabilities needs its digits
     return (values.T.unsqueeze(-1) * weights.to(values.device, non_blocking=True)).sum(1)
+
+
+def _kept(output: Any) -> Any:
+    """An output that the next call cannot overwrite, as that of a CUDA graph does (``compile: reduce-overhead``)."""
+    return output.clone() if isinstance(output, Tensor) else output
 
 
 def _views(x: Tensor, mask: Tensor, baseline: Tensor, at_once: int) -> Iterator[Tensor]:

@@ -55,7 +55,7 @@ class ShapMix(Mixer):
         scale: factor on a contribution when it enters the table, > 0.
         window: shortest and longest pasted segment in units of 4 frames; by default 0.4375 and 0.6875 of the clip
             (64 frames: (7, 11); the Kinetics recipe sets (13, 20) for 100).
-        body, people, dims, same_facing: how a segment is pasted, see :class:`shapmix.bodies.Paste`.
+        body, people, dims, same_facing, up: how a segment is pasted, see :class:`shapmix.bodies.Paste`.
         naive_mix_epoch: first epoch of guided mixing; before it, mixing is uniform.
         naive_estimate_epoch: first epoch with drawn contexts and with decay; before it, contexts are empty and
             each value replaces the last.
@@ -104,6 +104,7 @@ class ShapMix(Mixer):
         people: Literal["all", "present"] = "all",
         dims: int = 3,
         same_facing: bool | Literal["auto"] = False,
+        up: int = 1,
         naive_mix_epoch: int = 5,
         naive_estimate_epoch: int = 5,
         estimator: Literal["sampled", "refresh"] = "sampled",
@@ -138,7 +139,7 @@ class ShapMix(Mixer):
         self.saliency = SaliencyTable(
             self.num_class, self.layout, coalitions, scale, update, reduction, temperature, bias_correction, standardise
         )
-        self.paste = Paste(self.layout, body, people, dims, same_facing)
+        self.paste = Paste(self.layout, body, people, dims, same_facing, up)
         self.register_buffer("baseline", None if baseline is None else baseline.detach().clone())
         self.register_buffer("abundance", mixing.abundance(self.counts, rarity), persistent=False)
         self.register_buffer("coalition_joints", self.layout.joints_of(coalitions), persistent=False)
@@ -206,7 +207,7 @@ class ShapMix(Mixer):
 
     def refresh_due(self, epoch: int) -> bool:
         """Does :meth:`refresh` come before this epoch?"""
-        since = epoch - self.naive_mix_epoch
+        since = epoch - max(0, self.naive_mix_epoch)
         active = self.enabled and self.guided and self.estimator == "refresh"
         return active and since >= 0 and since % self.refresh_interval == 0
 
@@ -214,8 +215,8 @@ class ShapMix(Mixer):
     def refresh(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], max_batch: int | None = None) -> None:
         """Sets the rows of the table to the mean exact contributions, clipped by sample, of these samples.
 
-        Classes without samples keep their rows. Under torch.distributed each rank gives its own samples; the rows are
-        those of all of them.
+        Classes without samples keep their rows. Samples with a value that is not finite are left out. Under
+        torch.distributed each rank gives its own samples; the rows are those of all of them.
 
         Args:
             model: as for :meth:`observe`.
@@ -233,6 +234,7 @@ class ShapMix(Mixer):
                 model, x, y, absent, self.layout, self.saliency.coalitions, max_batch, self.input_format.order
             )
             evidence = torch.cat([values.clamp(min=0), torch.ones_like(values[:, :1])], 1)  # and a count
+            evidence = torch.where(values.isfinite().all(1, keepdim=True), evidence, 0)
             sums.index_add_(0, y.to(sums.device), evidence.to(sums))
         sum_over_ranks(sums)
         self.saliency.replace(sums[:, :-1] / sums[:, -1:].clamp(min=1), sums[:, -1])

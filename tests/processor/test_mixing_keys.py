@@ -133,7 +133,8 @@ def test_mean_of_the_last_epochs_with_its_own_statistics():
     resumed.load_state_dict(average.state_dict())
     resumed.after_epoch(7)  # as after a stop in an evaluation: the epoch is in already
     x = torch.randn(64, 1, generator=generator(0, "x"))
-    averaged = resumed.evaluated(x.split(16))
+    averaged = resumed.evaluated(x.split(60))  # each of the 64 samples counts the same, also the last 4
+    assert averaged[1].momentum == 0.1
     assert averaged[0].weight.item() == 2
     assert averaged[1].running_mean.item() == pytest.approx(2 * x.mean().item(), abs=1e-6)
     extended = WeightAverage(network, "swa", decay=0.5, num_epoch=40)  # --resume --num_epoch: the mean begins at 30
@@ -183,6 +184,17 @@ def test_what_does_not_fit(write_config):
     config = config.model_copy(update={"feeder_args": {**config.feeder_args, "stream": "bone"}})
     with pytest.raises(ConfigError, match="set mix_stage: joints"):
         build(config, load_data(config, torch.device("cpu")), torch.device("cpu"))
+    config = load_config(write_config(mixing="mixup", partner="tail_over_head"))
+    with pytest.raises(ConfigError, match="tail_over_head needs mixing by body parts, not mixup"):
+        build(config, load_data(config, torch.device("cpu")), torch.device("cpu"))
     for facing in (True, "auto"):
         with pytest.raises(ConfigError, match=r"not turned yet; set mix_stage: frames$"):
             load_config(write_config(mixing_args={"same_facing": facing}))
+
+
+def test_bodies_turn_about_the_vertical_axis_of_the_data(write_config, monkeypatch):
+    config = load_config(write_config(mix_stage="frames", mixing_args={"same_facing": True}))
+    data = load_data(config, torch.device("cpu"))
+    assert build(config, data, torch.device("cpu")).mixer.paste.up == 1
+    monkeypatch.setattr(type(data.feeders["train"]), "vertical", 2)
+    assert build(config, data, torch.device("cpu")).mixer.paste.up == 2

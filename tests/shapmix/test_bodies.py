@@ -122,6 +122,15 @@ def test_the_partner_faces_as_the_sample_does():
         Paste(LAYOUT, same_facing="on")
 
 
+@pytest.mark.parametrize("up", [0, 1, 2])
+def test_a_body_is_turned_about_its_vertical_axis(up):
+    x, partner = clip(1), clip(2)
+    turned = Paste(LAYOUT, same_facing=True, up=up).faced(x, partner)
+    torch.testing.assert_close(facing(turned, sides(LAYOUT), up), facing(x, sides(LAYOUT), up))
+    assert torch.equal(turned[:, up], partner[:, up])
+    torch.testing.assert_close(turned.norm(dim=1), partner.norm(dim=1))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 def test_a_line_to_face_by(layout):
     """Every body has shoulders or hips; a hand has not."""

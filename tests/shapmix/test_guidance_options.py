@@ -63,12 +63,18 @@ def test_refreshed_rows_are_mean_exact_contributions():
     assert torch.equal(made.saliency.rows()[:2], made.saliency.table[:2])
     assert (made.saliency.table[2] == 1e-6).all()
     assert made.observe(network, x, y) is None
+    table = made.saliency.table.clone()
+    spoilt = torch.cat([x2, torch.full_like(x2[:1], torch.nan)])  # is left out
+    made.refresh(network, [(x, y), (spoilt, torch.cat([y2, torch.tensor([1])]))], max_batch=16)
+    torch.testing.assert_close(made.saliency.table, table)
 
 
 def test_when_a_refresh_is_due():
     made = mixer(estimator="refresh", refresh_interval=4)
     made.naive_mix_epoch = 3
     assert [epoch for epoch in range(13) if made.refresh_due(epoch)] == [3, 7, 11]
+    made.naive_mix_epoch = -1  # guided from the first epoch on, as with 0
+    assert [epoch for epoch in range(9) if made.refresh_due(epoch)] == [0, 4, 8]
     assert not any(mixer().refresh_due(epoch) for epoch in range(9))
     assert not any(mixer(guided=False, estimator="refresh").refresh_due(epoch) for epoch in range(9))
 
@@ -81,6 +87,9 @@ def test_standardised_rows_guide_alike_whatever_their_level():
     torch.testing.assert_close(first, (row - row.mean()) / row.std(correction=0))
     torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-3)
     assert not flat.any()
+    noise = 4e-8 * torch.rand(3, 20, generator=generator(0, "noise"))  # of a network that sees no difference
+    made.saliency.load_state_dict({"table": noise})
+    assert not made.saliency.logits().any()
 
 
 def test_only_pairs_whose_counts_differ_enough_are_guided():
@@ -206,7 +215,23 @@ def test_bones_are_pasted_within_the_segment_alone():
     torch.testing.assert_close(share, torch.full((3,), 8 / 16 * 4 / 20))
 
 
+@pytest.mark.parametrize("people", ["all", "present"])
+def test_bones_need_the_person_on_both_sides(people):
+    """Person 1 is absent in sample 0, and in the partner of sample 1: nothing of it is pasted, nor counted."""
+    made = mixer(body="bones", people=people)
+    (x, _), (partner, _) = batch(2, 1), batch(2, 2)
+    x[0, ..., 1], partner[1, ..., 1] = 0, 0
+    drawn = replace(draws(made, x), target_start=4, target_len=8, source_start=0, source_len=16)
+    joints = made.part_joints[[1, 1]]
+    mixed, share = made.paste(x, partner, joints, drawn)
+    assert not mixed[0, ..., 1].any()
+    torch.testing.assert_close(mixed[1, ..., 1], x[1, ..., 1])
+    assert not torch.equal(mixed[0, ..., 0], x[0, ..., 0])
+    torch.testing.assert_close(share, 8 / 16 * joints[0].sum() / 20 * torch.tensor([1, 0.5]))
+
+
 @pytest.mark.parametrize(("options", "reason"), [
+    ({"up": 3}, "up is 0 or 1 or 2"),
     ({"guide_from": 0.5}, "guide_from must be at least 1"),
     ({"refresh_interval": 0}, "refresh_interval must be at least 1"),
     ({"estimator": "exact"}, "estimator is sampled or refresh, got 'exact'"),
