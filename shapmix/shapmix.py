@@ -130,8 +130,7 @@ class ShapMix(Mixer):
         coalitions = self.layout.coalitions(coalition_sizes)
         self.coalition_sizes = sorted({len(coalition) for coalition in coalitions})
         self.guided, self.paste_probability, self.ema = guided, paste_probability, ema
-        self.guide_from, self.tail_over_head = guide_from, tail_over_head
-        self.window = mixing.as_window(window)
+        self.guide_from, self.tail_over_head, self.window = guide_from, tail_over_head, mixing.as_window(window)
         self.naive_mix_epoch, self.naive_estimate_epoch = naive_mix_epoch, naive_estimate_epoch
         self.decay_epoch = naive_estimate_epoch + (decay_start == "later")
         self.estimator, self.refresh_interval = estimator, refresh_interval
@@ -233,8 +232,8 @@ class ShapMix(Mixer):
             values = exact_contributions(
                 model, x, y, absent, self.layout, self.saliency.coalitions, max_batch, self.input_format.order
             )
-            evidence = torch.cat([values.clamp(min=0), torch.ones_like(values[:, :1])], 1)  # and a count
-            evidence = torch.where(values.isfinite().all(1, keepdim=True), evidence, 0)
+            usable = values.isfinite().all(1, keepdim=True)
+            evidence = torch.cat([torch.where(usable, values.clamp(min=0), 0), usable], 1)  # and a count
             sums.index_add_(0, y.to(sums.device), evidence.to(sums))
         sum_over_ranks(sums)
         self.saliency.replace(sums[:, :-1] / sums[:, -1:].clamp(min=1), sums[:, -1])
