@@ -96,6 +96,7 @@ class StoreFeeder(ABC, Generic[AnyDraws]):
     # How the data set's own raw files are read: suffix -> function of their bytes, to frames (L, M, V, C) as stored.
     raw_readers: ClassVar[Mapping[str, Callable[[bytes], np.ndarray]]] = {}
     needs_size = False  # whether sizes of the images of 2D poses must be known
+    stored_motion = False  # whether a motion stream is between stored frames, not between those that are shown
     skips_held_out = False  # whether on_bad_sample: skip shrinks validation and test sets too
     # The attributes that make a view which is not augmented, besides layout and classes; numbers, words and None.
     VIEW: ClassVar[tuple[str, ...]] = ("stream", "window_size", "num_person", "num_joints", "in_channels")

@@ -65,6 +65,7 @@ class PoseFeeder(StoreFeeder[PoseDraws]):
     """
 
     needs_size = True
+    stored_motion = True
     skips_held_out = True  # a video in which the detector saw nobody
     VIEW = (*StoreFeeder.VIEW, "num_clips")
 

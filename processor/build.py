@@ -184,6 +184,11 @@ def _loader(config: Config, feeder: Any, device: torch.device) -> Loader:
     mixes = config.mixing in MIXERS
     if isinstance(feeder, StoreFeeder):
         stage: Stage = config.mix_stage if mixes else "input"
+        if stage != "input" and feeder.stored_motion and feeder.stream.endswith("motion"):
+            raise ConfigError(
+                f"{config.config}: mix_stage {stage}: {config.feeder} takes motion between stored frames, which mixed "
+                "joints do not have; set mix_stage: input, or feeder_args.stream to joint or bone"
+            )
         partner: Partner = "class_balanced" if mixes and config.partner != "batch" else "batch"
         return StoreLoader(feeder, config.batch_size, config.seed, device, dtype, config.sampler, stage, partner)
     for key in ("mix_stage", "partner"):

@@ -39,16 +39,6 @@ def test_stages_of_poses(stream, tmp_path):
     assert feeder.coordinates == 2
 
 
-def test_motion_of_a_mixed_pose_is_between_the_chosen_frames(tmp_path):
-    feeder = synthetic_pose.Feeder(stream="joint_motion", window_size=16, cache_dir=str(tmp_path))
-    draws = feeder.draw(5, generator(0, "draws"))
-    joints = feeder.batch(ROWS, draws=draws, stage="joints")
-    moved = feeder.finish(joints, draws, "joints")
-    torch.testing.assert_close(moved[:, :2, :-1], joints[:, :2, 1:] - joints[:, :2, :-1])
-    torch.testing.assert_close(moved[:, 2, :-1], (joints[:, 2, 1:] + joints[:, 2, :-1]) / 2)
-    assert not moved[:, :, -1].any()
-
-
 def test_nw_ucla_is_turned_and_scaled_last(ucla):
     from feeders.feeder_ucla import Feeder
 

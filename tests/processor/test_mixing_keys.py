@@ -179,7 +179,7 @@ def test_group_means():
     }
 
 
-def test_what_does_not_fit(write_config):
+def test_what_does_not_fit(write_config, tmp_path):
     config = load_config(write_config(mixing_args={"body": "bones"}))
     config = config.model_copy(update={"feeder_args": {**config.feeder_args, "stream": "bone"}})
     with pytest.raises(ConfigError, match="set mix_stage: joints"):
@@ -187,6 +187,12 @@ def test_what_does_not_fit(write_config):
     config = load_config(write_config(mixing="mixup", partner="tail_over_head"))
     with pytest.raises(ConfigError, match="tail_over_head needs mixing by body parts, not mixup"):
         build(config, load_data(config, torch.device("cpu")), torch.device("cpu"))
+    args = {"stream": "joint_motion", "window_size": 16, "cache_dir": str(tmp_path)}
+    poses = {"feeder": "feeders.synthetic_pose.Feeder", "feeder_args": args}
+    for stage in ("joints", "frames"):  # else a test sample would show a smaller motion than a training sample
+        config = load_config(write_config(**poses, mix_stage=stage))
+        with pytest.raises(ConfigError, match=f"mix_stage {stage}: .* takes motion between stored frames"):
+            load_data(config, torch.device("cpu"))
     for facing in (True, "auto"):
         with pytest.raises(ConfigError, match=r"not turned yet; set mix_stage: frames$"):
             load_config(write_config(mixing_args={"same_facing": facing}))
