@@ -34,6 +34,7 @@ class WeightAverage:
     ) -> None:
         self.network, self.kind, self.decay, self.frozen = network, kind, decay, frozen
         self.entered = -1  # the last epoch whose weights are in the mean (swa)
+        self.measured = True  # do the batch norms' statistics belong to the averaged weights?
         self.first_epoch = 0 if kind == "ema" else int(SWA_FROM * num_epoch)
         self.model = AveragedModel(network)  # torch's plain mean, for swa
 
@@ -56,7 +57,7 @@ class WeightAverage:
         """Enters the weights of an epoch (swa), once: a run that was stopped in an evaluation comes here again."""
         if self.kind == "swa" and epoch >= self.first_epoch and epoch > self.entered:
             self.model.update_parameters(self.network)
-            self.entered = epoch
+            self.entered, self.measured = epoch, self.frozen
 
     def ready(self) -> bool:
         """Has anything been averaged?"""
@@ -72,19 +73,21 @@ class WeightAverage:
         """
         if self.kind == "swa" and not self.frozen:
             _set_statistics(self.model.module, inputs)
+            self.measured = True
         return self.model.module
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the averaged network's state, how many were averaged, and the last epoch of them."""
-        return {**self.model.state_dict(), "entered": torch.tensor(self.entered)}
+        more = {"entered": torch.tensor(self.entered), "measured": torch.tensor(self.measured)}
+        return {**self.model.state_dict(), **more}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues. A mean that ended before this run's begins (it has more epochs than it had) is left out."""
         entered = int(state.get("entered", -1))
         if self.kind == "swa" and entered < self.first_epoch:
             return
-        self.model.load_state_dict({key: value for key, value in state.items() if key != "entered"})
-        self.entered = entered
+        self.model.load_state_dict({key: value for key, value in state.items() if key not in ("entered", "measured")})
+        self.entered, self.measured = entered, bool(state.get("measured", True))
 
 
 @torch.no_grad()

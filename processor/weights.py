@@ -121,9 +121,13 @@ def _of_joints(
 
 
 def tested_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a checkpoint, those that were tested where it has averaged ones, or of a bare state dict."""
+    """The weights of a checkpoint, those that were tested where it has averaged ones, or of a bare state dict.
+
+    Of an epoch that was not evaluated, the mean of ``swa`` has no batch-norm statistics: there, the plain weights.
+    """
     average = state.get("average") or {}
-    if average.get("n_averaged", 0) > 0:  # what was tested; torch's AveragedModel puts "module." before names
+    if average.get("n_averaged", 0) > 0 and average.get("measured", True):
+        # what was tested; torch's AveragedModel puts "module." before names
         return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
     inside = [state[key] for key in CONTAINERS if isinstance(state.get(key), Mapping)]
     return {key: value for key, value in (*inside, state)[0].items() if isinstance(value, Tensor)}

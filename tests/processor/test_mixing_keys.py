@@ -154,6 +154,13 @@ def test_the_tested_weights_are_those_that_a_checkpoint_gives(write_config, tmp_
     batch = next(data.loaders["test"].in_order(100))
     with torch.no_grad():
         assert (network(batch.x).argmax(1) == batch.y).float().mean().item() == pytest.approx(lines[-1]["top1"])
+    path = write_config(num_epoch=8, eval_interval=8, average_weights="swa", save_interval=1)  # the mean begins at 6
+    _, _, last = run(path, tmp_path / "long")
+    assert last["average"]["measured"]
+    for name in ("epoch_5.pt", "epoch_6.pt"):  # the second has a mean, but not its statistics
+        load_weights(network, tmp_path / "long" / name)
+        plain = load_checkpoint(tmp_path / "long" / name)["model"]
+        torch.testing.assert_close(dict(network.state_dict()), plain, rtol=0, atol=0)
     early = tmp_path / "run" / "epoch_0.pt"
     load_weights(network, early)
     torch.testing.assert_close(dict(network.state_dict()), load_checkpoint(early)["model"], rtol=0, atol=0)
