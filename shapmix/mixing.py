@@ -213,11 +213,12 @@ def target_counts(counts: Tensor, share: float, abundance: Tensor | None = None)
         share: the partner's mean share of a target, 0 .. 1.
         abundance: (K,) of the classes, where the rarer sample of a pair always takes the partner's place.
     """
+    counts = counts.cpu()  # not every device has float64
     even = (counts > 0).double() / (counts > 0).sum()
     if abundance is None:
         return (1 - share) * counts + share * counts.sum() * even
     pairs = counts.double().unsqueeze(1) * even  # (own, partner)
-    swapped = abundance.unsqueeze(0) > abundance.unsqueeze(1)
+    swapped = (abundance.unsqueeze(0) > abundance.unsqueeze(1)).cpu()
     first, second = torch.where(swapped, 0, pairs), torch.where(swapped, pairs, 0)
     own, partner = first.sum(1) + second.sum(0), first.sum(0) + second.sum(1)
     return (1 - share) * own + share * partner

@@ -225,8 +225,8 @@ class ShapMix(Mixer):
         Raises:
             ValueError: as :meth:`observe`. Cost: 2**P samples forward for each sample.
         """
-        size = self.num_class, len(self.saliency.coalitions)
-        sums = torch.zeros(size[0], size[1] + 1, dtype=torch.float64, device=self.counts.device)
+        size, device = (self.num_class, len(self.saliency.coalitions) + 1), self.counts.device
+        sums = torch.zeros(size, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         for x, y in batches:
             y, absent = self.classes(x, y), self._absent(x)
             values = exact_contributions(
@@ -294,7 +294,7 @@ class ShapMix(Mixer):
         """See :class:`Mixer`. Guidance is not counted: all coalitions are taken as equally likely."""
         shortest, longest = self.window or mixing.default_window(frames)
         time = mixing.TIME_UNIT * (shortest + longest) / 2 / frames
-        body = self.part_joints.double().mean().item() * sum(self.coalition_sizes) / len(self.coalition_sizes)
+        body = self.part_joints.cpu().double().mean().item() * sum(self.coalition_sizes) / len(self.coalition_sizes)
         share = self.paste_probability * time * body + (1 - self.paste_probability) / 2
         return mixing.target_counts(self.counts, share, self.abundance if self.tail_over_head else None)
 
