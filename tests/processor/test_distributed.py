@@ -18,7 +18,7 @@ from shapmix import LogitAdjustedLoss
 from shapmix.distributed import world
 from tests import as_on_cuda
 from tests.conftest import ROOT, tiny_config
-from tests.processor.test_mixing_keys import ALL
+from tests.processor.test_mixing_keys import ALL, BONES, OTHERS
 from tools.faults.case import python
 from tools.faults.process import Command
 from tools.faults.runs import start_all
@@ -70,13 +70,14 @@ def test_five_steps(tmp_path, options):
             np.testing.assert_allclose(several[name], one[name], rtol=0, atol=1e-9, err_msg=name)
 
 
-def test_all_keys_beyond_the_paper(tmp_path):
+@pytest.mark.parametrize(("keys", "more", "epochs"), [(ALL, (), 3), (OTHERS, BONES, 5)])
+def test_all_keys_beyond_the_paper(keys, more, epochs, tmp_path):
     """Refreshed tables, second batches of partners, bones, mixed frames, averaged weights: 1 = 2 processes."""
     states = []
     for processes in (1, 2):
         folder = tmp_path / str(processes)
-        words = write_run(folder, model="tests.small.WithoutNorm", precision="fp64", num_epoch=3, **ALL)
-        codes, printed = forked(Command("main", words, folder), processes)
+        words = write_run(folder, model="tests.small.WithoutNorm", precision="fp64", num_epoch=epochs, **keys)
+        codes, printed = forked(Command("main", [*words, *more], folder), processes)
         assert not any(codes), printed
         states.append(torch.load(folder / "run" / "last.pt", weights_only=True))
     one, two = states

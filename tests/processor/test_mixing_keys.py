@@ -28,6 +28,11 @@ ALL = {
         "body": "bones", "people": "present", "same_facing": True,
     },
 }  # fmt: skip
+OTHERS = {
+    "mix_stage": "joints", "partner": "class_balanced", "refresh_samples": 2, "average_weights": "swa",
+    "loss_args": {"label_smoothing": 0.1}, "mixing_args": {"estimator": "refresh", "refresh_interval": 2},
+}  # fmt: skip
+BONES = ("--set", "feeder_args.stream=bone")  # of joints that were mixed
 
 
 def run(path, folder, *words):
@@ -36,9 +41,11 @@ def run(path, folder, *words):
     return code, lines, load_checkpoint(folder / "last.pt")
 
 
-def test_all_keys_stopped_and_continued(write_config, tmp_path, monkeypatch):
-    path = write_config(num_epoch=3, naive_mix_epoch=1, **ALL)
-    code, lines, whole = run(path, tmp_path / "whole")
+@pytest.mark.parametrize(("keys", "words", "last"), [(ALL, (), 2), (OTHERS, BONES, 4)])
+def test_all_keys_stopped_and_continued(keys, words, last, write_config, tmp_path, monkeypatch):
+    """In the last epoch: after a refresh, and with an epoch in swa's mean."""
+    path = write_config(num_epoch=last + 1, naive_mix_epoch=1, **keys)
+    code, lines, whole = run(path, tmp_path / "whole", *words)
     assert code == 0
     assert "guidance_few" in lines[-1]
     assert {"raw_top1", "raw_few"} <= set(lines[-1])
@@ -46,13 +53,13 @@ def test_all_keys_stopped_and_continued(write_config, tmp_path, monkeypatch):
 
     def after_reading(self):
         after(self)
-        if (self.epoch, self.meter.steps) == (2, 1):
+        if (self.epoch, self.meter.steps) == (last, 1):
             raise Stopped
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "after_reading", after_reading)
-        assert run(path, tmp_path / "cut")[0] == 143
-    code, cut_lines, cut = run(path, tmp_path / "cut")
+        assert run(path, tmp_path / "cut", *words)[0] == 143
+    code, cut_lines, cut = run(path, tmp_path / "cut", *words)
     assert code == 0
     for part in ("model", "average", "mixer"):
         assert whole[part].keys() == cut[part].keys()
