@@ -73,7 +73,8 @@ def built(tmp_path_factory):
     run("-c", BUILD, "build_sdist", dist, folder=folder)
     (sdist,) = dist.iterdir()
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and newer
+        archive.extractall(folder / "unpacked")
     (unpacked,) = (folder / "unpacked").iterdir()
     run("-c", BUILD, "build_wheel", dist, folder=unpacked)
     (wheel,) = dist.glob("*.whl")

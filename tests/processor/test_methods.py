@@ -223,8 +223,8 @@ def test_a_run_tells_of_keys_without_effect(write_config, tmp_path):
 
 def test_what_st_mix_reads_is_no_argument_of_guidance():
     """Every argument in GUIDANCE leaves uniform mixing as it is, bit for bit, and no other argument is missing."""
-    others = {"coalition_sizes", "paste_probability", "window", "with_clean", "enabled", "body", "people", "dims"}
-    others.add("same_facing")
+    others = {"coalition_sizes", "paste_probability", "window", "with_clean", "enabled"}
+    others |= {"body", "people", "dims", "same_facing", "up"}
     st_mix = MIXERS["st_mix"]
     reserved = st_mix.reserved - {"network"}
     assert set(parameters(st_mix.make)) == {*GUIDANCE, *reserved, *others}
