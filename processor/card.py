@@ -18,8 +18,8 @@ from feeders.longtail import shot_groups
 from shapmix import Mixer, SkeletonLayout, __version__
 
 from .answers import adjustment_of
-from .build import Data, mean_sequence
 from .config import Config
+from .data import Data, mean_sequence
 from .errors import CheckpointError
 from .network import Shape, layout_of
 from .parts import check_parts

@@ -13,10 +13,11 @@ import torch
 from feeders.loader import UNLABELLED
 from shapmix.distributed import world
 
-from .build import Data, build, build_network, load_data
+from .build import build, build_network
 from .card import KEY, card_of, temperature_of
 from .checkpoint import load_checkpoint
 from .config import Config
+from .data import Data, load_data
 from .distributed import any_rank, barrier, gather_rows, is_main, launched_by, others_than_main, set_up, tear_down
 from .errors import ConfigError
 from .heartbeat import lost

@@ -24,11 +24,12 @@ from shapmix.distributed import world
 from . import origin
 from .answers import adjustment_of, autocast_dtype
 from .averaging import WeightAverage
-from .build import Data, Parts, Split
+from .build import Parts
 from .card import KEY, make_card, temperature_of
 from .checkpoint import file_checksum, save_checkpoint
 from .config import Config
 from .config_files import keys_without_effect
+from .data import Data, Split
 from .distributed import any_rank, is_main, share_buffers
 from .engine import Meter, NotFinite, Reading, Scores, Trainer, evaluate, refresh_table, train_one_epoch
 from .errors import CheckpointError, ConfigError

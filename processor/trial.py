@@ -20,8 +20,9 @@ from feeders.loader import Batch
 from shapmix.distributed import world
 
 from .answers import autocast_dtype
-from .build import Data, Parts
+from .build import Parts
 from .config import Config, Precision
+from .data import Data
 from .engine import Trainer
 from .host import usable_cores
 from .training import make_trainer

@@ -15,11 +15,12 @@ import numpy as np
 from feeders.feeder import StoreFeeder
 from feeders.files import parse_json
 
-from .build import Data, Split, build_network, load_data
+from .build import build_network
 from .card import temperature_of
 from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import load_config
+from .data import Data, Split, load_data
 from .distributed import set_up
 from .engine import Scores
 from .errors import ConfigError

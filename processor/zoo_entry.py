@@ -20,11 +20,12 @@ from torch import Tensor
 
 from feeders.files import parse_json, write_atomically
 
-from .build import build_network, load_data
+from .build import build_network
 from .card import Card, card_of
 from .checkpoint import load_checkpoint
 from .config import Config
 from .config_files import load_config
+from .data import load_data
 from .distributed import set_up
 from .errors import CheckpointError, ConfigError
 from .host import StopSignals

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from processor import training
-from processor.build import Parts, build, load_data
+from processor.build import Parts, build
 from processor.config import Config
+from processor.data import load_data
 from processor.engine import Trainer
 
 

@@ -17,8 +17,9 @@ import yaml
 
 from feeders.ntu_protocols import parse_names
 from feeders.store import Sample, StoreWriter
-from processor.build import Data, Parts, build, load_data
+from processor.build import Parts, build
 from processor.config import Config
+from processor.data import Data, load_data
 from processor.distributed import set_up
 from processor.engine import Trainer
 from processor.training import make_trainer

@@ -27,9 +27,9 @@ from shapmix import Mixer, ShapMix, SkeletonLayout
 from shapmix.draws import generator
 from shapmix.shapley import contributions, exact_terms
 
-from ..build import Data, mean_sequence
 from ..checkpoint import file_checksum
 from ..config import Config
+from ..data import Data, mean_sequence
 from ..errors import ConfigError
 from ..network import layout_of
 from ..scores import npz_arrays

@@ -19,8 +19,8 @@ from feeders.loader import Batch, Loader, StoreLoader
 from shapmix import Mixer, ShapMix
 from shapmix.bodies import Paste
 
-from ..build import Data
 from ..config import Config
+from ..data import Data
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 from feeders.loader import StoreLoader
 from shapmix import Mixer, ShapMix
 
-from ..build import Data
 from ..config import Config
+from ..data import Data
 from ..network import layout_of
 from .logger import Logger
 from .mixed import mixed_samples

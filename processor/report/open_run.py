@@ -12,11 +12,12 @@ from torch import nn
 from feeders.feeder import StoreFeeder
 from shapmix import Mixer, SkeletonLayout
 
-from ..build import Data, build_mixer, build_network, load_data
+from ..build import build_mixer, build_network
 from ..card import temperature_of
 from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..config_files import load_config
+from ..data import Data, load_data
 from ..distributed import set_up
 from ..network import layout_of
 from ..own_dataset import DatasetLoader

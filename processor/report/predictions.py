@@ -14,8 +14,8 @@ import torch
 from feeders.store import DataError
 
 from ..answers import Answers, adjustment_of, autocast_dtype
-from ..build import Data
 from ..config_files import nearest
+from ..data import Data
 from ..errors import ConfigError
 from .explain import run_baseline
 from .open_run import OpenRun

@@ -23,9 +23,9 @@ from feeders.feeder import StoreFeeder
 from feeders.store import DataError, SkeletonStore
 from shapmix import SkeletonLayout
 
-from ..build import Data, load_data
 from ..config import Config
 from ..config_files import load_config, nearest
+from ..data import Data, load_data
 from ..errors import ConfigError
 from ..network import layout_of
 from ..run_folder import RunFolder

@@ -17,8 +17,9 @@ from feeders.transforms import rotation_matrices
 from feeders.uniform_sampling import test_clips as clips_at_test_time
 from feeders.uniform_sampling import training_clips
 from processor.answers import over_clips
-from processor.build import build_network, load_data
+from processor.build import build_network
 from processor.config_files import load_config
+from processor.data import load_data
 from shapmix import LAYOUTS, ShapMix, exact_contributions
 from shapmix.mixing import draw_mix, paste
 from tests.conftest import annotations, tiny_config, write_pickle

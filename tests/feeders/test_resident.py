@@ -16,9 +16,9 @@ from feeders.loader import Batch, StoreLoader, prefetch
 from feeders.resident import ResidentFrames
 from feeders.store import DataError, SkeletonStore
 from processor import command_line
-from processor.build import load_data
 from processor.checkpoint import load_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.errors import ConfigError
 from processor.processor import Processor
 from processor.run_folder import RunFolder

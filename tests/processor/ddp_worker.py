@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from feeders.loader import StoreLoader
 from feeders.synthetic import Feeder
-from processor.build import mean_sequence
+from processor.data import mean_sequence
 from processor.distributed import barrier, gather_rows, set_up, sum_over_ranks, tear_down
 from processor.engine import Reading, Trainer, evaluate
 from shapmix import LDAMLoss, LogitAdjustedLoss, Mixer, Remix, ShapMix, effective_number_weights

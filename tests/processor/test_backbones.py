@@ -12,9 +12,9 @@ import yaml
 from torch import nn
 
 import main
-from processor.build import load_data
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from tests.conftest import ROOT
 from tests.model.recogniser import Recogniser
 

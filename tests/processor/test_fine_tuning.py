@@ -11,9 +11,10 @@ import yaml
 
 import main
 from model import ctrgcn
-from processor.build import build, load_data
+from processor.build import build
 from processor.checkpoint import load_checkpoint
 from processor.config_files import keys_without_effect, load_config
+from processor.data import load_data
 from processor.errors import CheckpointError, ConfigError
 from processor.host import Stopped
 from processor.report.open_run import open_run

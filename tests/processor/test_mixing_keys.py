@@ -9,9 +9,10 @@ from torch import nn
 
 import main
 from processor.averaging import WeightAverage
-from processor.build import build, load_data
+from processor.build import build
 from processor.checkpoint import load_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.errors import ConfigError
 from processor.host import Stopped
 from processor.metrics import fitted_temperature, group_means

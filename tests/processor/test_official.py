@@ -10,10 +10,11 @@ import main
 from feeders.convert.ctrgcn_npz import write_arrays
 from feeders.feeder_ntu import Feeder
 from feeders.store import SkeletonStore
-from processor.build import build_optimizer, load_data
+from processor.build import build_optimizer
 from processor.checkpoint import load_checkpoint
 from processor.config import Config
 from processor.config_files import keys_without_effect, load_config
+from processor.data import load_data
 from processor.distributed import set_up
 from processor.errors import ConfigError
 from processor.saliency_file import read_table

@@ -14,9 +14,9 @@ from scipy.special import softmax
 import main
 from feeders.synthetic_pose import Feeder as Synthetic
 from processor import overlap, own_dataset
-from processor.build import load_data
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.own_dataset import DatasetLoader
 from processor.scores import read_scores
 from processor.user_code import explained

@@ -15,9 +15,10 @@ import yaml
 
 import main
 from feeders.files import sealed, unsealed
-from processor.build import build, load_data
+from processor.build import build
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.host import StopSignals
 from processor.run_folder import RunFolder
 from processor.scores import read_scores

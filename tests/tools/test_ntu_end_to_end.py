@@ -12,8 +12,8 @@ import yaml
 
 import main
 from feeders.ntu_protocols import CLASSES
-from processor.build import load_data
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.official import NO_EFFECT
 from tests.conftest import ROOT, ntu_names
 from tools import ensemble, make_longtail, prepare_ntu

@@ -13,7 +13,8 @@ import argparse
 import torch
 
 from feeders.loader import Batch
-from processor.build import build, load_data
+from processor.build import build
+from processor.data import load_data
 from processor.engine import Trainer
 from processor.info import forward_units
 from processor.training import make_trainer

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from processor.build import build, load_data
+from processor.build import build
 from processor.card import KEY, make_card
 from processor.checkpoint import save_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.yaml_text import yaml_text
 
 from .case import tiny_config

@@ -11,10 +11,10 @@ from scipy.special import softmax
 
 import main
 from feeders.store import DataError
-from processor import build
-from processor.build import load_data
+from processor import data as data_module
 from processor.checkpoint import load_checkpoint, save_checkpoint
 from processor.config_files import load_config
+from processor.data import load_data
 from processor.errors import CheckpointError
 from processor.recognition import Recognizer, trained_network
 from processor.run_folder import RunFolder
@@ -188,8 +188,8 @@ def test_phase_test_without_the_training_data(name, run, write_config, tmp_path,
         opened.append(split)
         assert split != "train"
 
-    keep = build._feeder
-    monkeypatch.setattr(build, "_feeder", lambda *words: only_test(*words[1:]) or keep(*words))
+    keep = data_module._feeder
+    monkeypatch.setattr(data_module, "_feeder", lambda *words: only_test(*words[1:]) or keep(*words))
     words = ["--config", str(folder.config), "--phase", "test", "--weights", str(folder.last)]
     assert main.main([*words, "--work_dir", str(tmp_path / "again")]) == 0
     assert opened == ["test"]

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from feeders.loader import StoreLoader
-from processor.build import Data, build_mixer, load_data
+from processor.build import build_mixer
 from processor.config import Config
+from processor.data import Data, load_data
 from processor.methods import MIXERS
 from processor.report.mixed import MixedSample, mixed_samples
 from shapmix import Mixer
