@@ -141,8 +141,7 @@ def build_mixer(
         args |= {"dims": feeder.coordinates, "tail_over_head": config.partner == "tail_over_head"}
         if config.mixing_args.get("same_facing"):
             args["up"] = feeder.vertical
-        if config.mixing_args.get("body") == "bones" and config.mix_stage == "input" and feeder.stream != "joint":
-            raise ConfigError(f"{config.config}: mixing_args.body bones needs joint positions; set mix_stage: joints")
+        _check_positions(config, feeder)
     if "baseline" in args:
         loader, published = data.loaders["train"], config.baseline == "published"
         with restoring(source):
@@ -159,6 +158,16 @@ def build_mixer(
     elif config.dist_weights is not None and config.weights is not None:
         read_table(Path(config.dist_weights), mixer)
     return mixer
+
+
+def _check_positions(config: Config, feeder: StoreFeeder) -> None:
+    """ConfigError where the mixer needs joint positions, and gets something else from the feeder."""
+    bones, present = config.mixing_args.get("body") == "bones", config.mixing_args.get("people") == "present"
+    if bones and config.mix_stage == "input" and feeder.stream != "joint":
+        raise ConfigError(f"{config.config}: mixing_args.body bones needs joint positions; set mix_stage: joints")
+    if getattr(feeder, "normalization", False) and ((bones and config.mix_stage != "frames") or present):
+        need = "people: present finds absent people by their zeros" if present else "body: bones needs joint positions"
+        raise ConfigError(f"{config.config}: mixing_args.{need}; set feeder_args.normalization: false")
 
 
 def _second_stage(config: Config, network: nn.Module) -> list[nn.Module]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from feeders.loader import StoreLoader
 from feeders.ntu_protocols import CLASSES, LAYOUT, PROTOCOLS, parse_names
 from feeders.store import DataError, SkeletonStore
 from feeders.transforms import move, neighbouring_frames, random_crop, rotate, rotation_matrices, to_stream
-from processor.build import load_data, mean_sequence
+from processor.build import build
 from processor.config_files import load_config
+from processor.data import load_data, mean_sequence
+from processor.errors import ConfigError
 from shapmix import distributed
 from tests.conftest import ntu_names, write_ntu_store, write_ucla
 
@@ -276,7 +279,8 @@ def test_normalization_is_that_of_what_is_trained_on(tmp_path, write_config):
     path.write_text("\n".join(listed))
     ntu = {"data_path": str(store), "protocol": "ntu60_xsub", "val_subjects": [2], "normalization": True}
     changes = {"feeder": "feeders.feeder_ntu.Feeder", "feeder_args": ntu, "test_feeder_args": {}}
-    config = load_config(write_config(**changes, train_feeder_args={"split_path": str(path)}))
+    listed_only = {"split_path": str(path)}
+    config = load_config(write_config(**changes, train_feeder_args=listed_only))
     feeders = load_data(config, torch.device("cpu")).feeders
     assert feeders["train"].ids == kept
     mean, deviation = feeders["train"].statistics
@@ -285,6 +289,15 @@ def test_normalization_is_that_of_what_is_trained_on(tmp_path, write_config):
     np.testing.assert_allclose(deviation[0, :, 0, :, 0].T, frames.std(0), atol=1e-5)
     assert set(feeders) == {"train", "val", "test"}
     assert all(feeder.statistics is feeders["train"].statistics for feeder in feeders.values())
+    for keys, error in (
+        ({"mixing_args": {"people": "present"}}, "finds absent people by their zeros; set feeder_args.normalization"),
+        ({"mixing_args": {"body": "bones"}}, "body: bones needs joint positions; set feeder_args.normalization: false"),
+        ({"mixing_args": {"body": "bones"}, "mix_stage": "frames"}, None),  # mixed before it is normalised
+    ):
+        config = load_config(write_config(**changes, train_feeder_args=listed_only, **keys))
+        data = load_data(config, torch.device("cpu"))
+        with pytest.raises(ConfigError, match=error) if error else nullcontext():
+            build(config, data, torch.device("cpu"))
     ntu["normalization"] = False
     config = load_config(write_config(**changes, train_feeder_args={"normalization": True}))
     with pytest.raises(DataError, match="normalization differs between the splits; set it in feeder_args"):
