@@ -21,7 +21,7 @@ from shapmix.skeleton import LAYOUTS, SkeletonLayout
 
 from .config import OWN_PACKAGES, Config, Groups
 from .errors import ConfigError, shown
-from .methods import CHOICES, OVERLAYS, WARM_UP
+from .methods import CHOICES, OVERLAYS, SAMPLED, WARM_UP
 from .official import OFFICIAL_GRAPHS, translate, translate_feeder_args, translate_model_args
 from .user_code import place_of
 from .yaml_text import MAX_LENGTH, parse_yaml
@@ -96,6 +96,11 @@ def keys_without_effect(config: Config) -> Iterator[tuple[str, str]]:
     for key in ("mix_stage", "partner"):
         if changed(key) and config.mixing not in CHOICES["mixing"]:
             yield key, f"mixing is {config.mixing}"
+    if config.mixing == "shap_mix":
+        estimator = config.mixing_args.get("estimator", "sampled")
+        for name in SAMPLED if estimator == "refresh" else ("refresh_interval",):
+            if name in config.mixing_args:
+                yield f"mixing_args.{name}", f"mixing_args.estimator is {estimator}"
     if changed("refresh_samples") and config.mixing_args.get("estimator") != "refresh":
         yield "refresh_samples", "mixing_args.estimator is not refresh"
     if changed("average_decay") and config.average_weights != "ema":

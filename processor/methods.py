@@ -20,6 +20,8 @@ GUIDANCE = (
     "temperature", "bias_correction", "standardise", "guide_from", "scale", "estimator", "refresh_interval",
     "estimate_interval", "estimate_fraction", "rarity", "update", "decay_start", "reduction",
 )  # fmt: skip
+# Of them, those that the estimator refresh does not read.
+SAMPLED = ("bias_correction", "estimate_interval", "estimate_fraction", "update", "decay_start", "reduction")
 
 
 @dataclass(frozen=True)

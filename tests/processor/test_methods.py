@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import main
-from processor.build import load_data
 from processor.checkpoint import file_checksum
 from processor.config_files import keys_without_effect, load_config, parameters
+from processor.data import load_data
 from processor.errors import ConfigError
 from processor.host import Stopped
-from processor.methods import GUIDANCE, METHODS, MIXERS
+from processor.methods import GUIDANCE, METHODS, MIXERS, SAMPLED
 from processor.processor import Processor
 from processor.scores import read_scores
 from processor.training import Training
@@ -204,6 +204,14 @@ def test_bad_keys(write_config, changes, wanted):
             {"mixing": "st_mix", "mixing_args": {"temperature": 0.1}},
             "mixing_args.temperature has no effect, because mixing is st_mix",
         ),
+        (
+            {"mixing_args": {"estimator": "refresh", "estimate_interval": 4, "rarity": "index"}},
+            "mixing_args.estimate_interval has no effect, because mixing_args.estimator is refresh",
+        ),
+        (
+            {"mixing_args": {"refresh_interval": 4, "estimate_interval": 4}},
+            "mixing_args.refresh_interval has no effect, because mixing_args.estimator is sampled",
+        ),
         ({"tau": 0.5, "reweight_from": 0.5, "reweight_beta": 0.9, "baseline": "published"}, None),
         ({"mixing": "st_mix", "mixing_args": {"paste_probability": 0.5}}, None),
         ({"loss": "cross_entropy", "tau": 1, "mixing": "none"}, None),
@@ -247,6 +255,37 @@ def test_what_st_mix_reads_is_no_argument_of_guidance():
 
     for args in ({name: value} for name, value in odd.items()):
         assert all(map(torch.equal, mixed(), mixed(**args))), args
+
+
+def test_what_a_refresh_does_not_read():
+    """Every argument in SAMPLED leaves a mixer with refreshed rows as it is, and no other one of guidance does."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 3, 16, 25, 1, generator=rng), torch.tensor([0, 1, 2, 0, 1, 2])
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(x[0].numel(), 3))
+    weights = 0.05 * torch.randn(4, 3, x[0].numel(), generator=rng)  # of each epoch
+
+    def rows(**args: object) -> list[torch.Tensor]:
+        mixer = MIXERS["shap_mix"].make(
+            "ntu25", [9, 2, 5], torch.zeros_like(x[0]), naive_mix_epoch=0, naive_estimate_epoch=0,
+            **{"estimator": "refresh", "paste_probability": 1.0, **args},
+        )  # fmt: skip
+        seen = []
+        for epoch in range(4):
+            if mixer.refresh_due(epoch):
+                network[1].weight.data = weights[epoch]
+                mixer.refresh(network, [(x, y)])
+            for step in range(4):
+                mixer.start_step(epoch, step)
+                mixer.observe(network, x, y)
+                seen += [mixer.saliency.logits().clone(), *mixer(x, y)]
+        return seen
+
+    known = rows()
+    odd = {"temperature": 9.0, "bias_correction": False, "standardise": True, "guide_from": 3.0, "scale": 9.0,
+           "refresh_interval": 1, "estimate_interval": 9, "estimate_fraction": 0.1, "rarity": "index",
+           "update": "sequential", "decay_start": "later", "reduction": "table"}  # fmt: skip
+    alike = {name for name, value in odd.items() if all(map(torch.equal, known, rows(**{name: value})))}
+    assert alike == set(SAMPLED)
 
 
 def test_bad_values_are_told_with_their_key(write_config, capsys):
