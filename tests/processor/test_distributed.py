@@ -108,7 +108,8 @@ def test_stopped_under_torchrun_goes_on(tmp_path):
     found, states = [], []
     for name in ("stopped", "undisturbed"):
         folder = tmp_path / name
-        words = write_run(folder, train_feeder_args={"n_max": 80, "imbalance": 2}, precision="fp64")
+        changes = {"train_feeder_args": {"n_max": 80, "imbalance": 2}, "average_weights": "ema"}
+        words = write_run(folder, precision="fp64", **changes)
         if name == "stopped":
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             with subprocess.Popen(
@@ -127,7 +128,9 @@ def test_stopped_under_torchrun_goes_on(tmp_path):
         lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
         found.append([(line["epoch"], line["train_loss"], line["train_mix_loss"], line["top1"]) for line in lines])
         state = torch.load(folder / "run" / "last.pt", weights_only=True)
-        states.append({f"{part} {key}": value for part in ("model", "mixer") for key, value in state[part].items()})
+        parts = ("model", "average", "mixer")
+        states.append({f"{part} {key}": value for part in parts for key, value in state[part].items()})
+    assert "average module.bn.running_mean" in states[0]
     assert [epoch for epoch, *_ in found[0]] == [0, 1]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
     assert [key for key, value in states[0].items() if not torch.equal(value, states[1][key])] == []

@@ -34,6 +34,7 @@ OTHERS = {
     "loss_args": {"label_smoothing": 0.1}, "mixing_args": {"estimator": "refresh", "refresh_interval": 2},
 }  # fmt: skip
 BONES = ("--set", "feeder_args.stream=bone")  # of joints that were mixed
+FITTED = ("--fit_temperature", "true", "--set", "val_feeder_args.split=test", "val_feeder_args.num_test=2")
 
 
 def run(path, folder, *words):
@@ -42,7 +43,7 @@ def run(path, folder, *words):
     return code, lines, load_checkpoint(folder / "last.pt")
 
 
-@pytest.mark.parametrize(("keys", "words", "last"), [(ALL, (), 2), (OTHERS, BONES, 4)])
+@pytest.mark.parametrize(("keys", "words", "last"), [(ALL, FITTED, 2), (OTHERS, BONES, 4)])
 def test_all_keys_stopped_and_continued(keys, words, last, write_config, tmp_path, monkeypatch):
     """In the last epoch: after a refresh, and with an epoch in swa's mean."""
     path = write_config(num_epoch=last + 1, naive_mix_epoch=1, **keys)
@@ -66,7 +67,10 @@ def test_all_keys_stopped_and_continued(keys, words, last, write_config, tmp_pat
         assert whole[part].keys() == cut[part].keys()
         for name, value in whole[part].items():
             assert torch.equal(value, cut[part][name]), (part, name)
-    assert cut_lines[-1]["top1"] == lines[-1]["top1"]
+    assert ("temperature" in lines[-1]) == (words == FITTED)
+    assert whole["card"]["temperature"] == cut["card"]["temperature"]
+    for name in ("top1", "test_loss", "temperature"):
+        assert cut_lines[-1].get(name) == lines[-1].get(name)
 
 
 @pytest.mark.parametrize("key", ["mix_stage", "partner"])
