@@ -116,7 +116,7 @@ def test_every_sweep_of_the_repository_loads():
         assert all(job.folder.path.is_relative_to(Path("work_dir", "sweeps", file.stem)) for job in jobs)
 
 
-@pytest.mark.parametrize("name", ["demo", "ntu60_xsub_lt", "nw_ucla_lt", "nw_ucla_lt_lite"])
+@pytest.mark.parametrize("name", ["demo", "ntu60_xsub_lt", "nw_ucla_lt", "nw_ucla_lt_small"])
 def test_all_methods(name):
     """The rows of METHODS in their order; a second stage has the weights of its first stage."""
     path = Path("config", "sweeps", f"{name}.yaml")
