@@ -208,4 +208,4 @@ class Paste(nn.Module):
         segment.copy_(new)
         where = mixing.target_dtype(x)
         there = own.sum((1, 2)).to(where).clamp(min=1) * x.shape[3]
-        return mixed, joints.sum(1).to(where) * both.sum((1, 2)) / there
+        return mixed, joints.sum(1).to(where) * (both.sum((1, 2)) / there)  # rounds as mixing.pasted_share

@@ -9,6 +9,7 @@ from torch import Tensor
 from shapmix import LAYOUTS, SkeletonLayout
 from shapmix.bodies import Paste, bone_lengths, facing, graft, paths_to_centre, present, scale_of, sides
 from shapmix.draws import generator
+from shapmix.mixing import MixDraws, pasted_share
 
 LAYOUT = LAYOUTS["ucla20"]
 
@@ -99,6 +100,17 @@ def test_who_is_absent_has_no_length_and_no_factor():
     own = bone_lengths(x, torch.tensor(LAYOUT.parents()), 3)
     torch.testing.assert_close(own[0], bone_lengths(x[:1, :, :4], torch.tensor(LAYOUT.parents()), 3)[0])
     assert torch.equal(scale_of(own, lengths, 3)[..., 1], torch.ones(2, 1, 1, 20, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("frames", [32, 52, 100])
+@pytest.mark.parametrize("layout", [LAYOUTS["penn13"], LAYOUT], ids=["penn13", "ucla20"])
+def test_the_share_where_all_are_there_is_the_published_one_bit_for_bit(layout, frames):
+    x = torch.ones(layout.num_joints + 1, 3, frames, layout.num_joints, 1)
+    joints = torch.ones(len(x), layout.num_joints).tril(-1).bool()  # 0 .. V pasted joints
+    paste = Paste(layout, body="bones")
+    for length in range(4, frames + 1, 4):
+        draws = MixDraws(0, "paste", 0.0, 0, length, 0, frames, torch.ones(1), torch.ones(1))
+        assert torch.equal(paste(x, x, joints, draws)[1], pasted_share(x, joints, draws))
 
 
 def test_the_partner_faces_as_the_sample_does():
