@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import pytest
 import torch
 
-from feeders.files import sealed, unsealed
+from feeders.files import parse_json, sealed, unsealed
 from feeders.store import DataError, SkeletonStore
 from processor.checkpoint import load_checkpoint
 from processor.errors import CheckpointError, ConfigError
@@ -42,6 +42,20 @@ def test_what_a_seal_sees():
     for damaged in ({**whole, "epoch": 4}, {**whole, last: 0}, renamed, {**whole, "more": 1}, [1], 7, "text"):
         with pytest.raises(ValueError, match=r"has changed since|it holds a"):
             unsealed(damaged)
+
+
+def test_any_byte_of_a_sealed_text():
+    values = {"epoch": 3, "top1": 0.5, "problems": {"a": "b"}}
+    text = json.dumps(sealed(values)).encode()
+    refused = 0
+    for place, byte in product(range(len(text)), range(256)):
+        try:
+            says = unsealed(parse_json(text[:place] + bytes([byte]) + text[place + 1 :]))
+        except ValueError:
+            refused += 1
+        else:
+            assert says == values, (place, bytes([byte]))
+    assert refused > 0.99 * 255 * len(text), "all but another kind of white space"
 
 
 def test_a_changed_digit_of_the_metrics(tmp_path):
